@@ -1,0 +1,277 @@
+//! What a driver can do with one resource of one application in this cluster.
+//!
+//! No driver decides. Every method reads reality first, is safe to repeat, and says `already` when nothing had to be
+//! done. A driver is a leaf: it knows its resource and nothing of leases, epochs or coordinators. Only `fence` and the
+//! lease call `fence` without a dispatched step; everything else happens for a committed intent.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+/// What a probe saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Whether it works.
+    pub health: Health,
+    /// Its role by its own word.
+    pub role: Role,
+    /// It accepts writes from ordinary clients.
+    pub writable: bool,
+    /// Identity of the database; empty if unknown.
+    pub system_id: String,
+    /// Timeline; 0 if unknown or if the engine has none.
+    pub timeline: u64,
+    /// Position in bytes; none if the driver cannot tell: unknown, not zero.
+    pub position: Option<u64>,
+    /// The position in the engine's own writing; empty if unknown.
+    pub position_text: String,
+    /// A standby's view of its upstream; none for a primary.
+    pub upstream: Option<Upstream>,
+    /// What was seen, for humans, without secrets.
+    pub detail: String,
+}
+
+impl Probe {
+    /// A probe that failed or could not tell.
+    #[must_use]
+    pub fn without_answer(health: Health, detail: impl Into<String>) -> Self {
+        Self {
+            health,
+            role: Role::Unknown,
+            writable: false,
+            system_id: String::new(),
+            timeline: 0,
+            position: None,
+            position_text: String::new(),
+            upstream: None,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// Whether a resource works. Unknown is neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It answered as it should.
+    Healthy,
+    /// It is certain that it does not work: refused, gone, answered with an error.
+    Failed,
+    /// The probe itself could not be carried out, or timed out.
+    Unknown,
+}
+
+/// Role by the resource's own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Not in recovery, not a replica; perhaps fenced.
+    Primary,
+    /// Follows another.
+    Standby,
+    /// Not a replicated resource.
+    None,
+    /// It could not be told.
+    Unknown,
+}
+
+/// A standby's view of its upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// The link is established now.
+    pub connected: bool,
+    /// Since bytes or a keep-alive came over the link; none if none did.
+    pub last_heard: Option<Duration>,
+    /// Bytes behind what is known to exist upstream; none if unknown.
+    pub lag_bytes: Option<u64>,
+    /// Time behind; none if unknown.
+    pub lag: Option<Duration>,
+}
+
+/// What a successful action measured.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Done {
+    /// Reality already was as asked.
+    pub already: bool,
+    /// What was done, for humans.
+    pub message: String,
+    /// Position afterwards.
+    pub position: Option<u64>,
+    /// Timeline afterwards; 0 if none.
+    pub timeline: u64,
+    /// `redirect`: servers that still gave an old answer.
+    pub stale_answers: Vec<StaleAnswer>,
+}
+
+/// A server that still gave an old answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaleAnswer {
+    /// Its address.
+    pub server: String,
+    /// For how long after the redirect.
+    pub lasted: Duration,
+    /// False if it did so still at the end.
+    pub cleared: bool,
+}
+
+/// Why an action failed. The message names the place and what to do, carries no secret, and never repeats its source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct DriverError {
+    /// Stable code, e.g. `postgres-unreachable`; has a page in deploy/runbooks.
+    pub code: &'static str,
+    /// For humans.
+    pub message: String,
+    /// Another attempt may succeed.
+    pub retryable: bool,
+}
+
+impl DriverError {
+    /// A failure that another attempt may not meet.
+    #[must_use]
+    pub fn retryable(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retryable: true }
+    }
+
+    /// A failure that will stay until a human does something.
+    #[must_use]
+    pub fn permanent(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retryable: false }
+    }
+
+    /// This driver has no such action.
+    #[must_use]
+    pub fn unsupported(kind: &str, action: &str) -> Self {
+        Self::permanent("unsupported", format!("a {kind} resource cannot {action}; remove the step from the runbook"))
+    }
+}
+
+/// The result of an action.
+pub type DriverResult = Result<Done, DriverError>;
+
+/// Where a fence acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FenceReach {
+    /// On this machine: the guard can carry it out by itself.
+    Local,
+    /// On another machine or by an API: it may fail when it is needed most.
+    Remote,
+    /// Nothing to fence: not a database.
+    Nothing,
+}
+
+/// Says whose database this is, stored beside the data. Base backups copy it: another cluster's is ignored.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Marker {
+    /// UUID of the group.
+    pub group: String,
+    /// Application.
+    pub application: String,
+    /// Cluster.
+    pub cluster: String,
+    /// Installation of the agent.
+    pub installation: String,
+}
+
+/// What `redirect` must bring about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// Absolute owner name.
+    pub name: String,
+    /// What it must answer; never empty.
+    pub addresses: Vec<std::net::IpAddr>,
+    /// Time to live in seconds.
+    pub ttl: u32,
+    /// The application's epoch: a writer with an older one is rejected by the record's own guard.
+    pub epoch: u64,
+    /// The application, to name the guard record.
+    pub application: String,
+}
+
+/// What `rejoin` must bring about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejoin {
+    /// The cluster to follow.
+    pub upstream_cluster: String,
+    /// The operator allowed a fresh copy that discards this side's data.
+    pub allow_reclone: bool,
+}
+
+/// One resource in this cluster. Methods that make no sense for a kind answer [`DriverError::unsupported`].
+#[async_trait]
+pub trait Driver: Send + Sync {
+    /// The kind of resource, as documents name it.
+    fn kind(&self) -> &'static str;
+
+    /// Where the fence acts.
+    fn fence_reach(&self) -> FenceReach {
+        FenceReach::Nothing
+    }
+
+    /// Looks, and changes nothing. Bounded by the driver's own probe time-out.
+    async fn probe(&self) -> Probe;
+
+    /// Writes the marker beside the data and makes sure that the next start of the database comes up refusing writes.
+    async fn guard(&self, _marker: &Marker) -> DriverResult {
+        Err(DriverError::unsupported(self.kind(), "be guarded"))
+    }
+
+    /// Makes ordinary sessions unable to write and cuts live connections, then sees writes refused as owner and as
+    /// superuser, on an old and on a new connection. Replication and the agent's own login stay.
+    async fn fence(&self) -> DriverResult {
+        Err(DriverError::unsupported(self.kind(), "be fenced"))
+    }
+
+    /// Ends the whole process group of the database, without any disk, and sees it gone.
+    async fn fence_hard(&self) -> DriverResult {
+        Err(DriverError::unsupported(self.kind(), "be fenced"))
+    }
+
+    /// Lets ordinary sessions write again, at run time only. A database that came up closed at rest is opened.
+    async fn unfence(&self) -> DriverResult {
+        Err(DriverError::unsupported(self.kind(), "be unfenced"))
+    }
+
+    /// Drains, then refuses new work; with `activate` or `unfence` as its undo.
+    async fn quiesce(&self) -> DriverResult {
+        Err(DriverError::unsupported(self.kind(), "be quiesced"))
+    }
+
+    /// Waits until everything up to the position is received and applied here.
+    async fn catch_up(&self, _position: u64) -> DriverResult {
+        Err(DriverError::unsupported(self.kind(), "catch up"))
+    }
+
+    /// Makes the database a writable primary and sees a write accepted. With a position: only if it has been reached.
+    async fn promote(&self, _position: Option<u64>) -> DriverResult {
+        Err(DriverError::unsupported(self.kind(), "be promoted"))
+    }
+
+    /// Starts the service here and sees it running.
+    async fn activate(&self) -> DriverResult {
+        Err(DriverError::unsupported(self.kind(), "be activated"))
+    }
+
+    /// Stops the service here and sees it gone.
+    async fn deactivate(&self) -> DriverResult {
+        Err(DriverError::unsupported(self.kind(), "be deactivated"))
+    }
+
+    /// Points the name here and waits until every authority and configured resolver gives the new answer.
+    async fn redirect(&self, _redirect: &Redirect) -> DriverResult {
+        Err(DriverError::unsupported(self.kind(), "be redirected"))
+    }
+
+    /// Checks that the resource serves as it should.
+    async fn verify(&self) -> DriverResult {
+        Err(DriverError::unsupported(self.kind(), "be verified"))
+    }
+
+    /// Makes this side a standby of another cluster. Refuses if the database here is writable.
+    async fn rejoin(&self, _rejoin: &Rejoin) -> DriverResult {
+        Err(DriverError::unsupported(self.kind(), "rejoin"))
+    }
+
+    /// Runs a listed command by its name.
+    async fn run(&self, _command: &str) -> DriverResult {
+        Err(DriverError::unsupported(self.kind(), "run a command"))
+    }
+}

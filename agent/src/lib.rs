@@ -1,0 +1,3 @@
+//! The agent: one per cluster. It probes, fences and acts; it decides nothing but to fence itself.
+
+pub mod driver;

@@ -1,0 +1,395 @@
+//! The entries of the replicated log: everything that can change the group's state.
+//!
+//! Closed enums, applied deterministically by [`crate::state::State::apply`]. Whoever proposes an entry, the state
+//! machine checks its grounds when it is applied; a proposal is a wish, an applied entry is a fact.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::application::Application;
+use crate::id::{
+    ApplicationId, Attempt, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, InstallationId, LogIndex,
+    RegionId, RequestId, ResourceId, RunId, StepId, SystemId, Token, VoteNumber,
+};
+use crate::time::{Span, Timestamp};
+
+/// Format number of entries and state. Raised when a reader of the old form would misread the new one.
+pub const FORMAT: u16 = 1;
+
+/// An entry with what every entry carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`FORMAT`] of the writer.
+    pub format: u16,
+    /// The proposer's wall clock. For humans and cool-downs.
+    pub at: Timestamp,
+    /// A mutation by a client is applied once per request id.
+    pub request: Option<RequestId>,
+    /// What happens.
+    pub entry: Entry,
+}
+
+/// Everything that can change the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// The group begins; the first entry of the log after the membership.
+    GroupCreated {
+        /// Its UUID.
+        group: GroupId,
+    },
+    /// Binds a raft id to the identity of a data directory.
+    CoordinatorJoined(Coordinator),
+    /// A coordinator process starts to observe. Entries of its older incarnations behind it have no effect.
+    ObserverStarted {
+        /// Which.
+        observer: CoordinatorId,
+        /// Its new incarnation.
+        incarnation: Incarnation,
+    },
+    /// An agent introduced itself, or what it declares has changed.
+    AgentRegistered(Agent),
+    /// A new or changed document.
+    Applied {
+        /// The document.
+        application: Box<Application>,
+        /// Who.
+        by: String,
+    },
+    /// The first epoch: roles as they were found in the databases.
+    Adopt {
+        /// Which application.
+        application: ApplicationId,
+        /// The one cluster that was found writable.
+        primary: ClusterId,
+        /// What was found there.
+        databases: BTreeMap<ResourceId, Database>,
+    },
+    /// The primary's agent named the terms: it counts by them.
+    TermsConfirmed {
+        /// Which application.
+        application: ApplicationId,
+        /// Number of the terms.
+        terms: Token,
+        /// Who named them.
+        cluster: ClusterId,
+        /// Its installation.
+        installation: InstallationId,
+        /// Identities of its databases.
+        databases: BTreeMap<ResourceId, Database>,
+    },
+    /// An observer has not heard from a cluster's agent.
+    Vote {
+        /// Whose vote.
+        observer: CoordinatorId,
+        /// Of which process.
+        incarnation: Incarnation,
+        /// On which cluster.
+        cluster: ClusterId,
+        /// Above all earlier ones of this incarnation on this cluster.
+        number: VoteNumber,
+        /// For how long, rounded down.
+        silence: Span,
+    },
+    /// An observer hears the agent again, both ways.
+    Withdraw {
+        /// Whose vote.
+        observer: CoordinatorId,
+        /// Of which process.
+        incarnation: Incarnation,
+        /// On which cluster.
+        cluster: ClusterId,
+        /// Above all earlier ones of this incarnation on this cluster.
+        number: VoteNumber,
+    },
+    /// A run whose first steps come before the change of primary: fencing first, at the current epoch.
+    RunStarted {
+        /// Which application.
+        application: ApplicationId,
+        /// At which epoch.
+        epoch: Epoch,
+        /// Why.
+        cause: Cause,
+        /// To where.
+        to: ClusterId,
+        /// What was known when it was proposed.
+        finding: Finding,
+    },
+    /// The change of primary.
+    Decide {
+        /// Which application.
+        application: ApplicationId,
+        /// The epoch that ends.
+        from: Epoch,
+        /// The new primary.
+        to: ClusterId,
+        /// The newest terms that the proposer knew.
+        terms: Token,
+        /// On what it rests.
+        ground: Ground,
+        /// What was known when it was proposed.
+        finding: Finding,
+    },
+    /// A step is about to be done.
+    StepIntent {
+        /// Of which run.
+        run: RunId,
+        /// Which step.
+        step: StepId,
+        /// Which try; a known one is ignored.
+        attempt: Attempt,
+    },
+    /// A step has ended.
+    StepOutcome {
+        /// Of which run.
+        run: RunId,
+        /// Which step.
+        step: StepId,
+        /// Which try.
+        attempt: Attempt,
+        /// How.
+        outcome: Outcome,
+    },
+    /// No automatic action until resumed.
+    Paused {
+        /// Which application; none: all.
+        application: Option<ApplicationId>,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// Ends a pause.
+    Resumed {
+        /// Which application; none: the global pause.
+        application: Option<ApplicationId>,
+        /// Who.
+        by: String,
+    },
+    /// A human has looked: ends a cool-down or a freeze.
+    Acknowledged {
+        /// Which application; none: the freeze of the breaker.
+        application: Option<ApplicationId>,
+        /// Who.
+        by: String,
+    },
+    /// An operator's word on a stuck step.
+    Cleared {
+        /// Which run.
+        run: RunId,
+        /// Which step.
+        step: StepId,
+        /// Try again, or take it as done.
+        how: Clearing,
+        /// Who.
+        by: String,
+    },
+    /// An automatic action was not taken. Proposed once for each change of the reason.
+    Refused {
+        /// Which application.
+        application: ApplicationId,
+        /// Stable code of the rule.
+        rule: String,
+        /// For humans.
+        detail: String,
+    },
+    /// The breaker: too many clusters look lost at once.
+    Frozen {
+        /// Clusters that stand lost.
+        clusters: BTreeSet<ClusterId>,
+    },
+    /// The breaker's condition has been gone for D.
+    Thawed,
+}
+
+/// A coordinator as the group knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coordinator {
+    /// Raft id.
+    pub id: CoordinatorId,
+    /// Identity of its data directory.
+    pub identity: IdentityId,
+    /// Where it stands.
+    pub region: RegionId,
+    /// host:port of its gRPC server.
+    pub grpc: String,
+    /// host:port of its dashboard.
+    pub dashboard: String,
+    /// host:port of its DNS server.
+    pub dns: String,
+}
+
+/// An agent as the group knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its cluster; one agent each.
+    pub cluster: ClusterId,
+    /// Where it stands.
+    pub region: RegionId,
+    /// Identity of its data directory.
+    pub installation: InstallationId,
+    /// host:port of its PeerAgentService.
+    pub peer_address: String,
+    /// Ed25519 public key that signs witness nonces.
+    pub witness_key: Vec<u8>,
+    /// Where it has what.
+    pub endpoints: BTreeMap<ApplicationId, BTreeMap<ResourceId, Endpoint>>,
+}
+
+/// Where a cluster has a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Driver that serves it.
+    pub kind: String,
+    /// `dns` only: what the name answers for this cluster.
+    pub addresses: Vec<String>,
+    /// The fence acts on another machine than the agent's.
+    pub remote_fence: bool,
+}
+
+/// Identity of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// E.g. PostgreSQL's system identifier.
+    pub system_id: SystemId,
+    /// Timeline; 0 if the engine has none.
+    pub timeline: u64,
+}
+
+/// Why a run began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// The region is lost.
+    RegionLost,
+    /// A guarded resource failed while its agent talks.
+    ResourceFailed {
+        /// Which.
+        resource: ResourceId,
+        /// What was seen.
+        detail: String,
+    },
+    /// The agent reaches some coordinator but not a majority, and its database lives.
+    AgentUnreachable,
+    /// An operator's planned switchover.
+    Switchover {
+        /// Who.
+        by: String,
+    },
+    /// An operator's failover.
+    Forced {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What the proposer knew: for reports and audit, never a ground.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Finding {
+    /// Sentences, most important first.
+    pub reasons: Vec<String>,
+    /// When the primary was last heard, by the proposer's wall clock; none if never.
+    pub last_contact: Option<Timestamp>,
+    /// Of each database with a position: what may be lost.
+    pub gaps: BTreeMap<ResourceId, Gap>,
+}
+
+/// The distance between the last known position of the primary and the candidate's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Last position that the primary reported, in bytes; none if unknown.
+    pub primary: Option<u64>,
+    /// How old that was at the decision.
+    pub primary_age: Option<Span>,
+    /// The candidate's position; none if unknown.
+    pub candidate: Option<u64>,
+    /// How far behind the candidate said it was, in time; none if unknown.
+    pub lag: Option<Span>,
+    /// Position in the engine's own writing, primary's and candidate's.
+    pub text: String,
+}
+
+/// On what a change of primary rests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ground {
+    /// A majority of voters lost contact and D has passed since.
+    Lost {
+        /// The log index of each vote.
+        votes: BTreeSet<LogIndex>,
+    },
+    /// Commanded fences with committed success cover every guarded resource.
+    Fenced {
+        /// The run whose fences these are.
+        run: RunId,
+    },
+    /// The same, plus catch-up to the final position.
+    Switched {
+        /// The run whose fences and catch-ups these are.
+        run: RunId,
+    },
+    /// Break-glass.
+    Forced {
+        /// Who.
+        operator: String,
+        /// The second person.
+        second: Option<String>,
+        /// That the primary is off.
+        attestation: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It is so.
+    Succeeded(Report),
+    /// It is not so.
+    Failed {
+        /// Stable code.
+        code: String,
+        /// For humans, without secrets.
+        message: String,
+        /// Another attempt may succeed.
+        retryable: bool,
+    },
+}
+
+/// What a successful step measured.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// What was done, for humans.
+    pub message: String,
+    /// Time the driver itself took.
+    pub driver: Span,
+    /// Position afterwards, in bytes, where the engine has one.
+    pub position: Option<u64>,
+    /// Timeline afterwards; 0 if the engine has none.
+    pub timeline: u64,
+    /// Reality already was as asked.
+    pub already: bool,
+    /// `redirect`: servers that still gave an old answer.
+    pub stale_answers: Vec<StaleAnswer>,
+}
+
+/// A server that still gave an old answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaleAnswer {
+    /// Its address.
+    pub server: String,
+    /// For how long after the redirect.
+    pub lasted: Span,
+    /// False if it did so still when the step ended.
+    pub cleared: bool,
+}
+
+/// An operator's word on a stuck step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Clearing {
+    /// Try again with a fresh budget of attempts.
+    Retry,
+    /// It has been done by hand.
+    Done,
+}

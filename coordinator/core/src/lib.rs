@@ -1,0 +1,10 @@
+//! The decision core of Regent: pure, deterministic, without I/O, clock or randomness.
+pub mod application;
+pub mod effect;
+pub mod entry;
+pub mod id;
+pub mod lease;
+pub mod run;
+pub mod state;
+pub mod terms;
+pub mod time;

@@ -1,0 +1,166 @@
+//! A run: an immutable plan and how far it has come.
+//!
+//! The plan is made once, when the run begins, from the document of that moment; execution makes no choices. What
+//! happened to a step is derived from committed intents and outcomes only, so a new leader resumes in the middle.
+
+use serde::{Deserialize, Serialize};
+
+use crate::application::{Action, OnFailure};
+use crate::entry::{Cause, Finding, Ground, Report};
+use crate::id::{ApplicationId, Attempt, ClusterId, Epoch, LogIndex, ResourceId, RunId, StepId, Token};
+use crate::time::{Span, Timestamp};
+
+/// A change of an application under way or done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Log index of the entry that began it.
+    pub id: RunId,
+    /// Of which application.
+    pub application: ApplicationId,
+    /// Why it began.
+    pub cause: Cause,
+    /// The old primary.
+    pub from: ClusterId,
+    /// The new primary.
+    pub to: ClusterId,
+    /// The epoch before.
+    pub epoch_before: Epoch,
+    /// The decision, once it is committed: the point of no return.
+    pub decided: Option<Decided>,
+    /// What was known when the run began, replaced by what was known at the decision.
+    pub finding: Finding,
+    /// The immutable plan, in order.
+    pub steps: Vec<Step>,
+    /// What became of each step, by the same order.
+    pub progress: Vec<Progress>,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended; none while it goes on.
+    pub ended: Option<Timestamp>,
+}
+
+/// The committed decision of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// Its log index.
+    pub index: LogIndex,
+    /// When.
+    pub at: Timestamp,
+    /// On what it rests.
+    pub ground: Ground,
+    /// The new epoch.
+    pub epoch: Epoch,
+}
+
+/// One step of a plan: one action on one resource of one cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Position in the plan.
+    pub id: StepId,
+    /// Steps of one stage go side by side; a stage begins when the one before has ended.
+    pub stage: u32,
+    /// Steps of the same stage that must end first.
+    pub after: Vec<StepId>,
+    /// What is done.
+    pub kind: StepKind,
+    /// To what.
+    pub resource: Option<ResourceId>,
+    /// By whose agent.
+    pub cluster: ClusterId,
+    /// For one attempt.
+    pub timeout: Span,
+    /// Attempts after the first.
+    pub retries: u32,
+    /// When the attempts are used up.
+    pub on_failure: OnFailure,
+    /// True if nothing waits for it: fencing a lost side is tried and never awaited.
+    pub detached: bool,
+    /// `run` only: name of the listed command; empty otherwise.
+    pub command: String,
+    /// `wait` only.
+    pub duration: Span,
+}
+
+/// The kinds of steps that a plan can have: those of documents and those that the protocol implies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum StepKind {
+    /// A documented action.
+    Action(Action),
+    /// The point of no return: done by the commit of `Decide`, by no agent.
+    Decide,
+    /// Ends a commanded fence: the undo before the point of no return.
+    Unfence,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// The state of the newest attempt.
+    pub state: StepState,
+    /// Attempts that were begun.
+    pub attempts: Attempt,
+    /// Attempts that count against the budget; an operator's `clear --retry` sets it back.
+    pub spent: u32,
+    /// Token of the newest intent.
+    pub token: Option<Token>,
+    /// Commit of the first intent.
+    pub started: Option<Timestamp>,
+    /// Commit of the last outcome.
+    pub ended: Option<Timestamp>,
+    /// What the last success measured.
+    pub report: Option<Report>,
+    /// Code and message of the last failure.
+    pub failure: Option<(String, String)>,
+}
+
+/// The state of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum StepState {
+    /// Not begun.
+    #[default]
+    Pending,
+    /// An intent is committed and no outcome.
+    Running,
+    /// The last attempt failed and another will follow.
+    Retrying,
+    /// Done.
+    Succeeded,
+    /// Failed, and the document says to go on.
+    FailedContinued,
+    /// A human must say what to do.
+    Stuck,
+    /// Not done, because the run ended or changed before.
+    Skipped,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RunStatus {
+    /// It goes on.
+    Running,
+    /// Before the point of no return something failed; what was done is being undone.
+    Undoing,
+    /// A step is stuck.
+    Stuck,
+    /// Every step ended as documented.
+    Succeeded,
+    /// Undone: the old primary serves again.
+    Undone,
+    /// Ended by a decision of a higher epoch.
+    Superseded,
+    /// Ended without success: a fence could not be confirmed or undone.
+    Failed,
+}
+
+impl RunStatus {
+    /// True if nothing more will happen.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Running | Self::Undoing | Self::Stuck => false,
+            Self::Succeeded | Self::Undone | Self::Superseded | Self::Failed => true,
+        }
+    }
+}
