@@ -1,1 +1,4 @@
-//! See ARCHITECTURE.md.
+//! The coordinator: one per region. It replicates, observes, decides and answers; it never touches a database.
+
+pub mod node;
+pub mod replica;

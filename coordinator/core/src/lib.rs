@@ -2,9 +2,11 @@
 pub mod application;
 pub mod effect;
 pub mod entry;
+pub mod evidence;
 pub mod id;
 pub mod lease;
 pub mod run;
 pub mod state;
 pub mod terms;
 pub mod time;
+pub mod why;

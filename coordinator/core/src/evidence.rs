@@ -1,0 +1,196 @@
+//! What was seen, and when: the volatile half of a decision.
+//!
+//! Evidence is never replicated. Each coordinator has its own; followers relay theirs to the leader with ages, and
+//! the leader dates them by its own clock. Stale or missing telemetry is *unknown*: never healthy, never dead.
+
+use std::collections::BTreeMap;
+
+use crate::id::{
+    ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId, LogIndex, ResourceId, SystemId, Token,
+};
+use crate::time::{Moment, Span};
+
+/// Everything one coordinator knows beside the applied state.
+#[derive(Debug, Clone, Default)]
+pub struct Evidence {
+    /// From the agents' streams to this very coordinator.
+    pub contacts: BTreeMap<ClusterId, Contact>,
+    /// Leader only: what other coordinators relayed, dated by the leader's clock.
+    pub relayed: BTreeMap<CoordinatorId, BTreeMap<ClusterId, Contact>>,
+    /// When this process applied each standing vote; those from a snapshot or the disk: when it was loaded.
+    pub votes_applied: BTreeMap<LogIndex, Moment>,
+    /// Leader only: when each voter last acknowledged.
+    pub voters_heard: BTreeMap<CoordinatorId, Moment>,
+    /// Since when this coordinator leads; none if it does not.
+    pub leading_since: Option<Moment>,
+    /// Since when it has known of a leader without a break; none if it knows of none.
+    pub led_since: Option<Moment>,
+}
+
+/// What an agent said over one stream.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Contact {
+    /// Who spoke.
+    pub installation: InstallationId,
+    /// Which process of it.
+    pub incarnation: Incarnation,
+    /// Receipt of the last heartbeat.
+    pub last_beat: Option<Moment>,
+    /// Receipt of the last heartbeat that named a receipt sent less than D/4 before.
+    pub two_way: Option<Moment>,
+    /// By application.
+    pub beats: BTreeMap<ApplicationId, Beat>,
+    /// When the last report arrived, corrected by its age if it was relayed.
+    pub reported: Option<Moment>,
+    /// The last probe results.
+    pub resources: BTreeMap<ApplicationId, BTreeMap<ResourceId, Sighting>>,
+    /// What this agent's probes of other clusters' witness ports gave.
+    pub witnesses: BTreeMap<ClusterId, WitnessSight>,
+    /// When other clusters' agents last asked this one for a promise, by application.
+    pub promises: BTreeMap<ApplicationId, BTreeMap<ClusterId, PromiseSight>>,
+}
+
+/// An agent's word on one application.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Beat {
+    /// The epoch it has stored.
+    pub epoch: Epoch,
+    /// Newest terms stored with fsync.
+    pub terms_stored: Option<Token>,
+    /// Newest terms named; see [`crate::terms`].
+    pub terms_named: Option<Token>,
+    /// Its lease.
+    pub lease: LeaseState,
+    /// How long it still ran when the heartbeat was sent.
+    pub lease_left: Span,
+    /// Its fence.
+    pub fence: FenceState,
+    /// It has written journal and marker.
+    pub guarded: bool,
+    /// Its guard process answers.
+    pub guard_alive: bool,
+    /// The lease goes on by promises of the other agents.
+    pub failsafe: bool,
+}
+
+/// Lease of the primary's agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum LeaseState {
+    /// Not primary, or no terms.
+    #[default]
+    None,
+    /// Primary, but a majority of grants is lacking.
+    Lacked,
+    /// Running.
+    Held,
+}
+
+/// Fence of an application in one cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum FenceState {
+    /// Not fenced.
+    #[default]
+    Open,
+    /// The agent fenced by itself; never a confirmation.
+    SelfFenced,
+    /// A commanded fence or quiesce is stored.
+    Commanded,
+    /// Begun and not confirmed.
+    Unconfirmed,
+}
+
+/// A probe result, dated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// When the probe was made, by this coordinator's clock.
+    pub at: Moment,
+    /// Between two probes.
+    pub interval: Span,
+    /// Whether it works.
+    pub health: Health,
+    /// Failed probes in a row.
+    pub failures: u32,
+    /// Role by its own word.
+    pub role: Role,
+    /// It accepts writes.
+    pub writable: bool,
+    /// Identity; empty if unknown.
+    pub system_id: SystemId,
+    /// Timeline; 0 if unknown.
+    pub timeline: u64,
+    /// Position in bytes; none: unknown.
+    pub position: Option<u64>,
+    /// The engine's own writing.
+    pub position_text: String,
+    /// When the position last advanced, by this coordinator's clock.
+    pub advanced: Option<Moment>,
+    /// A standby's view of its upstream.
+    pub upstream: Option<UpstreamSight>,
+    /// For humans.
+    pub detail: String,
+}
+
+impl Sighting {
+    /// Older than three of its intervals it says nothing.
+    #[must_use]
+    pub fn is_fresh(&self, now: Moment) -> bool {
+        now.since(self.at) <= self.interval.times(3)
+    }
+}
+
+/// Whether a resource works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// It answered as it should.
+    Healthy,
+    /// It is certain that it does not work.
+    Failed,
+    /// The probe could not tell.
+    Unknown,
+}
+
+/// Role of a resource by its own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Not in recovery, not a replica; perhaps fenced.
+    Primary,
+    /// Follows another.
+    Standby,
+    /// Not a replicated resource.
+    None,
+    /// It could not be told.
+    Unknown,
+}
+
+/// A standby's view of its upstream, dated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamSight {
+    /// The link is established.
+    pub connected: bool,
+    /// When bytes or a keep-alive last came; none if none did.
+    pub last_heard: Option<Moment>,
+    /// Bytes behind; none if unknown.
+    pub lag_bytes: Option<u64>,
+    /// Time behind; none if unknown.
+    pub lag: Option<Span>,
+}
+
+/// What a probe of a witness port gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessSight {
+    /// When, by this coordinator's clock.
+    pub at: Moment,
+    /// It answered with a valid signature.
+    pub answered: bool,
+    /// Applications and epochs whose running lease it signed for.
+    pub leases: BTreeMap<ApplicationId, Epoch>,
+}
+
+/// A promise was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PromiseSight {
+    /// When, by this coordinator's clock.
+    pub at: Moment,
+    /// For which epoch.
+    pub epoch: Epoch,
+}

@@ -1,0 +1,82 @@
+//! Why a failover would, or would not, start now; to where; with what loss.
+
+use serde::Serialize;
+
+use crate::evidence::Evidence;
+use crate::id::{ApplicationId, ClusterId, Epoch};
+use crate::state::State;
+use crate::time::{Moment, Span, Timestamp};
+
+/// The answer for one application at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// Of which application.
+    pub application: ApplicationId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its primary; none until adopted.
+    pub primary: Option<ClusterId>,
+    /// What the primary looks like.
+    pub verdict: Verdict,
+    /// A failover would start now.
+    pub would_start: bool,
+    /// The rules that hold it, most important first; each with a stable code.
+    pub held_by: Vec<Rule>,
+    /// To where it would go.
+    pub target: Option<ClusterId>,
+    /// Every other cluster, and why not.
+    pub others: Vec<(ClusterId, String)>,
+    /// Expected loss, one sentence for each database.
+    pub expected_loss: Vec<String>,
+    /// Time from now to the earliest promotion, if votes stand.
+    pub earliest: Option<Span>,
+}
+
+/// A rule that holds a failover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rule {
+    /// Stable code, e.g. `primary-healthy`, `no-majority`, `cool-down`.
+    pub code: String,
+    /// For humans.
+    pub detail: String,
+}
+
+/// What a primary looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It is heard and works.
+    Healthy,
+    /// Something speaks against it.
+    Suspect,
+    /// A majority has lost it, or it is certain that it failed.
+    Lost,
+    /// Not enough is known.
+    Unknown,
+    /// Contact is lost, but something says that it lives.
+    AgentUnreachable,
+}
+
+/// Explains one application; none if it does not exist.
+#[must_use]
+pub fn explain(
+    state: &State,
+    _evidence: &Evidence,
+    _now: Moment,
+    _wall: Timestamp,
+    application: &ApplicationId,
+) -> Option<Explanation> {
+    let known = state.applications.get(application)?;
+    Some(Explanation {
+        application: application.clone(),
+        epoch: known.epoch,
+        primary: known.primary.clone(),
+        verdict: Verdict::Unknown,
+        would_start: false,
+        held_by: Vec::new(),
+        target: None,
+        others: Vec::new(),
+        expected_loss: Vec::new(),
+        earliest: None,
+    })
+}

@@ -1,0 +1,198 @@
+//! The handle to the replicated state: read what is applied, propose entries, hear what was applied when.
+//!
+//! Everything in the process goes through it. Behind it stands raft, or in unit tests a single copy in memory.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use futures::future::BoxFuture;
+use regent_core::effect::Effect;
+use regent_core::entry::Record;
+use regent_core::id::{CoordinatorId, LogIndex};
+use regent_core::state::{Applied, State};
+use tokio::sync::{mpsc, watch};
+
+/// Why a proposal did not come back applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ProposeError {
+    /// There is no leader, or it cannot reach a majority. Whether the entry will be applied is not known.
+    #[error("no quorum: the entry may or may not be applied later")]
+    NoQuorum,
+    /// This node cannot write its log.
+    #[error("storage failed: {0}")]
+    Storage(String),
+    /// The leader answered something that makes no sense.
+    #[error("the leader's answer could not be understood: {0}")]
+    Garbled(String),
+}
+
+/// Turns a record into an applied entry, wherever the leader is.
+pub trait Propose: Send + Sync {
+    /// Resolves when the entry is applied at the leader, or will not be known to be.
+    fn propose(&self, record: Record) -> BoxFuture<'_, Result<Applied, ProposeError>>;
+    /// Resolves when everything committed before the call is applied here (`ReadIndex`).
+    fn linearize(&self) -> BoxFuture<'_, Result<(), ProposeError>>;
+}
+
+/// An entry was applied in this process.
+#[derive(Debug, Clone)]
+pub struct AppliedEvent {
+    /// Its index.
+    pub index: LogIndex,
+    /// When this process applied it.
+    pub at: Instant,
+    /// What it asks of the shell.
+    pub effects: Vec<Effect>,
+}
+
+/// What raft says of leadership, as this node knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Leadership {
+    /// This node's own id.
+    pub me: CoordinatorId,
+    /// Raft term.
+    pub term: u64,
+    /// The leader this node knows of.
+    pub leader: Option<CoordinatorId>,
+    /// Leader only: when each voter last acknowledged.
+    pub heard: BTreeMap<CoordinatorId, Instant>,
+    /// When a majority was last known to be in contact; none if never since the start.
+    pub quorum_at: Option<Instant>,
+}
+
+impl Leadership {
+    /// True if this node leads.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.leader == Some(self.me)
+    }
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Replica {
+    shared: Arc<Shared>,
+    proposer: Arc<dyn Propose>,
+}
+
+/// The applied state and who wants to know of changes. The state machine owns the writing side.
+pub struct Shared {
+    state: RwLock<State>,
+    applied: watch::Sender<LogIndex>,
+    leadership: watch::Sender<Leadership>,
+    listeners: Mutex<Vec<mpsc::UnboundedSender<AppliedEvent>>>,
+}
+
+impl Shared {
+    /// Starts from a state that was loaded.
+    #[must_use]
+    pub fn new(state: State) -> Arc<Self> {
+        let applied = watch::Sender::new(state.applied);
+        Arc::new(Self {
+            state: RwLock::new(state),
+            applied,
+            leadership: watch::Sender::new(Leadership::default()),
+            listeners: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Reads the applied state. The closure must not block.
+    pub fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the state and tells everyone. Called by the state machine only.
+    pub fn write<R>(&self, change: impl FnOnce(&mut State) -> (R, Vec<Effect>)) -> R {
+        let (result, event) = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let (result, effects) = change(&mut state);
+            (result, AppliedEvent { index: state.applied, at: Instant::now(), effects })
+        };
+        self.applied.send_replace(event.index);
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|listener| listener.send(event.clone()).is_ok());
+        result
+    }
+
+    /// Tells what raft says of leadership. Called by the raft shell only.
+    pub fn lead(&self, leadership: Leadership) {
+        self.leadership.send_replace(leadership);
+    }
+}
+
+impl Replica {
+    /// Joins the applied state with a way to propose.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, proposer: Arc<dyn Propose>) -> Self {
+        Self { shared, proposer }
+    }
+
+    /// A single copy in memory that leads itself: for unit tests of what stands on a replica.
+    #[must_use]
+    pub fn in_memory(me: CoordinatorId) -> Self {
+        let shared = Shared::new(State::default());
+        shared.lead(Leadership { me, term: 1, leader: Some(me), heard: BTreeMap::new(), quorum_at: Some(Instant::now()) });
+        Self { proposer: Arc::new(InMemory { shared: shared.clone() }), shared }
+    }
+
+    /// Reads the applied state. The closure must not block.
+    pub fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        self.shared.read(look)
+    }
+
+    /// Proposes an entry and waits until it is applied at the leader.
+    ///
+    /// # Errors
+    /// If there is no quorum; then the entry may or may not be applied later.
+    pub async fn propose(&self, record: Record) -> Result<Applied, ProposeError> {
+        self.proposer.propose(record).await
+    }
+
+    /// Waits until everything committed before the call is applied here.
+    ///
+    /// # Errors
+    /// If there is no quorum.
+    pub async fn linearize(&self) -> Result<(), ProposeError> {
+        self.proposer.linearize().await
+    }
+
+    /// Index of the last applied entry; changes with each.
+    #[must_use]
+    pub fn applied(&self) -> watch::Receiver<LogIndex> {
+        self.shared.applied.subscribe()
+    }
+
+    /// What raft says of leadership.
+    #[must_use]
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.shared.leadership.subscribe()
+    }
+
+    /// Every entry applied from now on, in order.
+    #[must_use]
+    pub fn listen(&self) -> mpsc::UnboundedReceiver<AppliedEvent> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+}
+
+struct InMemory {
+    shared: Arc<Shared>,
+}
+
+impl Propose for InMemory {
+    fn propose(&self, record: Record) -> BoxFuture<'_, Result<Applied, ProposeError>> {
+        Box::pin(async move {
+            Ok(self.shared.write(|state| {
+                let index = state.applied.next();
+                state.apply(index, &record)
+            }))
+        })
+    }
+
+    fn linearize(&self) -> BoxFuture<'_, Result<(), ProposeError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
