@@ -1,5 +1,6 @@
 //! The coordinator: one per region. It replicates, observes, decides and answers; it never touches a database.
 
+pub mod api;
 pub mod node;
 pub mod raft;
 pub mod replica;

@@ -51,7 +51,7 @@ impl LogStore {
     }
 
     /// True if this coordinator has never been part of a group.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.read(|log| log.entries.is_empty() && log.purged.is_none())
     }
 

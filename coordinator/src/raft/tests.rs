@@ -1,7 +1,10 @@
 //! The storage by openraft's own suite, killed at any moment, damaged, and without space.
 
+mod certificates;
+mod cluster;
 mod damage;
 mod full_disk;
+mod group;
 mod kill;
 mod suite;
 

@@ -1,0 +1,3 @@
+//! What others can ask of a coordinator.
+
+pub mod peer;
