@@ -16,7 +16,7 @@ use regent_proto::peer::v1::{ObserveRequest, RelayRequest};
 use regent_proto::tls::{ChannelOptions, Identity, Tls, TlsError, peer_identity};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use super::options::RaftOptions;
 use crate::replica::Shared;
@@ -51,11 +51,12 @@ pub enum PeerError {
         after: Duration,
     },
     /// It could not be reached, or refused.
-    #[error("coordinator {id}: {} ({})", status.message(), code_name(status.code()))]
+    #[error("coordinator {id} gave no answer")]
     Status {
         /// Who.
         id: CoordinatorId,
         /// What it said, or why it could not.
+        #[source]
         status: Box<Status>,
     },
     /// Another data directory answers under its id.
@@ -64,10 +65,6 @@ pub enum PeerError {
         /// Under which id.
         id: CoordinatorId,
     },
-}
-
-fn code_name(code: Code) -> &'static str {
-    code.description()
 }
 
 /// Bulk goes another way than heartbeats, so that a snapshot does not hold them up.
@@ -262,20 +259,27 @@ impl Peers {
         }
     }
 
+    /// Logs changes only: raft asks ten times a second.
     fn note<T>(&self, id: CoordinatorId, answer: &Result<T, PeerError>) {
-        match answer {
-            Ok(_) => {
+        let lost = match answer {
+            Ok(_) => None,
+            Err(PeerError::Status { status, .. }) if std::error::Error::source(&**status).is_none() => {
+                // It answered, with a refusal; and who it is may be the reason.
+                if let Some(named) = status.metadata().get(IDENTITY).and_then(|value| value.to_str().ok()) {
+                    self.accepts(id, Some(named));
+                }
+                None
+            }
+            Err(error @ (PeerError::Timeout { .. } | PeerError::Status { .. })) => Some(error),
+            Err(PeerError::NoAddress(_) | PeerError::Channel { .. } | PeerError::Stranger { .. }) => return,
+        };
+        match lost {
+            None => {
                 if lock(&self.unreachable).remove(&id) {
                     tracing::info!(coordinator = id.0, "A coordinator can be reached again");
                 }
             }
-            Err(PeerError::Status { status, .. }) if status.code() == Code::FailedPrecondition => {
-                let named = status.metadata().get(IDENTITY).and_then(|value| value.to_str().ok());
-                if self.accepts(id, named) && named.is_some() {
-                    tracing::debug!(coordinator = id.0, message = status.message(), "A coordinator refuses this one");
-                }
-            }
-            Err(error) => {
+            Some(error) => {
                 if lock(&self.unreachable).insert(id) {
                     tracing::warn!(coordinator = id.0, error = %with_sources(error), "A coordinator cannot be reached");
                 }
@@ -284,13 +288,16 @@ impl Peers {
     }
 }
 
-/// An error and what lies under it, for a log line.
+/// An error and what lies under it, for a log line, each once: tonic repeats what it wraps.
 pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
+        let more = match error.downcast_ref::<Status>() {
+            Some(status) => status.message().to_owned(),
+            None => error.to_string(),
+        };
+        if !text.contains(&more) {
             text.push_str(": ");
             text.push_str(&more);
         }

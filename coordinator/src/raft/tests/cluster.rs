@@ -166,9 +166,15 @@ async fn a_wiped_coordinator_under_its_old_id_is_refused() {
     let handle = &group.members[&wiped].handle;
     let fresh = handle.identity().clone();
     let asked = handle.peers().observe(CoordinatorId(leader), proto::ObserveRequest::default()).await;
-    assert!(matches!(&asked, Err(PeerError::Status { status, .. }) if status.code() == Code::FailedPrecondition));
+    assert!(
+        matches!(&asked, Err(PeerError::Status { status, .. }) if status.code() == Code::FailedPrecondition),
+        "{asked:?}"
+    );
     let asked = group.members[&leader].handle.peers().relay(CoordinatorId(wiped), proto::RelayRequest::default()).await;
-    assert!(matches!(&asked, Err(PeerError::Status { status, .. }) if status.code() == Code::FailedPrecondition));
+    assert!(
+        matches!(&asked, Err(PeerError::Status { status, .. }) if status.code() == Code::FailedPrecondition),
+        "{asked:?}"
+    );
 
     // Without the third, the leader has only the wiped one: that is no majority, and it elects nobody.
     group.stop(third).await;

@@ -2,22 +2,33 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
+use regent_core::id::CoordinatorId;
+use regent_core::state::Applied;
 use tempfile::TempDir;
 
-use super::{Store, entry};
+use super::group::{Group, PATIENCE, until};
+use super::{Store, entry, record};
+use crate::replica::ProposeError;
 
-struct Small(TempDir);
+struct Small(PathBuf, Option<TempDir>);
 
 impl Small {
     fn mount(bytes: u64) -> Option<Self> {
         let folder = TempDir::new().unwrap();
+        let mut small = Self::mount_at(folder.path(), bytes)?;
+        small.1 = Some(folder);
+        Some(small)
+    }
+
+    fn mount_at(folder: &Path, bytes: u64) -> Option<Self> {
+        fs::create_dir_all(folder).unwrap();
         let size = format!("size={bytes}");
-        match mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some(size.as_str())) {
-            Ok(()) => Some(Self(folder)),
+        match mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some(size.as_str())) {
+            Ok(()) => Some(Self(folder.to_owned(), None)),
             Err(error) => {
                 eprintln!("SKIPPED: a small file system cannot be mounted here: {error}");
                 None
@@ -26,7 +37,7 @@ impl Small {
     }
 
     fn path(&self) -> &Path {
-        self.0.path()
+        &self.0
     }
 
     fn fill(&self) {
@@ -100,4 +111,46 @@ async fn the_old_snapshot_stays() {
     let mut store = Store::of(&folder).unwrap();
     assert_eq!(store.machine.applied_state().await.unwrap().0.unwrap().index, 9);
     store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_space_steps_down_and_comes_back() {
+    let mut group = Group::new();
+    let Some(disk) = Small::mount_at(&group.data(1), 16 << 20) else { return };
+    group.begin(&[1, 2, 3]).await;
+    if group.leader().await != 1 {
+        let old = group.leader().await;
+        group.members[&old].handle.membership().transfer_leader(CoordinatorId(1)).await.unwrap();
+        let leadership = group.members[&1].handle.replica().leadership();
+        until("the first leads", || leadership.borrow().is_leader()).await;
+        group.leader().await;
+    }
+    let mut acknowledged = group.propose(1, "before").await;
+    disk.fill();
+    let failed = group.members[&1].handle.failed();
+    let mut number = 0;
+    let error = loop {
+        let large = record(&format!("large-{number}"), &"x".repeat(20_000));
+        match group.members[&1].handle.replica().propose(large).await {
+            Ok(Applied::Done(index)) => acknowledged = index,
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => break error,
+        }
+        number += 1;
+    };
+    assert!(matches!(error, ProposeError::Storage(_)), "{error}");
+    let reason = tokio::time::timeout(PATIENCE, failed).await.unwrap();
+    assert!(reason.contains("log.redb") && reason.contains("No space left"), "{reason}");
+    assert!(group.members[&1].handle.replica().leadership().borrow().leader.is_none());
+
+    // The others go on with all that was acknowledged.
+    let after = group.propose(2, "after").await;
+    assert!(after > acknowledged);
+    disk.empty();
+    group.stop(1).await;
+    group.start(1).await;
+    group.all_apply(after).await;
+    let state = |id: u64| group.members[&id].handle.replica().read(Clone::clone);
+    assert_eq!(state(1), state(2));
+    group.stop(1).await;
 }

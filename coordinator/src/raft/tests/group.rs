@@ -13,6 +13,7 @@ use regent_proto::peer::v1::ObserveRequest;
 use regent_proto::tls::Identity;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -46,6 +47,7 @@ pub(super) struct Member {
     pub(super) handle: RaftHandle,
     pub(super) heard: Arc<Heard>,
     server: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
 }
 
 pub(super) struct Group {
@@ -67,6 +69,8 @@ pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 impl Group {
     pub(super) fn new() -> Self {
+        // RUST_LOG tells what happened.
+        let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).try_init();
         Self {
             folder: TempDir::new().unwrap(),
             authority: Authority::new(),
@@ -114,21 +118,25 @@ impl Group {
         let mut handle = open(options, tls.clone()).await?;
         let heard = Arc::new(Heard::default());
         let service = handle.peer_service(heard.clone());
+        let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(async move {
             let mut server = Server::builder().tls_config(tls.server_config()).unwrap();
-            let _ = server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await;
+            let incoming = TcpListenerStream::new(listener);
+            let stopped = async { drop(stopped.await) };
+            let _ = server.add_service(service).serve_with_incoming_shutdown(incoming, stopped).await;
         });
         handle.run();
-        self.members.insert(id, Member { handle, heard, server });
+        self.members.insert(id, Member { handle, heard, server, stop });
         Ok(())
     }
 
-    /// Ends a member without a word to the others.
+    /// Ends a member.
     pub(super) async fn stop(&mut self, id: u64) {
         let member = self.members.remove(&id).unwrap();
-        member.server.abort();
-        let _ = member.server.await;
+        // Its connections end with it; a call that is still under way gets its answer from raft's end.
+        let _ = member.stop.send(());
         member.handle.shutdown().await;
+        member.server.await.unwrap();
     }
 
     /// Starts a member again at its old address.
