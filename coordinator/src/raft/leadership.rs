@@ -93,12 +93,9 @@ impl Follow {
                 last = next;
             }
             // Contact also ends by time passing, which raft does not report.
-            match tokio::time::timeout(self.heartbeat, metrics.changed()).await {
-                Ok(Err(_)) => {
-                    self.failed.send_replace(Some("raft ended".to_owned()));
-                    return;
-                }
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(_)) = tokio::time::timeout(self.heartbeat, metrics.changed()).await {
+                self.failed.send_replace(Some("raft ended".to_owned()));
+                return;
             }
         }
     }

@@ -23,7 +23,7 @@ use super::writer::{Write, Writer};
 
 /// The log of one coordinator. Cheap to clone.
 #[derive(Clone)]
-pub struct LogStore {
+pub(crate) struct LogStore {
     log: Arc<RwLock<Log>>,
     writer: Arc<Writer>,
 }
@@ -77,14 +77,14 @@ pub(super) fn load(database: &Database, path: &Path) -> Result<Log, DiskError> {
     };
     let purged: Option<LogId> = get(database, path, "purged")?;
     let mut entries = BTreeMap::new();
-    let mut expected = purged.map_or(0, |purged| purged.index + 1);
-    for (index, bytes) in raw().map_err(|error| DiskError::redb(path, error))? {
+    let first = purged.map_or(0, |purged| purged.index + 1);
+    let rows = raw().map_err(|error| DiskError::redb(path, error))?;
+    for (expected, (index, bytes)) in (first..).zip(rows) {
         let entry: Entry = codec::decode(&bytes).map_err(DiskError::codec(path))?;
         if index != expected || entry.log_id.index != index {
             return Err(DiskError::corrupt(path, format!("entry {expected} is missing")));
         }
         entries.insert(index, entry);
-        expected += 1;
     }
     let committed: Option<Option<LogId>> = get(database, path, "committed")?;
     Ok(Log { vote: get(database, path, "vote")?, committed: committed.flatten(), purged, entries })

@@ -95,28 +95,28 @@ impl Connection {
         };
         let mut client = self.peers.client(self.to, Lane::Control)?;
         let call = client.append_entries(self.peers.request(self.to, message));
-        decoded(self.peers.call(self.to, self.rpc_timeout(), call).await?.payload)
+        decoded(&self.peers.call(self.to, self.rpc_timeout(), call).await?.payload)
     }
 
     async fn send_vote(&self, rpc: VoteRequest<Types>) -> Result<VoteResponse<Types>, Failure> {
         let message = proto::VoteRequest { payload: codec::encode(&rpc)? };
         let mut client = self.peers.client(self.to, Lane::Control)?;
         let call = client.vote(self.peers.request(self.to, message));
-        decoded(self.peers.call(self.to, self.rpc_timeout(), call).await?.payload)
+        decoded(&self.peers.call(self.to, self.rpc_timeout(), call).await?.payload)
     }
 
     async fn send_pre_vote(&self, rpc: VoteRequest<Types>) -> Result<VoteResponse<Types>, Failure> {
         let message = proto::PreVoteRequest { payload: codec::encode(&rpc)? };
         let mut client = self.peers.client(self.to, Lane::Control)?;
         let call = client.pre_vote(self.peers.request(self.to, message));
-        decoded(self.peers.call(self.to, self.rpc_timeout(), call).await?.payload)
+        decoded(&self.peers.call(self.to, self.rpc_timeout(), call).await?.payload)
     }
 
     async fn send_transfer(&self, rpc: TransferLeaderRequest<Types>) -> Result<TransferLeaderResponse<Types>, Failure> {
         let message = proto::TransferLeaderRequest { payload: codec::encode(&rpc)? };
         let mut client = self.peers.client(self.to, Lane::Control)?;
         let call = client.transfer_leader(self.peers.request(self.to, message));
-        decoded(self.peers.call(self.to, self.rpc_timeout(), call).await?.payload)
+        decoded(&self.peers.call(self.to, self.rpc_timeout(), call).await?.payload)
     }
 
     async fn send_snapshot(&self, vote: Vote, snapshot: Snapshot) -> Result<SnapshotResponse<Types>, Failure> {
@@ -131,12 +131,12 @@ impl Connection {
         let messages = stream::iter(std::iter::once(first).chain(chunks));
         let mut client = self.peers.client(self.to, Lane::Bulk)?;
         let call = client.install_snapshot(self.peers.request(self.to, messages));
-        decoded(self.peers.call(self.to, self.peers.options().snapshot_timeout, call).await?.payload)
+        decoded(&self.peers.call(self.to, self.peers.options().snapshot_timeout, call).await?.payload)
     }
 }
 
-fn decoded<T: DeserializeOwned>(payload: Vec<u8>) -> Result<T, Failure> {
-    Ok(codec::decode(&payload)?)
+fn decoded<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Failure> {
+    Ok(codec::decode(payload)?)
 }
 
 impl RaftNetworkV2<Types> for Connection {

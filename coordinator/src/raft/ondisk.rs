@@ -104,8 +104,8 @@ impl DiskError {
         move |source| Self::Io { path, source }
     }
 
-    pub(super) fn corrupt(path: &Path, detail: impl ToString) -> Self {
-        Self::Corrupt { path: path.to_owned(), detail: detail.to_string() }
+    pub(super) fn corrupt(path: &Path, detail: impl Into<String>) -> Self {
+        Self::Corrupt { path: path.to_owned(), detail: detail.into() }
     }
 
     pub(super) fn codec(path: &Path) -> impl FnOnce(CodecError) -> Self {
@@ -127,13 +127,15 @@ impl DiskError {
 
     pub(super) fn redb(path: &Path, error: redb::Error) -> Self {
         match error {
-            redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => Self::corrupt(path, source),
+            redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
+                Self::corrupt(path, source.to_string())
+            }
             redb::Error::Io(source) => Self::Io { path: path.to_owned(), source },
             redb::Error::PreviousIo => {
                 Self::Io { path: path.to_owned(), source: io::Error::other("an earlier write failed") }
             }
             redb::Error::DatabaseAlreadyOpen => Self::Locked { path: path.to_owned() },
-            other => Self::corrupt(path, other),
+            other => Self::corrupt(path, other.to_string()),
         }
     }
 }

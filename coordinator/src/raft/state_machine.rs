@@ -20,7 +20,7 @@ use super::types::{Answer, LogId, Snapshot, SnapshotMeta, StoredMembership, Type
 use crate::replica::Shared;
 
 /// Owner of the writing side of [`Shared`].
-pub struct StateMachine {
+pub(crate) struct StateMachine {
     shared: Arc<Shared>,
     file: SnapshotFile,
     applied: Option<LogId>,
@@ -139,7 +139,7 @@ impl RaftStateMachine<Types> for StateMachine {
 }
 
 /// Writes down the state as it was when this was made.
-pub struct Builder {
+pub(crate) struct Builder {
     file: SnapshotFile,
     meta: SnapshotMeta,
     state: State,

@@ -2,7 +2,7 @@
 //! then says so.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -133,7 +133,8 @@ impl Thread {
             }
         }
         let waits = batch.iter().any(|write| !matches!(write, Write::Committed(_) | Write::Stop(_)));
-        if !waits && !(flush && self.committed.is_some()) {
+        let hint = flush && self.committed.is_some();
+        if !waits && !hint {
             return Ok(());
         }
         let committed = self.committed.take();
@@ -154,7 +155,7 @@ impl Thread {
     }
 }
 
-fn apply(transaction: &WriteTransaction, path: &PathBuf, write: &Write) -> Result<(), DiskError> {
+fn apply(transaction: &WriteTransaction, path: &Path, write: &Write) -> Result<(), DiskError> {
     let failed = |error: redb::Error| DiskError::redb(path, error);
     match write {
         Write::Append(entries, _) => {
