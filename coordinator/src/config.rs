@@ -120,7 +120,7 @@ impl Config {
         if !ids.contains_key(&self.id) {
             return Err(("peers", format!("coordinator {} itself is missing; list all coordinators", self.id)));
         }
-        if self.peers.len() % 2 == 0 {
+        if self.peers.len().is_multiple_of(2) {
             return Err((
                 "peers",
                 format!("{} coordinators tolerate no more loss than one fewer; use 1, 3 or 5", self.peers.len()),
