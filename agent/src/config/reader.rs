@@ -264,8 +264,7 @@ impl<'a> EnumAccess<'a> for Tagged<'a> {
         let Some(tag) = self.reader.node.get(TAG) else {
             return Err(self.reader.mistake(format!("the key `{TAG}` is missing")));
         };
-        let variant =
-            seed.deserialize(self.reader.inner(tag)).map_err(|mistake| mistake.at(tag.place).under(TAG))?;
+        let variant = seed.deserialize(self.reader.inner(tag)).map_err(|mistake| mistake.at(tag.place).under(TAG))?;
         Ok((variant, self))
     }
 }
@@ -285,11 +284,7 @@ impl<'a> VariantAccess<'a> for Tagged<'a> {
         self.reader.wrong(&visitor)
     }
 
-    fn struct_variant<V: Visitor<'a>>(
-        self,
-        _fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Mistake> {
+    fn struct_variant<V: Visitor<'a>>(self, _fields: &'static [&'static str], visitor: V) -> Result<V::Value, Mistake> {
         Reader { tagged: true, ..self.reader }.deserialize_map(visitor)
     }
 }

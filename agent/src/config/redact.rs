@@ -136,11 +136,19 @@ fn is_reference(text: &str) -> bool {
 /// A connection string with its literal passwords hidden. The rest of the text after one is hidden with it, as quoting
 /// makes it hard to say where a password ends.
 fn without_passwords(text: &str) -> String {
+    // A URL with a user and perhaps a password.
+    if let Some((scheme, rest)) = text.split_once("://")
+        && let Some((_, place)) = rest.rsplit_once('@')
+    {
+        return format!("{scheme}://***@{}", without_passwords(place));
+    }
     let lower = text.to_ascii_lowercase();
     let Some(at) = lower.find("password") else { return text.to_owned() };
     let after = text[at..].find('=').map_or(at + "password".len(), |equals| at + equals + 1);
     let value = text[after..].trim_start();
-    if value.starts_with("${") && let Some(end) = value.find('}') {
+    if value.starts_with("${")
+        && let Some(end) = value.find('}')
+    {
         let (reference, rest) = value.split_at(end + 1);
         // A literal tail glued to the reference is part of the password.
         let rest = if rest.is_empty() || rest.starts_with(' ') { without_passwords(rest) } else { "***".to_owned() };
@@ -160,6 +168,7 @@ mod tests {
         assert_eq!(without_passwords("a PASSWORD = 'x y'"), "a PASSWORD =***");
         assert_eq!(without_passwords("password=${file:/x} dbname=d"), "password=${file:/x} dbname=d");
         assert_eq!(without_passwords("password=${file:/x}tail"), "password=${file:/x}***");
+        assert_eq!(without_passwords("postgres://me:hunter2@a/b"), "postgres://***@a/b");
         assert_eq!(without_passwords("password=${file:/x} password=y"), "password=${file:/x} password=***");
     }
 
