@@ -14,7 +14,7 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use regent_core::id::{ApplicationId, ClusterId, RegionId, ResourceId};
@@ -149,6 +149,14 @@ pub enum ConfigError {
     },
 }
 
+/// The parser ends its messages with the place, which ours begin with.
+fn without_place(message: String) -> String {
+    match message.rsplit_once(" at line ") {
+        Some((text, _)) => text.to_owned(),
+        None => message,
+    }
+}
+
 fn prefix(path: &str) -> String {
     if path.is_empty() { String::new() } else { format!("{path}: ") }
 }
@@ -188,7 +196,7 @@ impl Config {
                 file: file.to_owned(),
                 line: place.map_or(0, |place| place.line()),
                 column: place.map_or(0, |place| place.column()),
-                message: error.without_snippet().to_string(),
+                message: without_place(error.without_snippet().to_string()),
             }
         })?;
         let folder = file.parent().unwrap_or(Path::new("")).to_owned();
@@ -311,8 +319,25 @@ impl Draft {
 }
 
 fn same_folder(one: &Path, other: &Path) -> bool {
-    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.components().collect());
-    real(one) == real(other)
+    let same_file = match (std::fs::canonicalize(one), std::fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        // Not made yet.
+        _ => false,
+    };
+    same_file || written_out(one) == written_out(other)
+}
+
+/// The path without `.` and `..`, by its writing alone.
+fn written_out(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => drop(out.pop()),
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => out.push(component),
+        }
+    }
+    out
 }
 
 /// The tree as it was read. It holds secrets that were written literally.

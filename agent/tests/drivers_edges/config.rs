@@ -63,7 +63,7 @@ fn every_mistake_has_its_line() {
         ("region: eu-west", "region: eu-west\nprobeInterval: 0s", 3, "longer than 0"),
         ("region: eu-west", "region: eu-west\nregion: eu-west", 3, "duplicate"),
         ("region: eu-west", "region: \"${env:HOME}\"", 2, "hold a secret"),
-        ("region: eu-west", "region: [", 9, ""),
+        ("region: eu-west", "region: [", 4, "did not find"),
     ] {
         let changed = MINIMAL.replacen(from, to, 1);
         assert_ne!(changed, MINIMAL, "{from}");
@@ -77,7 +77,7 @@ fn every_mistake_has_its_line() {
 fn mistakes_in_resources_have_their_line_and_path() {
     for (resource, line, says) in [
         ("kind: command\nactivate: [/bin/true]\nactivat: [/bin/true]", 15, "shop.it: unknown key `activat`"),
-        ("kind: command\nactivate: [true]", 14, "shop.it.activate: "),
+        ("kind: command\nactivate: [true]", 14, "shop.it.activate[0]: expected a text"),
         ("kind: command\nactivate: [\"bin/true\"]", 14, "is not an absolute path"),
         ("kind: command\nactivate: []", 14, "a command needs a program"),
         ("kind: command\nactivate: [/bin/echo, \"${env:HOME}\"]", 14, "shop.it.activate[1]"),

@@ -278,7 +278,11 @@ impl Updater {
         match (complaint, code) {
             (Some(TsigError::BadKey), _) | (None, ResponseCode::BADKEY) => DriverError::permanent(
                 "dns-bad-key",
-                format!("{server} does not know TSIG key {key}; add it there, or correct its name in agent.yaml"),
+                format!(
+                    // Knot says the same of a key that it knows and that the zone's ACL does not name.
+                    "{server} does not know TSIG key {key}, or does not let it update zone {zone}; add it there, or \
+                     correct its name in agent.yaml"
+                ),
             ),
             // BADVERS and BADSIG share their number: in an answer to an update it is the signature.
             (Some(TsigError::BadSig | TsigError::BadTrunc), _)
