@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::Deserialize;
-
-/// A password or key. It has no `Display` and no `Serialize`, and `Debug` prints `***`.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+/// A password, a key, or a connection string with one. It has no `Display` and no `Serialize`, and `Debug` prints `***`.
+///
+/// Not `serde(transparent)`: the configuration knows by this type's name where `${file:…}` and `${env:…}` may stand.
+#[derive(Clone, PartialEq, Eq, Hash, Default, serde::Deserialize)]
 pub struct Secret(String);
 
 impl Secret {
@@ -20,10 +20,32 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// There is nothing to hide.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_nothing() {
+        assert_eq!(format!("{:?}", Some(Secret::new("hunter2"))), "Some(***)");
     }
 }
