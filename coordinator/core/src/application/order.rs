@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::draft::ResourceDraft;
 use super::mistake::Mistakes;
 
-/// Names each cycle once, at the item that closes it.
+/// Names cycles until each is broken by one that is named, at the item that closes it.
 pub(super) fn check(drafts: &[ResourceDraft], mistakes: &mut Mistakes) {
     let places: BTreeMap<&str, usize> =
         drafts.iter().enumerate().map(|(index, draft)| (draft.name.value.as_str(), index)).collect();
@@ -22,10 +22,15 @@ pub(super) fn check(drafts: &[ResourceDraft], mistakes: &mut Mistakes) {
         .collect();
     while !mistakes.is_full() {
         take_away(&mut open);
-        let Some(cycle) = find(&open) else { return };
-        report(&cycle, drafts, mistakes);
-        for index in cycle {
-            open.remove(&index);
+        let cycles = find(&open);
+        if cycles.is_empty() {
+            return;
+        }
+        for cycle in cycles {
+            report(&cycle, drafts, mistakes);
+            for index in cycle {
+                open.remove(&index);
+            }
         }
     }
 }
@@ -58,22 +63,26 @@ fn take_away(open: &mut BTreeMap<usize, BTreeSet<usize>>) {
     }
 }
 
-/// A cycle, beginning with the resource that stands first in the document.
-fn find(open: &BTreeMap<usize, BTreeSet<usize>>) -> Option<Vec<usize>> {
-    let mut path: Vec<usize> = Vec::new();
-    let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
-    let mut at = *open.keys().next()?;
-    let begin = loop {
-        if let Some(begin) = seen.insert(at, path.len()) {
-            break begin;
+/// Cycles without a resource in common, each beginning with the one that stands first in the document. Walks from
+/// each resource along its first open `after`, and never twice the same way.
+fn find(open: &BTreeMap<usize, BTreeSet<usize>>) -> Vec<Vec<usize>> {
+    let mut cycles = Vec::new();
+    let mut walked: BTreeSet<usize> = BTreeSet::new();
+    for start in open.keys() {
+        let mut path: Vec<usize> = Vec::new();
+        let mut next = Some(*start);
+        while let Some(at) = next.filter(|at| walked.insert(*at)) {
+            path.push(at);
+            next = open.get(&at).and_then(|before| before.iter().copied().find(|before| open.contains_key(before)));
         }
-        path.push(at);
-        at = *open.get(&at)?.iter().find(|before| open.contains_key(before))?;
-    };
-    let mut cycle = path.split_off(begin);
-    let first = cycle.iter().enumerate().min_by_key(|(_, index)| **index).map_or(0, |(position, _)| position);
-    cycle.rotate_left(first);
-    Some(cycle)
+        // What stops the walk is on its own path, or on an earlier one whose cycle is known.
+        let Some(begin) = path.iter().position(|at| Some(*at) == next) else { continue };
+        let mut cycle = path.split_off(begin);
+        let first = cycle.iter().enumerate().min_by_key(|(_, index)| **index).map_or(0, |(position, _)| position);
+        cycle.rotate_left(first);
+        cycles.push(cycle);
+    }
+    cycles
 }
 
 fn report(cycle: &[usize], drafts: &[ResourceDraft], mistakes: &mut Mistakes) {

@@ -7,7 +7,7 @@ mod schema;
 
 use super::parse;
 
-/// A document that is valid and has one of everything.
+/// A valid document with a resource of each kind.
 const SAMPLE: &str = include_str!("sample.yaml");
 
 /// What a document is told: path, line and column of each mistake, and its message.

@@ -431,3 +431,15 @@ fn nothing_of_a_hostile_document_is_repeated_at_length() {
     let many: String = (0..20_000).map(|index| format!("x{index}: 1\n")).collect();
     assert_eq!(told(&many).len(), 201);
 }
+
+#[test]
+fn a_large_hostile_document_is_answered_soon() {
+    let head = "apiVersion: regent/v1\nkind: Application\nspec:\n  resources:\n";
+    for step in [0, 1] {
+        let resource = |index: usize| format!("    r{index}: {{ kind: http, after: [r{}] }}\n", (index + step) % 6000);
+        let text = format!("{head}{}", (0..6000).map(resource).collect::<String>());
+        let told = told(&text);
+        assert!(told.iter().any(|told| told.3.contains("a cycle")), "{told:?}");
+        assert!(told.iter().all(|told| told.3.len() < 200), "{told:?}");
+    }
+}
