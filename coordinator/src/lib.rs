@@ -1,4 +1,10 @@
 //! The coordinator: one per region. It replicates, observes, decides and answers; it never touches a database.
 
+pub mod api;
+pub mod config;
+pub mod engine;
 pub mod node;
+pub mod observer;
+pub mod peers;
+pub mod proposals;
 pub mod replica;

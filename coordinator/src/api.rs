@@ -1,0 +1,3 @@
+//! gRPC: state changes only by proposing an entry.
+
+pub mod agent;
