@@ -49,6 +49,7 @@ pub fn line(action: Action, resources: &[&str]) -> Line {
         when: None,
         duration: None,
         command: String::new(),
+        question: String::new(),
     }
 }
 
