@@ -129,7 +129,9 @@ impl Zone {
             for (text, server) in &self.servers {
                 found.answers.push(Record::from_rdata(self.origin.clone(), APEX_TTL, RData::NS(NS(server.clone()))));
                 if is_within(text, &self.origin_text) {
-                    found.additionals.extend(server_addresses(state).into_iter().map(|ip| address(server, ip, APEX_TTL)));
+                    found
+                        .additionals
+                        .extend(server_addresses(state).into_iter().map(|ip| address(server, ip, APEX_TTL)));
                 }
             }
         }
@@ -163,7 +165,9 @@ impl Zone {
         }
         for application in state.applications.values() {
             for (id, resource) in &application.document.resources {
-                let Some(dns) = resource.dns.as_ref().filter(|dns| dns.provider == DnsProvider::Embedded) else { continue };
+                let Some(dns) = resource.dns.as_ref().filter(|dns| dns.provider == DnsProvider::Embedded) else {
+                    continue;
+                };
                 if !is_within(&dns.name, wanted) {
                     continue;
                 }
@@ -171,8 +175,7 @@ impl Zone {
                 // Two applications with one name: the first that has an answer gives it.
                 if dns.name == wanted && !matches!(node.addresses, Some(Ok(_))) {
                     let ttl = u32::try_from(dns.ttl.millis() / 1000).unwrap_or(u32::MAX);
-                    node.addresses =
-                        Some(addresses_of(state, application, id).map(|list| Addresses { list, ttl }));
+                    node.addresses = Some(addresses_of(state, application, id).map(|list| Addresses { list, ttl }));
                 }
             }
         }
