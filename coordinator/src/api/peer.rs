@@ -167,7 +167,7 @@ impl PeerService for PeerServer {
         &self,
         request: Request<proto::ObserveRequest>,
     ) -> Result<Response<proto::ObserveResponse>, Status> {
-        let from = self.peers.admit(&request)?;
+        let from = self.peers.admit_colleague(&request)?;
         let message = request.into_inner();
         if message.coordinator != from.0 {
             return Err(Status::permission_denied(format!("coordinator {from} may speak for itself only")));
@@ -177,7 +177,7 @@ impl PeerService for PeerServer {
     }
 
     async fn relay(&self, request: Request<proto::RelayRequest>) -> Result<Response<proto::RelayResponse>, Status> {
-        self.peers.admit(&request)?;
+        self.peers.admit_colleague(&request)?;
         let message = request.into_inner();
         let cluster = ClusterId::new(&message.cluster).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let step = message.step.ok_or_else(|| Status::invalid_argument("the step is missing"))?;

@@ -51,7 +51,7 @@ pub enum DiskError {
     /// A file is torn, altered or not what it should be.
     #[error(
         "{} is damaged ({detail}): remove this coordinator from the group, move the data directory away, \
-         and add it anew",
+         and add it anew under another id",
         path.display()
     )]
     Corrupt {
@@ -63,7 +63,7 @@ pub enum DiskError {
     /// A file that must be there is not.
     #[error(
         "{} is missing: put it back, or remove this coordinator from the group, move the rest of the data \
-         directory away, and add it anew",
+         directory away, and add it anew under another id",
         path.display()
     )]
     Missing {

@@ -186,31 +186,45 @@ impl Peers {
         answer
     }
 
-    /// Checks who sent a request: a coordinator, under its own id, with the identity that the group knows, and
+    /// Checks who sent a call of raft: a coordinator, under its own id, with the identity that the group knows, and
     /// meaning us.
     pub(crate) fn admit<T>(&self, request: &Request<T>) -> Result<CoordinatorId, Status> {
+        let (id, identity) = self.caller(request)?;
+        if identity.is_none() {
+            return Err(Status::permission_denied(format!("coordinator {id} does not say which identity it has")));
+        }
+        Ok(id)
+    }
+
+    /// As [`Self::admit`], for calls that are not raft's: whoever does not name its identity is taken by its
+    /// certificate alone.
+    pub(crate) fn admit_colleague<T>(&self, request: &Request<T>) -> Result<CoordinatorId, Status> {
+        self.caller(request).map(|(id, _)| id)
+    }
+
+    fn caller<'r, T>(&self, request: &'r Request<T>) -> Result<(CoordinatorId, Option<&'r str>), Status> {
         let Identity::Coordinator(certified) = peer_identity(request)? else {
             return Err(Status::permission_denied("only coordinators may call this"));
         };
         let text = |key: &str| request.metadata().get(key).and_then(|value| value.to_str().ok());
-        let named = text(COORDINATOR).and_then(|id| id.parse::<u64>().ok());
-        if named != Some(certified) {
-            return Err(Status::permission_denied(format!("the certificate is of coordinator {certified}")));
-        }
         let id = CoordinatorId(certified);
-        if !self.accepts(id, text(IDENTITY)) {
+        if text(COORDINATOR).is_some_and(|named| named != certified.to_string()) {
+            return Err(Status::permission_denied(format!("the certificate is of coordinator {id}")));
+        }
+        let identity = text(IDENTITY);
+        if identity.is_some() && !self.accepts(id, identity) {
             return Err(self.sign_status(Status::failed_precondition(format!(
-                "the group knows coordinator {id} under another identity: remove it from the group and add it anew"
+                "the group knows coordinator {id} under another identity: remove it, and add it anew under another id"
             ))));
         }
         if text(EXPECTS).is_some_and(|expected| expected != self.identity.0) {
             self.log_wiped(id);
             return Err(self.sign_status(Status::failed_precondition(format!(
-                "coordinator {} has another identity than you expect: remove it from the group and add it anew",
+                "coordinator {} has another identity than you expect: remove it, and add it anew under another id",
                 self.me
             ))));
         }
-        Ok(id)
+        Ok((id, identity))
     }
 
     /// Says who answers.
@@ -239,7 +253,7 @@ impl Peers {
                         identity = named,
                         known = %known,
                         "A coordinator has another identity than the group knows: it is refused until it is \
-                         removed from the group and added anew"
+                         removed from the group and added anew under another id"
                     );
                 }
                 false
@@ -254,7 +268,7 @@ impl Peers {
                 coordinator = self.me.0,
                 by = by.0,
                 identity = %self.identity,
-                "The group knows this coordinator under another identity: remove it from the group and add it anew"
+                "The group knows this coordinator under another identity: remove it, and add it anew under another id"
             );
         }
     }

@@ -16,7 +16,7 @@ use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 use openraft::vote::RaftLeaderIdExt;
 use regent_core::entry::{Entry as CoreEntry, FORMAT, Record};
-use regent_core::id::{ApplicationId, CoordinatorId, RequestId};
+use regent_core::id::{CoordinatorId, RequestId};
 use regent_core::time::Timestamp;
 
 use super::ondisk::DiskError;
@@ -60,6 +60,6 @@ pub(super) fn record(request: &str, by: &str) -> Record {
         format: FORMAT,
         at: Timestamp(0),
         request: Some(RequestId(request.to_owned())),
-        entry: CoreEntry::Resumed { application: Some(ApplicationId::new("shop").unwrap()), by: by.to_owned() },
+        entry: CoreEntry::Paused { application: None, by: by.to_owned(), reason: request.to_owned() },
     }
 }

@@ -92,9 +92,11 @@ async fn who_lags_far_behind_gets_a_snapshot() {
     let late = group.follower(leader);
     group.stop(late).await;
     let mut last = group.propose(leader, "first").await;
+    let begun = Instant::now();
     for number in 0..200 {
         last = group.propose(leader, &format!("r{number}")).await;
     }
+    println!("an entry took {:?} on average, one after the other", begun.elapsed() / 200);
     let raft = group.members[&leader].handle.raft.clone();
     until("the log is compacted", || {
         use openraft::async_runtime::watch::WatchReceiver;
@@ -151,7 +153,7 @@ async fn a_fourth_joins_and_a_first_leaves() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wiped_coordinator_under_its_old_id_is_refused() {
     let mut group = Group::of(&[1, 2, 3]).await;
-    group.introduce_all();
+    group.introduce_all().await;
     let leader = group.leader().await;
     let (wiped, third) = {
         let mut others = [1, 2, 3].into_iter().filter(|id| *id != leader);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use regent_core::entry::Coordinator;
+use regent_core::entry::{Coordinator, Entry};
 use regent_core::id::{ClusterId, CoordinatorId, LogIndex, RegionId};
 use regent_core::state::Applied;
 use regent_proto::agent::v1::StepCommand;
@@ -188,30 +188,27 @@ impl Group {
         }
     }
 
-    /// Makes every member know the identities of all, as `CoordinatorJoined` does.
-    pub(super) fn introduce_all(&self) {
-        let coordinators: BTreeMap<CoordinatorId, Coordinator> = self
-            .members
-            .iter()
-            .map(|(id, member)| {
-                let id = CoordinatorId(*id);
-                let none = String::new;
-                let coordinator = Coordinator {
-                    id,
-                    identity: member.handle.identity().clone(),
-                    region: RegionId::new("here").unwrap(),
-                    grpc: self.addresses[&id].clone(),
-                    dashboard: none(),
-                    dns: none(),
-                };
-                (id, coordinator)
-            })
-            .collect();
-        for member in self.members.values() {
-            member.handle.shared.write(|state| {
-                state.coordinators = coordinators.clone();
-                ((), Vec::new())
-            });
+    /// Binds every member's id to its identity.
+    pub(super) async fn introduce_all(&self) {
+        let mut last = LogIndex(0);
+        for (id, member) in &self.members {
+            let id = CoordinatorId(*id);
+            let coordinator = Coordinator {
+                id,
+                identity: member.handle.identity().clone(),
+                region: RegionId::new("here").unwrap(),
+                grpc: self.addresses[&id].clone(),
+                dashboard: String::new(),
+                dns: String::new(),
+            };
+            let mut joined = record("", "test");
+            joined.request = None;
+            joined.entry = Entry::CoordinatorJoined(coordinator);
+            match member.handle.replica().propose(joined).await.unwrap() {
+                Applied::Done(index) => last = index,
+                other => panic!("{other:?}"),
+            }
         }
+        self.all_apply(last).await;
     }
 }
