@@ -8,7 +8,6 @@ pub mod dns;
 pub mod engine;
 pub mod node;
 pub mod observer;
-pub mod peers;
 pub mod proposals;
 pub mod replica;
 pub mod telemetry;
