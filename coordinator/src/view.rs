@@ -29,9 +29,7 @@ mod resource;
 mod run;
 mod words;
 
-pub use application::{
-    AnswerView, ApplicationView, ClusterInApplication, CoolDownView, RefusalView, WhyRule, WhyView,
-};
+pub use application::{AnswerView, ApplicationView, ClusterInApplication, CoolDownView, RefusalView, WhyRule, WhyView};
 pub use audit::AuditView;
 pub use cluster::{ClusterView, SightView, VoteView, WitnessView};
 pub use group::{CoordinatorView, MeView, PauseView, QuorumView};
@@ -151,8 +149,9 @@ pub fn look<R>(node: &Node, see: impl FnOnce(&Inputs<'_>) -> R) -> R {
     let leadership = node.replica.leadership().borrow().clone();
     let instant = Instant::now();
     let (now, wall) = (node.moment(instant), node.wall());
-    node.replica
-        .read(|state| see(&Inputs { state, evidence: &evidence, leadership: &leadership, me: node.id, now, instant, wall }))
+    node.replica.read(|state| {
+        see(&Inputs { state, evidence: &evidence, leadership: &leadership, me: node.id, now, instant, wall })
+    })
 }
 
 impl Inputs<'_> {

@@ -6,8 +6,7 @@ use super::format;
 use super::parts::{Tone, application_link, badge, icon, known, state};
 use super::{run, timeline};
 use crate::view::{
-    ApplicationView, ClusterInApplication, ClusterView, Contacted, CoordinatorView, Health, Role, RunState, SightView,
-    View,
+    ApplicationView, ClusterInApplication, ClusterView, Contacted, CoordinatorView, Role, SightView, View,
 };
 
 pub(super) fn draw(view: &View) -> Markup {
@@ -205,14 +204,4 @@ fn coordinators(view: &View) -> Markup {
             }
         }
     }
-}
-
-/// The tone of a run that has or has not ended.
-pub(super) const fn attention(state: RunState) -> bool {
-    matches!(state, RunState::Stuck | RunState::Failed)
-}
-
-/// True if something about the health is worth a look.
-pub(super) const fn troubled(health: Health) -> bool {
-    matches!(health, Health::Failed | Health::Unknown)
 }

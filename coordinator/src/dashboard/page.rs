@@ -41,7 +41,8 @@ pub(super) struct Drawn {
 pub(super) fn build() -> &'static str {
     static BUILD: LazyLock<String> = LazyLock::new(|| {
         let bytes = super::CSS.bytes().chain(super::JS.bytes());
-        let hash = bytes.fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
+        let hash =
+            bytes.fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
         format!("{hash:016x}")
     });
     &BUILD

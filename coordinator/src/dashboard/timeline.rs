@@ -16,7 +16,8 @@ struct Scale {
 
 impl Scale {
     fn of(run: &RunView) -> Self {
-        let before = if run.recovery.measured_from == "last-contact" { run.last_contact_before_ms.unwrap_or(0) } else { 0 };
+        let before =
+            if run.recovery.measured_from == "last-contact" { run.last_contact_before_ms.unwrap_or(0) } else { 0 };
         let ends = run.steps.iter().filter_map(|step| Some(step.started_after_ms? + step.duration_ms.unwrap_or(0)));
         let after = ends.max().unwrap_or(0).max(if run.ended.is_none() { run.duration_ms } else { 0 });
         // A little air at the right, so that a running bar does not touch the edge.
@@ -41,7 +42,9 @@ fn percent(thousandths: u64) -> String {
 /// The steps that are part of the story: those that undo are, once something is undone.
 pub(super) fn shown(run: &RunView) -> impl Iterator<Item = &StepView> {
     let undoing = matches!(run.state, RunState::Undoing | RunState::Undone);
-    run.steps.iter().filter(move |step| undoing || !step.undo || !matches!(step.state, StepPhase::Pending | StepPhase::Skipped))
+    run.steps
+        .iter()
+        .filter(move |step| undoing || !step.undo || !matches!(step.state, StepPhase::Pending | StepPhase::Skipped))
 }
 
 pub(super) fn draw(run: &RunView) -> Markup {

@@ -171,8 +171,10 @@ impl ApplicationView {
         let clusters: Vec<_> =
             document.clusters.iter().map(|cluster| ClusterInApplication::build(inputs, id, known, cluster)).collect();
         let why = WhyView::build(inputs, id);
-        let at_primary =
-            clusters.iter().find(|cluster| cluster.role == Role::Primary).map_or(Health::Unknown, |primary| primary.health);
+        let at_primary = clusters
+            .iter()
+            .find(|cluster| cluster.role == Role::Primary)
+            .map_or(Health::Unknown, |primary| primary.health);
         Self {
             name: id.to_string(),
             revision: known.revision.0,
@@ -381,7 +383,8 @@ mod tests {
 
     #[test]
     fn an_old_lease_is_unknown() {
-        let beat = Beat { lease: LeaseState::Held, lease_left: regent_core::time::Span::from_secs(8), ..Beat::default() };
+        let beat =
+            Beat { lease: LeaseState::Held, lease_left: regent_core::time::Span::from_secs(8), ..Beat::default() };
         assert_eq!(lease(Some(&beat), Some(1_000), true), (Lease::Held, Some(7_000)));
         assert_eq!(lease(Some(&beat), Some(8_000), true), (Lease::Unknown, None));
         assert_eq!(lease(None, None, false), (Lease::Unknown, None));

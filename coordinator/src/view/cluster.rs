@@ -98,8 +98,12 @@ impl ClusterView {
     fn build(inputs: &Inputs<'_>, cluster: &ClusterId) -> Self {
         let state = inputs.state;
         let agent = state.agents.get(cluster);
-        let voted: BTreeSet<CoordinatorId> =
-            state.coordinators.keys().copied().filter(|observer| state.standing(cluster, *observer).is_some()).collect();
+        let voted: BTreeSet<CoordinatorId> = state
+            .coordinators
+            .keys()
+            .copied()
+            .filter(|observer| state.standing(cluster, *observer).is_some())
+            .collect();
         let primary_of = state
             .applications
             .iter()
@@ -125,11 +129,8 @@ impl SightView {
         let contact = contact(inputs, cluster, observer);
         let two_way = contact.and_then(|contact| contact.two_way);
         let standing = inputs.state.standing(cluster, observer);
-        let vote = standing.map(|vote| VoteView {
-            index: vote.index.0,
-            silence_ms: ms(vote.silence),
-            at: rfc3339(vote.at),
-        });
+        let vote =
+            standing.map(|vote| VoteView { index: vote.index.0, silence_ms: ms(vote.silence), at: rfc3339(vote.at) });
         let is_fresh = two_way.map(|at| inputs.now.since(at) <= freshness(inputs, cluster));
         // What others see is known to the leader only, and only as long as they relay it.
         let own = observer == inputs.me;

@@ -343,9 +343,7 @@ fn restored(run: &Run) -> Option<Timestamp> {
     let brings_back = |kind| {
         matches!(
             kind,
-            StepKind::Action(
-                Action::Promote | Action::Activate | Action::Redirect | Action::Verify | Action::Restore
-            )
+            StepKind::Action(Action::Promote | Action::Activate | Action::Redirect | Action::Verify | Action::Restore)
         )
     };
     let mut last = None;
@@ -410,10 +408,8 @@ fn awaiting(inputs: &Inputs<'_>, run: &Run) -> Vec<String> {
                 let why = progress.failure.as_ref().map_or_else(String::new, |(_, message)| format!(": {message}"));
                 awaited.push(format!("{title} (step {number}, attempt {} failed{why})", progress.attempts));
             }
-            StepState::Stuck => awaited.push(format!(
-                "an operator: {title} is stuck; mend it, then clear step {number} of run {}",
-                run.id
-            )),
+            StepState::Stuck => awaited
+                .push(format!("an operator: {title} is stuck; mend it, then clear step {number} of run {}", run.id)),
             StepState::Pending | StepState::Succeeded | StepState::FailedContinued | StepState::Skipped => {}
         }
     }
