@@ -94,10 +94,16 @@ impl EndedRuns {
 #[derive(Default)]
 struct Sheet {
     series: BTreeMap<&'static str, (Name, Series)>,
+    /// Those without labels.
+    single: BTreeMap<&'static str, (Name, f64)>,
 }
 
 impl Sheet {
     fn set(&mut self, name: Name, labels: Labels, value: f64) {
+        if labels.is_empty() {
+            self.single.insert(name.name, (name, value));
+            return;
+        }
         let (_, series) = self.series.entry(name.name).or_insert_with(|| (name, Series::default()));
         series.get_or_create(&labels).set(value);
     }
@@ -118,6 +124,11 @@ impl Sheet {
 
     fn registry(self) -> Registry {
         let mut registry = Registry::default();
+        for (name, value) in self.single.into_values() {
+            let gauge = Gauge::<f64, AtomicU64>::default();
+            gauge.set(value);
+            registry.register(name.name, name.help, gauge);
+        }
         for (name, series) in self.series.into_values() {
             registry.register(name.name, name.help, series);
         }
