@@ -55,12 +55,13 @@ impl Output {
     }
 }
 
-/// Prints a text with exactly one line end behind it. A reader that has gone away is no failure.
+/// Prints a text with exactly one line end behind it. When the reader has gone away there is nothing left to do.
 pub(crate) fn say(text: &str) {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{}", text.trim_end());
-    let _ = out.flush();
+    if writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
 }
 
 pub(crate) fn json<M: Message>(name: &str, message: &M) -> Result<String, Failure> {

@@ -97,6 +97,7 @@ async fn follow(connection: &Connection, run: u64, output: Output) -> Result<(),
                 }
             }
         }
+        breathe().await;
     }
 }
 

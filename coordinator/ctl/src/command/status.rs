@@ -85,6 +85,7 @@ impl Status {
                 }
                 shown = text;
             }
+            breathe().await;
         }
     }
 }
