@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -148,8 +149,8 @@ pub struct Keeper {
     mark: Mark,
     input: AsyncMutex<Option<ChildStdin>>,
     open: Arc<Mutex<Open>>,
-    child: Child,
-    detached: bool,
+    child: Mutex<Child>,
+    detached: AtomicBool,
 }
 
 impl Keeper {
@@ -179,8 +180,8 @@ impl Keeper {
             mark: Mark { pid, started },
             input: AsyncMutex::new(input),
             open,
-            child,
-            detached: false,
+            child: Mutex::new(child),
+            detached: AtomicBool::new(false),
         })
     }
 
@@ -244,9 +245,9 @@ impl Keeper {
     ///
     /// # Errors
     /// The keeper is gone.
-    pub async fn detach(mut self) -> Result<Mark> {
+    pub async fn detach(&self) -> Result<Mark> {
         self.ask(|id| Request::Detach { id }).await?;
-        self.detached = true;
+        self.detached.store(true, Ordering::Relaxed);
         Ok(self.mark())
     }
 
@@ -254,12 +255,16 @@ impl Keeper {
     ///
     /// # Errors
     /// It does not end.
-    pub async fn end(mut self) -> Result<()> {
+    pub async fn end(&self) -> Result<()> {
         self.input.lock().await.take();
-        tokio::time::timeout(END, self.child.wait())
-            .await
-            .with_context(|| format!("the keeper of {} does not end", self.name))??;
-        Ok(())
+        crate::wait::until("the end of a keeper", END, || async {
+            if self.has_ended() { Ok(()) } else { bail!("the keeper of {} still runs", self.name) }
+        })
+        .await
+    }
+
+    fn has_ended(&self) -> bool {
+        !matches!(self.child.lock().unwrap_or_else(PoisonError::into_inner).try_wait(), Ok(None))
     }
 
     async fn ask(&self, request: impl FnOnce(u64) -> Request) -> Result<usize> {
@@ -286,13 +291,13 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        if self.detached {
+        if self.detached.load(Ordering::Relaxed) {
             return;
         }
         self.input.get_mut().take();
         // Whoever comes next may want the same ports and folders: wait until it is over.
         let deadline = std::time::Instant::now() + END;
-        while matches!(self.child.try_wait(), Ok(None)) && std::time::Instant::now() < deadline {
+        while !self.has_ended() && std::time::Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -14,6 +14,9 @@
 //!
 //! This crate serves tests and demonstrations and nothing else depends on it; its errors are therefore `anyhow`.
 
+pub mod certs;
+pub mod config;
+pub mod ctl;
 pub mod demo;
 pub mod keeper;
 pub mod knot;
@@ -21,7 +24,9 @@ pub mod place;
 pub mod ports;
 pub mod postgres;
 pub mod redis;
+pub mod region;
 pub mod script;
 pub mod tree;
 pub mod wait;
+pub mod world;
 pub mod writer;

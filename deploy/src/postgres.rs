@@ -92,6 +92,15 @@ impl Postgres {
         Ok(Self { keeper, folder: folder.to_owned(), address, port, programs, passwords, gate })
     }
 
+    /// Writes the passwords into files, where an agent's file can refer to them before there is a server.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn write_passwords(&self) -> Result<()> {
+        place::passable(&self.folder)?;
+        self.passwords.write(&self.folder)
+    }
+
     /// Makes it a primary with the three roles and the application's database, and starts it.
     ///
     /// # Errors
@@ -353,7 +362,6 @@ impl Postgres {
     }
 
     fn lay_out(&self) -> Result<()> {
-        std::fs::create_dir_all(&self.folder).with_context(|| format!("cannot make {}", self.folder.display()))?;
         place::passable(&self.folder)?;
         for part in ["data", "run", "log"] {
             let path = self.folder.join(part);
@@ -362,7 +370,7 @@ impl Postgres {
         }
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(self.data(), std::fs::Permissions::from_mode(0o700))?;
-        self.passwords.write(&self.folder)?;
+        self.write_passwords()?;
         self.write_scripts()
     }
 

@@ -73,6 +73,19 @@ impl Redis {
         Self { keeper, folder: folder.to_owned(), address, port, passwords, gate }
     }
 
+    /// Writes the passwords into files, where an agent's file can refer to them before there is a server.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn write_passwords(&self) -> Result<()> {
+        place::passable(&self.folder)?;
+        let Passwords { agent, replicator, client } = &self.passwords;
+        for (user, password) in [(AGENT, agent), (REPLICATOR, replicator), (CLIENT, client)] {
+            place::write_secret(&self.password_file(user), password)?;
+        }
+        Ok(())
+    }
+
     /// Makes it a primary, starts it, and opens it as an operator would.
     ///
     /// # Errors
@@ -256,12 +269,10 @@ impl Redis {
     }
 
     fn lay_out(&self, primary: Option<(IpAddr, u16)>) -> Result<()> {
+        self.write_passwords()?;
         std::fs::create_dir_all(self.folder.join("data"))
             .with_context(|| format!("cannot make {}", self.folder.display()))?;
         let Passwords { agent, replicator, client } = &self.passwords;
-        for (user, password) in [(AGENT, agent), (REPLICATOR, replicator), (CLIENT, client)] {
-            place::write_secret(&self.password_file(user), password)?;
-        }
         let folder = self.folder.display();
         let mut settings = format!(
             "bind {address}\nport {port}\ndir {folder}/data\npidfile {folder}/redis.pid\nlogfile {folder}/redis.log\n\

@@ -53,6 +53,13 @@ pub fn peak_memory(pid: Pid) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
+/// True if both run the same program.
+#[must_use]
+pub fn same_program(one: Pid, other: Pid) -> bool {
+    let program = |pid: Pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+    program(one).is_some() && program(one) == program(other)
+}
+
 struct Stat {
     state: char,
     parent: i32,
