@@ -176,14 +176,34 @@ pub struct Application {
 struct Placement {
     cluster: String,
     #[serde(default)]
+    role: String,
+    #[serde(default)]
     lease: String,
+    #[serde(default)]
+    epoch: u64,
 }
 
 impl Application {
     /// The agent of a cluster holds the lease.
     #[must_use]
     pub fn holds_lease(&self, cluster: &str) -> bool {
-        self.placements.iter().any(|placement| placement.cluster == cluster && placement.lease == "held")
+        self.placement(cluster).is_some_and(|placement| placement.lease == "held")
+    }
+
+    /// A cluster is called a standby.
+    #[must_use]
+    pub fn is_standby(&self, cluster: &str) -> bool {
+        self.placement(cluster).is_some_and(|placement| placement.role == "standby")
+    }
+
+    /// The epoch that the agent of a cluster has stored; 0 if it has none.
+    #[must_use]
+    pub fn stored_epoch(&self, cluster: &str) -> u64 {
+        self.placement(cluster).map_or(0, |placement| placement.epoch)
+    }
+
+    fn placement(&self, cluster: &str) -> Option<&Placement> {
+        self.placements.iter().find(|placement| placement.cluster == cluster)
     }
 }
 

@@ -23,6 +23,7 @@ pub mod knot;
 pub mod place;
 pub mod ports;
 pub mod postgres;
+pub mod quickstart;
 pub mod redis;
 pub mod region;
 pub mod script;

@@ -254,10 +254,15 @@ impl Postgres {
     /// # Errors
     /// It is refused.
     pub async fn insert(&self, n: i64) -> Result<()> {
-        let client = self.connect().await?;
-        let insert = async { client.execute("INSERT INTO rows (n) VALUES ($1)", &[&n]).await };
-        tokio::time::timeout(Duration::from_secs(3), insert).await.context("the insert hangs")??;
-        Ok(())
+        insert(self.connect().await?, n).await
+    }
+
+    /// Inserts a row as a superuser from outside, to see whether that is possible.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn insert_as_superuser(&self, n: i64) -> Result<()> {
+        insert(self.connect_as_superuser().await?, n).await
     }
 
     /// True for a standby.
@@ -406,6 +411,12 @@ impl Postgres {
         )?;
         Ok(())
     }
+}
+
+async fn insert(client: Client, n: i64) -> Result<()> {
+    let insert = async { client.execute("INSERT INTO rows (n) VALUES ($1)", &[&n]).await };
+    tokio::time::timeout(Duration::from_secs(3), insert).await.context("the insert hangs")??;
+    Ok(())
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -3,6 +3,7 @@
 //! Both refuse writes at rest (`min-replicas-to-write` with a number that no one has); the agent opens the primary at run
 //! time and never in the file. Before an agent has taken over, the harness opens it as an operator would.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -199,6 +200,17 @@ impl Redis {
         let mut connection = self.connect().await?;
         let command = ::redis::cmd("SET").arg(key).arg(value).to_owned();
         command.query_async::<()>(&mut connection).await.context("Redis refuses a write")
+    }
+
+    /// Numbers of all rows that a service has set a key for.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn rows(&self) -> Result<BTreeSet<i64>> {
+        let mut connection = self.connect_as_agent().await?;
+        let keys: Vec<String> =
+            ::redis::cmd("KEYS").arg("row:*").query_async(&mut connection).await.context("cannot read the keys")?;
+        Ok(keys.iter().filter_map(|key| key.strip_prefix("row:")?.parse().ok()).collect())
     }
 
     /// One field of INFO REPLICATION, e.g. `role` or `master_link_status`.

@@ -122,3 +122,9 @@ pub async fn take_down_all(parent: &Path) -> Result<Vec<PathBuf>> {
     }
     Ok(gone)
 }
+
+/// True if a world stands below `parent`.
+#[must_use]
+pub fn is_any(parent: &Path) -> bool {
+    std::fs::read_dir(parent).into_iter().flatten().flatten().any(|entry| entry.path().join(FILE).exists())
+}
