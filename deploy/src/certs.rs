@@ -10,7 +10,7 @@ use crate::ctl;
 pub const GROUP: &str = "dev";
 
 /// Name of the operator's files.
-pub const OPERATOR: &str = "operator-quickstart";
+pub const OPERATOR: &str = "operator";
 
 /// Name of a coordinator's files.
 #[must_use]
@@ -29,9 +29,9 @@ pub fn agent(cluster: &str) -> String {
 /// # Errors
 /// `regentctl` is missing or fails.
 pub async fn make(folder: &Path, coordinators: &[u64], clusters: &[&str]) -> Result<()> {
-    let out = folder.display().to_string();
+    let dir = folder.display().to_string();
     let certs = async |words: &[&str]| {
-        ctl::run([&["certs"], words, &["--out", out.as_str()]].concat().into_iter().map(String::from)).await
+        ctl::run([&["certs"], words, &["--dir", dir.as_str()]].concat().into_iter().map(String::from)).await
     };
     certs(&["ca", "--group", GROUP]).await?;
     for id in coordinators {

@@ -25,16 +25,11 @@ impl Ctl {
     pub fn new(coordinators: &[SocketAddr], credentials: &Credentials) -> Self {
         let list: Vec<String> = coordinators.iter().map(ToString::to_string).collect();
         let file = |path: &Path| path.display().to_string();
-        let common = vec![
-            "--endpoints".into(),
-            list.join(","),
-            "--ca".into(),
-            file(&credentials.ca),
-            "--certificate".into(),
-            file(&credentials.certificate),
-            "--key".into(),
-            file(&credentials.key),
-        ];
+        let Credentials { ca, certificate, key } = credentials;
+        let common =
+            ["--endpoints", &list.join(","), "--ca", &file(ca), "--cert", &file(certificate), "--key", &file(key)]
+                .map(String::from)
+                .to_vec();
         Self { common }
     }
 
@@ -67,7 +62,7 @@ impl Ctl {
     /// # Errors
     /// No coordinator answers, or the answer cannot be read.
     pub async fn status(&self) -> Result<Status> {
-        self.json(&["status"]).await
+        Ok(self.json::<StatusAnswer>(&["status"]).await?.status)
     }
 
     /// The runs, newest first.
@@ -75,7 +70,7 @@ impl Ctl {
     /// # Errors
     /// No coordinator answers, or the answer cannot be read.
     pub async fn runs(&self) -> Result<Vec<Run>> {
-        Ok(self.json::<Runs>(&["runs"]).await?.runs)
+        Ok(self.json::<RunsAnswer>(&["runs"]).await?.runs)
     }
 
     /// The report of a run.
@@ -83,7 +78,7 @@ impl Ctl {
     /// # Errors
     /// No coordinator answers, or the answer cannot be read.
     pub async fn report(&self, run: u64) -> Result<Report> {
-        self.json(&["report", &run.to_string()]).await
+        Ok(self.json::<ReportAnswer>(&["report", &run.to_string()]).await?.report)
     }
 
     async fn json<T: for<'de> Deserialize<'de>>(&self, words: &[&str]) -> Result<T> {
@@ -111,17 +106,33 @@ pub async fn run(words: impl IntoIterator<Item = String>) -> Result<String> {
     String::from_utf8(output.stdout).context("its output is not text")
 }
 
+// Messages are the protocol's, in the protocol's own JSON: what is not set may be left out, and enums go by their full names.
+
+#[derive(Deserialize)]
+struct StatusAnswer {
+    status: Status,
+}
+
+#[derive(Deserialize)]
+struct RunsAnswer {
+    #[serde(default)]
+    runs: Vec<Run>,
+}
+
+#[derive(Deserialize)]
+struct ReportAnswer {
+    report: Report,
+}
+
 /// The parts of a status that a world looks at.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Status {
-    view: View,
+    view: Option<View>,
     #[serde(default)]
     applications: Vec<Application>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct View {
     #[serde(default)]
     leader: u64,
@@ -132,14 +143,14 @@ struct View {
 impl Status {
     /// A majority of coordinators is in contact.
     #[must_use]
-    pub const fn has_quorum(&self) -> bool {
-        self.view.quorum
+    pub fn has_quorum(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| view.quorum)
     }
 
-    /// The leader's id; 0 if there is none.
+    /// The leader's id; 0 if none is known.
     #[must_use]
-    pub const fn leader(&self) -> u64 {
-        self.view.leader
+    pub fn leader(&self) -> u64 {
+        self.view.as_ref().map_or(0, |view| view.leader)
     }
 
     /// One application.
@@ -154,7 +165,6 @@ impl Status {
 
 /// An application as operators see it.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Application {
     /// Its name.
     pub name: String,
@@ -172,7 +182,6 @@ pub struct Application {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Placement {
     cluster: String,
     #[serde(default)]
@@ -187,16 +196,16 @@ impl Application {
     /// The agent of a cluster holds the lease.
     #[must_use]
     pub fn holds_lease(&self, cluster: &str) -> bool {
-        self.placement(cluster).is_some_and(|placement| placement.lease == "held")
+        self.placement(cluster).is_some_and(|placement| placement.lease == "LEASE_STATE_HELD")
     }
 
-    /// A cluster is called a standby.
+    /// A cluster is called primary.
     #[must_use]
-    pub fn is_standby(&self, cluster: &str) -> bool {
-        self.placement(cluster).is_some_and(|placement| placement.role == "standby")
+    pub fn is_primary(&self, cluster: &str) -> bool {
+        self.placement(cluster).is_some_and(|placement| placement.role == "PLACEMENT_ROLE_PRIMARY")
     }
 
-    /// The epoch that the agent of a cluster has stored; 0 if it has none.
+    /// The epoch that the agent of a cluster has stored; 0 if it has none, or was not heard.
     #[must_use]
     pub fn stored_epoch(&self, cluster: &str) -> u64 {
         self.placement(cluster).map_or(0, |placement| placement.epoch)
@@ -207,33 +216,29 @@ impl Application {
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct Runs {
-    #[serde(default)]
-    runs: Vec<Run>,
-}
-
 /// A run as operators see it.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Run {
     /// Its number.
     pub id: u64,
     /// Of which application.
     pub application: String,
-    /// E.g. `running`, `succeeded`, `stuck`.
-    pub status: String,
-    /// The new primary's cluster.
-    #[serde(default)]
-    pub to: String,
+    status: String,
     /// In their order.
     #[serde(default)]
     pub steps: Vec<Step>,
 }
 
+impl Run {
+    /// E.g. `running`, `succeeded`, `stuck`.
+    #[must_use]
+    pub fn status(&self) -> String {
+        word(&self.status, "RUN_STATUS_")
+    }
+}
+
 /// A step of a run.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Step {
     /// E.g. `promote`.
     pub kind: String,
@@ -243,13 +248,38 @@ pub struct Step {
     /// May be empty.
     #[serde(default)]
     pub cluster: String,
+    state: String,
+    failure: Option<Failure>,
+    report: Option<StepReport>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Failure {
+    message: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct StepReport {
+    message: String,
+}
+
+impl Step {
     /// E.g. `pending`, `running`, `succeeded`.
-    pub state: String,
+    #[must_use]
+    pub fn state(&self) -> String {
+        word(&self.state, "STEP_STATE_")
+    }
+
+    /// What its driver said of it; empty if nothing.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        let failure = self.failure.as_ref().map(|failure| failure.message.as_str());
+        failure.or(self.report.as_ref().map(|report| report.message.as_str())).unwrap_or_default()
+    }
 }
 
 /// What a report says of losses.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Of each database.
     #[serde(default)]
@@ -258,14 +288,50 @@ pub struct Report {
 
 /// The loss in one database.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Loss {
     /// Which.
     pub resource: String,
     /// By the last positions that were known; absent: unknown.
-    #[serde(default)]
     pub bytes: Option<u64>,
     /// For humans, with its uncertainty.
     #[serde(default)]
     pub sentence: String,
+}
+
+fn word(name: &str, prefix: &str) -> String {
+    name.trim_start_matches(prefix).to_lowercase().replace('_', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read() {
+        let text = r#"{ "status": { "view": { "quorum": true, "leader": 2 }, "paused": null, "applications": [ {
+            "name": "shop", "epoch": 3, "primary": "a", "confirmed": true, "placements": [
+                { "cluster": "a", "role": "PLACEMENT_ROLE_PRIMARY", "lease": "LEASE_STATE_HELD", "epoch": 3 },
+                { "cluster": "b", "role": "PLACEMENT_ROLE_STANDBY" } ] } ] } }"#;
+        let status = serde_json::from_str::<StatusAnswer>(text).unwrap().status;
+        assert!(status.has_quorum());
+        assert_eq!(status.leader(), 2);
+        let application = status.application("shop").unwrap();
+        assert!(application.holds_lease("a") && !application.holds_lease("b"));
+        assert!(application.is_primary("a") && !application.is_primary("b"));
+        assert_eq!(application.stored_epoch("a"), 3);
+        assert_eq!(application.stored_epoch("b"), 0);
+        assert!(status.application("other").is_err());
+    }
+
+    #[test]
+    fn a_run_and_a_report_are_read() {
+        let text = r#"{ "runs": [ { "id": 7, "application": "shop", "status": "RUN_STATUS_STUCK", "steps": [
+            { "kind": "promote", "state": "STEP_STATE_FAILED_CONTINUED", "failure": { "code": "x", "message": "m" } } ] } ] }"#;
+        let runs = serde_json::from_str::<RunsAnswer>(text).unwrap().runs;
+        assert_eq!(runs[0].status(), "stuck");
+        assert_eq!(runs[0].steps[0].state(), "failed continued");
+        assert_eq!(runs[0].steps[0].message(), "m");
+        let text = r#"{ "report": { "losses": [ { "resource": "db", "sentence": "unknown" } ] } }"#;
+        assert_eq!(serde_json::from_str::<ReportAnswer>(text).unwrap().report.losses[0].bytes, None);
+    }
 }

@@ -263,6 +263,12 @@ impl Keeper {
         .await
     }
 
+    /// True if it outlives the harness.
+    #[must_use]
+    pub fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::Relaxed)
+    }
+
     fn has_ended(&self) -> bool {
         !matches!(self.child.lock().unwrap_or_else(PoisonError::into_inner).try_wait(), Ok(None))
     }
@@ -291,7 +297,7 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        if self.detached.load(Ordering::Relaxed) {
+        if self.is_detached() {
             return;
         }
         self.input.get_mut().take();

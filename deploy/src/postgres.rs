@@ -19,6 +19,9 @@ use crate::script::{self, Gate, quote, quote_path};
 use crate::tree;
 use crate::wait;
 
+use remains::Remains;
+
+pub(crate) mod remains;
 mod template;
 
 /// The role that the agent uses; superuser.
@@ -72,6 +75,7 @@ pub struct Postgres {
     programs: PathBuf,
     passwords: Passwords,
     gate: Gate,
+    _remains: Arc<Remains>,
 }
 
 impl Postgres {
@@ -89,7 +93,8 @@ impl Postgres {
     ) -> Result<Self> {
         gate.switches.push(folder.join("off"));
         let programs = place::postgres_programs()?;
-        Ok(Self { keeper, folder: folder.to_owned(), address, port, programs, passwords, gate })
+        let remains = Arc::new(Remains { keeper: Arc::clone(&keeper), data: folder.join("data") });
+        Ok(Self { keeper, folder: folder.to_owned(), address, port, programs, passwords, gate, _remains: remains })
     }
 
     /// Writes the passwords into files, where an agent's file can refer to them before there is a server.

@@ -196,6 +196,14 @@ async fn a_killed_keeper_ends_what_it_started_and_a_frozen_process_can_be_killed
     let keeper = Keeper::start("kept", folder.path())?;
     let one = keeper.spawn(Program::new("one", folder.path(), ["/bin/sleep", "1000"])).await?;
     let two = keeper.spawn(Program::new("two", folder.path(), ["/bin/sleep", "1000"])).await?;
+    // A child is bound to its keeper's life by the program that then becomes it.
+    wait::until("both programs", PATIENCE, || async {
+        for process in [&one, &two] {
+            ensure!(std::fs::read_link(format!("/proc/{}/exe", process.pid()))?.ends_with("sleep"), "not yet");
+        }
+        Ok(())
+    })
+    .await?;
     one.freeze();
     one.kill();
     ensure!(one.ended(PATIENCE).await? == Exit::Signal(Signal::SIGKILL as i32));

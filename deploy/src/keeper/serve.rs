@@ -94,7 +94,12 @@ async fn kill_all(output: &mut Stdout) -> usize {
         if all.is_empty() {
             return count;
         }
-        count += all.iter().filter(|pid| tree::is_running(**pid) && kill(**pid, Signal::SIGKILL).is_ok()).count();
+        // Counted first: backends end by themselves as soon as their postmaster is gone.
+        count += all.iter().filter(|pid| tree::is_running(**pid)).count();
+        for pid in all {
+            // It may have ended in between, which is as good.
+            let _gone = kill(pid, Signal::SIGKILL);
+        }
         reap(output).await;
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

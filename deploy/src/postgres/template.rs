@@ -11,11 +11,12 @@ use crate::place;
 pub(super) const PASSWORD: &str = "template";
 
 /// Raised when what stands in the template changes.
-const EDITION: u32 = 1;
+const EDITION: u32 = 2;
 
 /// What every server is set to; see the module of the server for what is set elsewhere.
 ///
-/// `wal_log_hints` and `wal_keep_size` are what `pg_rewind` needs to make an old primary a standby again.
+/// `wal_log_hints` and `wal_keep_size` are what `pg_rewind` needs to make an old primary a standby again. Shared memory
+/// of a killed server must go with its folder: `mmap` keeps it there.
 const SETTINGS: &str = "
 wal_level = replica
 wal_log_hints = on
@@ -26,6 +27,7 @@ max_wal_senders = 10
 max_replication_slots = 10
 max_connections = 60
 shared_buffers = 16MB
+dynamic_shared_memory_type = mmap
 wal_receiver_status_interval = 1s
 wal_retrieve_retry_interval = 200ms
 password_encryption = scram-sha-256

@@ -22,9 +22,9 @@ pub(super) async fn run(world: &World, terminal: &Terminal, within: Duration) ->
         match newest(world).await {
             Ok(Some(run)) => {
                 tell(&run, &mut told, terminal);
-                match run.status.as_str() {
+                match run.status().as_str() {
                     "succeeded" => return Ok(run.id),
-                    "stuck" | "failed" | "undone" => bail!("run {} ended as {}: {:?}", run.id, run.status, run.steps),
+                    status @ ("stuck" | "failed" | "undone") => bail!("run {} is {status}", run.id),
                     status => last = anyhow::anyhow!("run {} is {status}", run.id),
                 }
             }
@@ -44,10 +44,11 @@ async fn newest(world: &World) -> Result<Option<Run>> {
 
 fn tell(run: &Run, told: &mut BTreeMap<usize, String>, terminal: &Terminal) {
     for (index, step) in run.steps.iter().enumerate() {
-        let before = told.insert(index, step.state.clone());
-        if step.state != "pending" && before.as_deref() != Some(step.state.as_str()) {
-            let what = [&step.kind, &step.resource].map(String::as_str).join(" ");
-            terminal.say(&format!("run {}: {:<24} {} {}", run.id, what.trim(), step.state, step.cluster));
+        let state = step.state();
+        let before = told.insert(index, state.clone());
+        if state != "pending" && before.as_deref() != Some(state.as_str()) {
+            let what = format!("{} {}", step.kind, step.resource);
+            terminal.say(&format!("run {}: {:<20} {state:<10} {}", run.id, what.trim(), step.message()));
         }
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn quarantined(
     let heard = wait::until("word of the old primary's agent", PATIENCE, || async {
         let status = world.ctl().status().await?;
         let application = status.application(APPLICATION)?;
-        ensure!(application.is_standby(&cluster.name), "{} is not called a standby", cluster.name);
+        ensure!(!application.is_primary(&cluster.name), "{} is called the primary", cluster.name);
         ensure!(application.stored_epoch(&cluster.name) == application.epoch, "its agent knows an older epoch");
         Ok(application.epoch)
     });

@@ -6,8 +6,10 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::config::DATABASE;
 use crate::keeper::Mark;
 use crate::place;
+use crate::postgres;
 use crate::tree;
 
 /// The file by which a folder is known as a world's.
@@ -92,6 +94,9 @@ pub async fn take_down(folder: &Path) -> Result<()> {
     let found = Found::read(folder)?;
     for keeper in &found.keepers {
         keeper.end().await?;
+    }
+    for region in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        postgres::remains::remove(&region.path().join(DATABASE).join("data"));
     }
     for folder in [folder, &found.runtime] {
         match std::fs::remove_dir_all(folder) {
