@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::application::Application;
 use crate::id::{
-    ApplicationId, Attempt, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, InstallationId, LogIndex,
-    RegionId, RequestId, ResourceId, RunId, StepId, SystemId, Token, VoteNumber,
+    ApplicationId, Attempt, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, InstallationId,
+    LogIndex, RegionId, RequestId, ResourceId, RunId, StepId, SystemId, Token, VoteNumber,
 };
 use crate::time::{Span, Timestamp};
 
@@ -172,6 +172,13 @@ pub enum Entry {
         application: Option<ApplicationId>,
         /// Who.
         by: String,
+    },
+    /// A run gives up before its point of no return: what was done is undone and the old primary serves again.
+    UndoBegun {
+        /// Which run.
+        run: RunId,
+        /// Why.
+        reason: String,
     },
     /// An operator's word on a stuck step.
     Cleared {

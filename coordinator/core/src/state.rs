@@ -12,17 +12,17 @@ use crate::application::Application;
 use crate::effect::Effect;
 use crate::entry::{Agent, Coordinator, Database, FORMAT, Record};
 use crate::id::{
-    ApplicationId, ClusterId, CoordinatorId, Epoch, GroupId, Incarnation, LogIndex, RequestId, ResourceId, Revision, RunId,
-    Token, VoteNumber,
+    ApplicationId, ClusterId, CoordinatorId, Epoch, GroupId, Incarnation, LogIndex, RequestId, ResourceId, Revision,
+    RunId, Token, VoteNumber,
 };
 use crate::run::Run;
 use crate::terms::Terms;
 use crate::time::{Span, Timestamp};
 
-mod apply;
+pub(crate) mod apply;
 mod audit;
 mod change;
-mod register;
+pub(crate) mod register;
 mod votes;
 
 pub use audit::{AUDIT_LIMIT, AuditRecord};
