@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use futures::future::BoxFuture;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
 use regent_core::id::CoordinatorId;
 
 use super::types::{Raft, Types};
-use crate::api::TransferLeader;
 
 /// Why the membership did not change.
 #[derive(Debug, thiserror::Error)]
@@ -108,12 +106,6 @@ impl Membership {
 
     async fn change(&self, change: ChangeMembers<u64, BasicNode>) -> Result<(), MembershipError> {
         self.raft.change_membership(change, false).await.map(|_| ()).map_err(explain)
-    }
-}
-
-impl TransferLeader for Membership {
-    fn transfer(&self, to: CoordinatorId) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async move { self.transfer_leader(to).await.map_err(|error| error.to_string()) })
     }
 }
 
