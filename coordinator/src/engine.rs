@@ -23,8 +23,8 @@ use tracing::{debug, info, warn};
 use crate::api::agent::convert;
 use crate::node::Node;
 use crate::observer::{Heardings, Post};
-use crate::raft::Peers;
 use crate::proposals::Proposals;
+use crate::raft::Peers;
 use crate::replica::{AppliedEvent, Leadership};
 
 /// Between two looks when nothing happens; the core's own deadlines are met within it.

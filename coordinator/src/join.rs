@@ -8,8 +8,8 @@ use regent_core::state::Applied;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::admin::{Latch, Readiness};
 use crate::node::Node;
-use crate::readiness::{Latch, Readiness};
 
 /// Between two tries while there is no quorum.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -29,7 +29,7 @@ pub async fn run(node: Node, myself: Coordinator, readiness: Readiness, stop: Ca
             }
         } else if node.replica.read(|state| state.coordinators.get(&node.id) == Some(&myself)) {
             info!("joined");
-            readiness.release(Latch::Member);
+            readiness.set(Latch::MemberKnown);
             return;
         }
         tokio::select! {

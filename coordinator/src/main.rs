@@ -1,5 +1,6 @@
 //! The coordinator's process: parse everything, bind everything, then run.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use futures::future::BoxFuture;
+use regent_coordinator::admin::{self, Latch, Readiness};
 use regent_coordinator::api::agent::Agents;
 use regent_coordinator::api::peer::PeerHooks;
 use regent_coordinator::api::{self, Parts, TransferLeader};
@@ -16,8 +18,7 @@ use regent_coordinator::node::Node;
 use regent_coordinator::observer::{Post, relay};
 use regent_coordinator::proposals::Proposals;
 use regent_coordinator::raft::{self, Membership, RaftHandle, RaftOptions};
-use regent_coordinator::readiness::{Latch, Readiness};
-use regent_coordinator::{admin, dashboard, dns, join, telemetry};
+use regent_coordinator::{dns, join, telemetry};
 use regent_core::entry::Coordinator;
 use regent_core::id::{ClusterId, CoordinatorId};
 use regent_proto::agent::v1::StepCommand;
@@ -46,16 +47,22 @@ fn main() -> ExitCode {
     match start(&arguments) {
         Ok(code) => code,
         Err(error) => {
-            telemetry::complain(&format!("{error:#}"));
+            complain(&error);
             ExitCode::FAILURE
         }
     }
 }
 
+/// Before there are logs, and for whoever started the process by hand.
+fn complain(error: &anyhow::Error) {
+    // With a closed stderr nobody is there to be told.
+    let _ = writeln!(std::io::stderr(), "regent-coordinator: {error:#}");
+}
+
 fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let config = Config::load(&arguments.config)?;
     if arguments.check_config {
-        telemetry::show(&serde_saphyr::to_string(&config)?);
+        std::io::stdout().write_all(serde_saphyr::to_string(&config)?.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     telemetry::init(&config.log)?;
@@ -87,14 +94,14 @@ impl PeerHooks for Hooks {
 
 async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let readiness = Readiness::default();
-    readiness.release(Latch::Config);
+    readiness.set(Latch::ConfigParsed);
     let tls = config.tls.load()?;
-    readiness.release(Latch::Tls);
+    readiness.set(Latch::TlsLoaded);
     let id = CoordinatorId(config.id);
     let mut options = RaftOptions::new(id, config.addresses(), config.data_directory.clone());
     options.bootstrap = config.bootstrap;
     let mut raft = raft::open(options, tls.clone()).await?;
-    readiness.release(Latch::Log);
+    readiness.set(Latch::LogReplayed);
 
     let node = Node::new(id, raft.replica());
     let proposals = Proposals::new(node.clone());
@@ -102,7 +109,7 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
 
     let grpc = TcpListener::bind(config.listen).await.with_context(|| format!("listen: {}", config.listen))?;
-    let http = TcpListener::bind(config.dashboard).await.with_context(|| format!("dashboard: {}", config.dashboard))?;
+    let http = admin::bind(config.dashboard).await?;
     let parts = Parts {
         node: node.clone(),
         tls: tls.clone(),
@@ -124,10 +131,11 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let mut grpc_task =
         tokio::spawn(server.serve_with_incoming_shutdown(incoming, async move { grpc_stop.cancelled().await }));
 
-    let pages = dashboard::router(node.clone(), stop.clone()).merge(admin::router(node.clone(), readiness.clone()));
-    let http_stop = stop.clone();
+    let (http_node, http_ready, http_stop) = (node.clone(), readiness.clone(), stop.clone());
     let http_task = tokio::spawn(async move {
-        axum::serve(http, pages).with_graceful_shutdown(async move { http_stop.cancelled().await }).await
+        if let Err(error) = http.serve(http_node, http_ready, http_stop).await {
+            error!(%error, "the dashboard's server stopped");
+        }
     });
     let dns_task = serve_dns(&config, &node, &stop, &readiness).await?;
 
@@ -172,12 +180,12 @@ async fn serve_dns(
     readiness: &Readiness,
 ) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
     let Some(options) = &config.dns else {
-        readiness.release(Latch::Dns);
+        readiness.set(Latch::DnsBound);
         return Ok(None);
     };
     let zone = dns::Zone::new(&options.zone, &options.name_servers)?;
     let bound = dns::bind(options.listen).await?;
-    readiness.release(Latch::Dns);
+    readiness.set(Latch::DnsBound);
     let (node, stop) = (node.clone(), stop.clone());
     Ok(Some(tokio::spawn(async move {
         if let Err(error) = bound.serve(zone, node, stop).await {

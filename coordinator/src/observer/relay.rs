@@ -32,9 +32,7 @@ pub async fn run(post: Post, peers: Arc<Peers>, stop: CancellationToken) {
         let Some(leader) = leader.filter(|leader| *leader != node.id) else { continue };
         let request = observe(&post);
         let statuses = request.step_statuses.clone();
-        let sent =
-            tokio::time::timeout(INTERVAL * 4, async { peers.client(leader)?.observe(request).await.map(|_| ()) });
-        match sent.await {
+        match tokio::time::timeout(INTERVAL * 4, peers.observe(leader, request)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 debug!(leader = leader.0, %error, "the leader did not take the observations");

@@ -224,6 +224,7 @@ pub(crate) fn application() -> Application {
         when: None,
         duration: None,
         command: String::new(),
+        question: String::new(),
     };
     let lines = vec![line(Action::Promote, "orders-db"), line(Action::Redirect, "www"), line(Action::Verify, "checks")];
     Application {
