@@ -180,9 +180,21 @@ impl Server {
         family(&["postgres"], &[&self.data]).head().unwrap().clone()
     }
 
+    /// Kills every process of it, and waits until it could be started again.
+    pub(crate) fn kill_and_wait(&self) {
+        let postmaster = self.postmaster().pid;
+        self.kill();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // Until it is reaped, its lock file seems to name a living process.
+        while Process::read(postmaster).is_some() {
+            assert!(Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Kills every process of it, and waits until they are gone.
     pub(crate) fn kill(&self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let processes = self.processes();
             if processes.is_empty() {

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::Postgres;
 use super::session::truth;
-use crate::driver::process::table::{Family, family};
+use crate::driver::process::table::{Family, Process, family};
 use crate::driver::process::{Finished, ProcessError, Program};
 use crate::driver::{Done, DriverError, DriverResult};
 
@@ -22,6 +22,9 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a started server may take until it answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long init may take to reap a killed postmaster.
+const BURIAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long after the start command no process at all may be there.
 const APPEAR_LIMIT: Duration = Duration::from_secs(5);
@@ -76,6 +79,7 @@ impl Postgres {
 
     /// Starts the server by its listed command and waits until it answers. It comes up closed at rest.
     pub(super) async fn start(&self) -> Result<(), DriverError> {
+        self.wait_for_burial().await;
         let program = Program::listed(&self.options.start).user(&self.options.os_user);
         succeed("postgres-start", &program, COMMAND_LIMIT).await?;
         let began = Instant::now();
@@ -93,6 +97,18 @@ impl Postgres {
                 Err(_) => {}
             }
             tokio::time::sleep(super::GLANCE * 4).await;
+        }
+    }
+
+    /// A dead postmaster that nobody has reaped yet still has its id: the server would refuse to start, because its
+    /// lock file names a process that seems to live.
+    async fn wait_for_burial(&self) {
+        let file = self.data.join("postmaster.pid");
+        let text = tokio::fs::read_to_string(file).await.unwrap_or_default();
+        let Some(pid) = text.lines().next().and_then(|line| line.trim().parse().ok()) else { return };
+        let began = Instant::now();
+        while began.elapsed() < BURIAL_LIMIT && Process::read(pid).is_some_and(|process| !process.lives()) {
+            tokio::time::sleep(super::GLANCE).await;
         }
     }
 
