@@ -4,6 +4,8 @@
 //! that waits for it is dropped: children of a step that is no longer waited for do not live on (S4). A program that
 //! ends by itself may leave daemons behind; starting a database does.
 
+pub mod contact;
+pub mod disk;
 pub mod table;
 
 use std::ffi::OsString;

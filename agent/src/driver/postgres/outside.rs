@@ -1,12 +1,12 @@
 //! What a client from outside meets: a connection attempt that needs no credentials.
 
-use std::io::ErrorKind;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 
 use super::Postgres;
+use crate::driver::process::contact::{Contact, contact, nobody};
 
 /// One attempt.
 const ATTEMPT_LIMIT: Duration = Duration::from_millis(250);
@@ -73,25 +73,10 @@ impl Postgres {
         let socket = self.options.socket_directory.join(format!(".s.PGSQL.{}", self.options.port));
         let (local, outside) = tokio::join!(
             tokio::time::timeout(ATTEMPT_LIMIT, tokio::net::UnixStream::connect(socket)),
-            tokio::time::timeout(
-                ATTEMPT_LIMIT,
-                tokio::net::TcpStream::connect((self.options.host.as_str(), self.options.port))
-            ),
+            contact(&self.options.host, self.options.port, ATTEMPT_LIMIT),
         );
-        matches!(local, Ok(Err(error)) if nobody(error.kind()))
-            && matches!(outside, Ok(Err(error)) if nobody(error.kind()))
+        matches!(local, Ok(Err(error)) if nobody(error.kind())) && outside == Contact::Nobody
     }
-}
-
-fn nobody(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::ConnectionRefused
-            | ErrorKind::NotFound
-            | ErrorKind::AddrNotAvailable
-            | ErrorKind::NetworkUnreachable
-            | ErrorKind::HostUnreachable
-    )
 }
 
 fn judge(error: &tokio_postgres::Error) -> Met {
