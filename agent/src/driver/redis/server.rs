@@ -35,10 +35,11 @@ impl Redis {
 
     /// A pid file may be stale and its number somebody else's.
     fn is_this_server(&self, process: &Process) -> bool {
+        let redis = process.name.starts_with("redis") || process.name.starts_with("valkey");
+        // `redis-server HOST:PORT`, unless the operator set another title.
         let title = process.title();
-        let port = format!(":{}", self.options.port);
-        (process.name.starts_with("redis") || process.name.starts_with("valkey"))
-            && (title.contains(&port) || !title.contains(" *:") && !title.contains("127.0.0.1:"))
+        let ports: Vec<&str> = title.split(' ').filter_map(|word| word.rsplit_once(':')).map(|pair| pair.1).collect();
+        redis && (ports.is_empty() || ports.contains(&self.options.port.to_string().as_str()))
     }
 
     /// Nothing of it runs, and nobody listens where clients connect.
