@@ -291,7 +291,7 @@ impl Redis {
              daemonize yes\nappendonly yes\nmaxmemory 64mb\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n\
              # Closed at rest: opened at run time by the agent alone.\nmin-replicas-to-write 65535\n\
              user {AGENT} on >{agent} ~* &* +@all\n\
-             user {REPLICATOR} on >{replicator} +psync +replconf +ping\n\
+             user {REPLICATOR} on >{replicator} +psync +replconf +ping +info\n\
              user {CLIENT} on >{client} ~* &* +@all -@admin -@dangerous +info\n\
              masteruser {REPLICATOR}\nmasterauth {replicator}\n",
             address = self.address,
