@@ -16,6 +16,7 @@ use tonic::service::Routes;
 
 use crate::node::Node;
 
+pub mod agent;
 pub(crate) mod auth;
 pub(crate) mod convert;
 pub(crate) mod operator;
