@@ -128,7 +128,9 @@ mod tests {
 
     #[test]
     fn statuses_have_the_documented_exit_codes() {
-        let info = |reason: &str| ErrorDetails::with_error_info(reason, "regent", Vec::<(String, String)>::new());
+        let info = |reason: &str| {
+            ErrorDetails::with_error_info(reason, "regent", std::collections::HashMap::<String, String>::new())
+        };
         let cases = [
             (Status::failed_precondition("refused"), REFUSED),
             (Status::with_error_details(Code::Unavailable, "no quorum", info("no-quorum")), NO_QUORUM),

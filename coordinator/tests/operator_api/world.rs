@@ -11,10 +11,7 @@ use futures::future::BoxFuture;
 use regent_coordinator::api::{Parts, TransferLeader, routes};
 use regent_coordinator::node::Node;
 use regent_coordinator::replica::{Leadership, Propose, ProposeError, Replica, Shared};
-use regent_core::application::{
-    Action, Application, Automation, Beyond, DnsName, DnsProvider, Line, Mode, Objectives, OnCoordinatorLoss,
-    OnFailure, Resource, ResourceKind, Runbook,
-};
+use regent_core::application::{Application, ResourceKind, parse};
 use regent_core::entry::{
     Agent, Coordinator, Database, Endpoint, Entry, FORMAT, Finding, Gap, Ground, Outcome, Record, Report, StaleAnswer,
 };
@@ -23,7 +20,6 @@ use regent_core::id::{
     ApplicationId, Attempt, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, InstallationId,
     RegionId, ResourceId, RunId, StepId, SystemId, VoteNumber,
 };
-use regent_core::lease::TimeBound;
 use regent_core::state::{Applied, State};
 use regent_core::time::{Span, Timestamp};
 use regent_proto::tls::{ChannelOptions, Identity, Tls, TlsFiles};
@@ -210,43 +206,28 @@ pub(crate) fn shop() -> ApplicationId {
 }
 
 /// A PostgreSQL database, a DNS name and a check, in two clusters.
+const SHOP: &str = "\
+apiVersion: regent/v1
+kind: Application
+metadata: { name: shop }
+spec:
+  objectives: { rto: 1h, rpo: 5m }
+  clusters: [eu-west-1, eu-central-1]
+  resources:
+    orders-db: { kind: postgres }
+    www: { kind: dns, name: shop.regent.test., ttl: 30s }
+    checks: { kind: http }
+  automation: { mode: automatic, failoverAfter: 60s }
+  runbooks:
+    failover:
+      - promote: [orders-db]
+        retries: 0
+      - redirect: [www]
+      - verify: [checks]
+";
+
 pub(crate) fn application() -> Application {
-    let plain = |kind| Resource { kind, after: BTreeSet::new(), dns: None };
-    let mut www = plain(ResourceKind::Dns);
-    let name = "shop.regent.test.".to_owned();
-    www.dns = Some(DnsName { name, ttl: Span::from_secs(30), provider: DnsProvider::Embedded });
-    let line = |action, name| Line {
-        action,
-        resources: vec![resource(name)],
-        timeout: Span::from_secs(30),
-        retries: 0,
-        on_failure: OnFailure::Stuck,
-        when: None,
-        duration: None,
-        command: String::new(),
-        question: String::new(),
-    };
-    let lines = vec![line(Action::Promote, "orders-db"), line(Action::Redirect, "www"), line(Action::Verify, "checks")];
-    Application {
-        name: shop(),
-        objectives: Objectives { rto: Span::from_secs(3600), rpo: Span::from_secs(300) },
-        clusters: vec![cluster("eu-west-1"), cluster("eu-central-1")],
-        resources: BTreeMap::from([
-            (resource("orders-db"), plain(ResourceKind::Postgres)),
-            (resource("www"), www),
-            (resource("checks"), plain(ResourceKind::Http)),
-        ]),
-        automation: Automation {
-            mode: Mode::Automatic,
-            bound: TimeBound::new(Span::from_secs(60)),
-            cooldown: Span::from_secs(3600),
-            max_data_loss: Span::from_secs(300),
-            beyond_max_data_loss: Beyond::Ask,
-            on_coordinator_loss: OnCoordinatorLoss::Failsafe,
-            probe_failures: 3,
-        },
-        runbooks: BTreeMap::from([("failover".to_owned(), Runbook { lines })]),
-    }
+    parse(SHOP).unwrap()
 }
 
 /// Three coordinators, two agents, and the example application adopted and confirmed in eu-west-1.

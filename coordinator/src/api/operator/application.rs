@@ -1,6 +1,6 @@
 //! Documents, and why a failover would or would not start.
 
-use regent_core::application::{Application, json_schema, parse};
+use regent_core::application::{Application, json_schema, parse, to_yaml};
 use regent_core::decide::Viewpoint;
 use regent_core::entry::{Entry, FORMAT, Record};
 use regent_core::state::Applied;
@@ -16,15 +16,12 @@ use crate::api::auth::{self, Caller};
 use crate::api::convert;
 use crate::api::status::{Fault, outcome};
 
-/// Largest accepted document, in bytes.
-const DOCUMENT_LIMIT: usize = 256 * 1024;
-
 #[tonic::async_trait]
 impl ApplicationService for Operators {
     async fn apply(&self, request: Request<wire::ApplyRequest>) -> Result<Response<wire::ApplyResponse>, Status> {
         let by = auth::operator(&request)?;
         let asked = request.into_inner();
-        let application = read(&asked.document)?;
+        let application = parse(&asked.document).map_err(Fault::Document)?;
         let answer = if asked.dry_run {
             self.fresh(false).await?;
             self.preview(application, by)?
@@ -47,12 +44,10 @@ impl ApplicationService for Operators {
             self.node().replica.read(|state| {
                 let known = state.applications.get(&id)?;
                 let look = Look { me, state, evidence, now };
-                Some((view::application(&look, &id, known), document::render(&known.document)))
+                Some((view::application(&look, &id, known), to_yaml(&known.document)))
             })
         });
-        let (application, rendered) = found.ok_or_else(|| unknown_application(&asked.application))?;
-        let document = serde_saphyr::to_string(&rendered)
-            .map_err(|error| Status::internal(format!("the document cannot be written as YAML: {error}")))?;
+        let (application, document) = found.ok_or_else(|| unknown_application(&asked.application))?;
         Ok(Response::new(wire::ApplicationServiceGetResponse {
             application: Some(application),
             document,
@@ -107,12 +102,10 @@ impl ApplicationService for Operators {
     ) -> Result<Response<wire::ValidateResponse>, Status> {
         auth::operator(&request)?;
         let text = &request.get_ref().document;
-        check_size(text)?;
         let answer = match parse(text) {
             Ok(application) => {
                 wire::ValidateResponse { application: application.name.to_string(), mistakes: Vec::new() }
             }
-            Err(mistakes) if mistakes.is_empty() => return Err(Fault::Document(mistakes).into()),
             Err(mistakes) => wire::ValidateResponse {
                 application: String::new(),
                 mistakes: mistakes
@@ -181,19 +174,6 @@ impl Operators {
             self.node().replica.read(|state| state.applications.get(&name).map_or(0, |known| known.revision.0));
         Ok(wire::ApplyResponse { application: name.to_string(), index, revision, created: before.is_none(), changes })
     }
-}
-
-fn read(text: &str) -> Result<Application, Fault> {
-    check_size(text)?;
-    parse(text).map_err(Fault::Document)
-}
-
-fn check_size(text: &str) -> Result<(), Fault> {
-    if text.len() <= DOCUMENT_LIMIT {
-        return Ok(());
-    }
-    let problem = format!("it has {} bytes; the limit is {DOCUMENT_LIMIT}", text.len());
-    Err(Fault::Field { field: "document", problem })
 }
 
 /// Puts a notice before the one that a view has.
