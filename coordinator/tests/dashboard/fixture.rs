@@ -134,6 +134,7 @@ impl World {
                 for other in [1, 3] {
                     let mut theirs = contact.clone();
                     theirs.two_way = Some(ago(millis + 90 * other));
+                    theirs.last_beat = theirs.two_way;
                     evidence.relayed.entry(CoordinatorId(other)).or_default().insert(cluster(name), theirs);
                 }
             }
@@ -476,6 +477,7 @@ fn progress(state: StepState, attempts: u64, started: Option<i64>, ended: Option
         spent: u32::try_from(attempts).unwrap(),
         token: None,
         started: started.map(Timestamp),
+        attempt_started: started.map(Timestamp),
         ended: ended.map(Timestamp),
         report: (!message.is_empty()).then(|| Report { message: message.to_owned(), ..Report::default() }),
         failure: None,
@@ -485,23 +487,25 @@ fn progress(state: StepState, attempts: u64, started: Option<i64>, ended: Option
 fn current_run(wall: i64) -> Run {
     let began = wall - 8_100;
     let action = StepKind::Action;
-    let mut fence = step(1, 1, action(Action::Fence), Some("orders-db"), WEST);
-    fence.detached = true;
+    let detached = |mut step: Step| {
+        step.detached = true;
+        step
+    };
     let steps = vec![
-        step(0, 0, StepKind::Decide, None, CENTRAL),
-        fence,
-        step(2, 2, action(Action::Promote), Some("orders-db"), CENTRAL),
-        step(3, 2, action(Action::Promote), Some("cache"), CENTRAL),
-        step(4, 3, action(Action::Redirect), Some("www"), CENTRAL),
-        step(5, 4, action(Action::Activate), Some("service"), CENTRAL),
-        step(6, 5, action(Action::Verify), Some("checks"), CENTRAL),
+        detached(step(0, 0, action(Action::Fence), Some("orders-db"), WEST)),
+        detached(step(1, 0, action(Action::Fence), Some("cache"), WEST)),
+        step(2, 1, action(Action::Promote), Some("orders-db"), CENTRAL),
+        step(3, 1, action(Action::Promote), Some("cache"), CENTRAL),
+        step(4, 2, action(Action::Redirect), Some("www"), CENTRAL),
+        step(5, 3, action(Action::Activate), Some("service"), CENTRAL),
+        step(6, 4, action(Action::Verify), Some("checks"), CENTRAL),
     ];
     let mut cache = progress(StepState::Retrying, 2, Some(began + 30), None, "");
     cache.failure = Some(("refused".to_owned(), "REPLICAOF NO ONE: <LOADING> Redis is loading the dataset".to_owned()));
     let mut fence = progress(StepState::Running, 3, Some(began + 20), None, "");
     fence.failure = Some(("no-agent".to_owned(), "the agent of eu-west-1 is not connected".to_owned()));
     let progress = vec![
-        progress(StepState::Succeeded, 1, Some(began), Some(began), "epoch 8, by two of three votes"),
+        fence.clone(),
         fence,
         progress(StepState::Succeeded, 1, Some(began + 30), Some(began + 1_240), "writable on timeline 4"),
         cache,
