@@ -84,13 +84,7 @@ fn timeline(report: &wire::Report) -> Vec<[String; 8]> {
     let mut rows: Vec<(i64, [String; 8])> = Vec::new();
     let start = run.started.as_ref();
     let mut event = |at: Option<&prost_types::Timestamp>, what: &str, cluster: &str| {
-        let Some(at) = at else { return };
-        let row = [words::clock(Some(at)), after(start, at), what.to_owned(), cluster.to_owned()];
-        let [time, since, what, cluster] = row;
-        rows.push((
-            words::instant(at),
-            [time, since, what, cluster, String::new(), String::new(), String::new(), String::new()],
-        ));
+        rows.extend(at.map(|at| (words::instant(at), point(start, at, what, cluster))));
     };
     event(
         run.finding.as_ref().and_then(|finding| finding.last_contact.as_ref()),
@@ -99,7 +93,6 @@ fn timeline(report: &wire::Report) -> Vec<[String; 8]> {
     );
     event(start, "the run began", "");
     event(run.decision.as_ref().and_then(|decision| decision.at.as_ref()), "decided: the point of no return", "");
-    event(report.service_restored.as_ref(), "service restored", &run.to);
     for step in run.steps.iter().filter(|step| step.kind != "decide") {
         let report = step.report.as_ref();
         let at = step.started.as_ref();
@@ -124,8 +117,27 @@ fn timeline(report: &wire::Report) -> Vec<[String; 8]> {
             ],
         ));
     }
+    if let Some(at) = &report.service_restored {
+        rows.push((words::instant(at), point(start, at, "service restored", &run.to)));
+    }
+    // Stable: what has the same time stays in the order of the plan.
     rows.sort_by_key(|(at, _)| *at);
     rows.into_iter().map(|(_, row)| row).collect()
+}
+
+/// A moment that is no step.
+fn point(
+    start: Option<&prost_types::Timestamp>,
+    at: &prost_types::Timestamp,
+    what: &str,
+    cluster: &str,
+) -> [String; 8] {
+    let mut row: [String; 8] = Default::default();
+    let cells = [words::clock(Some(at)), after(start, at), what.to_owned(), cluster.to_owned()];
+    for (cell, text) in row.iter_mut().zip(cells) {
+        *cell = text;
+    }
+    row
 }
 
 fn after(start: Option<&prost_types::Timestamp>, at: &prost_types::Timestamp) -> String {

@@ -1,4 +1,5 @@
 //! The operators' services over the wire, with mutual TLS, as a client sees them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test they are the assertion")]
 
 use regent_proto::operator::v1 as wire;
 use regent_proto::operator::v1::application_service_client::ApplicationServiceClient;
@@ -41,6 +42,38 @@ async fn a_mutation_names_its_operator_and_takes_effect_once() {
     let pauses: Vec<_> = records.iter().filter(|record| record.event == "paused").collect();
     assert_eq!(pauses.len(), 1, "{records:#?}");
     assert_eq!((pauses[0].actor.as_str(), pauses[0].index), ("ann", first.index));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_document_that_is_sent_again_is_applied_once() {
+    let authority = Authority::new("dev");
+    let world = World::start(&authority, 1, Some(1), regent_core::state::State::default()).await;
+    let mut applications = ApplicationServiceClient::new(world.channel(&authority.tls(&ann())));
+    let document = include_str!("../../core/src/application/sample.yaml").to_owned();
+    let request = |id: &str, document: &str| wire::ApplyRequest {
+        request_id: id.into(),
+        document: document.into(),
+        dry_run: false,
+    };
+    let first = applications.apply(request("one", &document)).await.unwrap().into_inner();
+    let again = applications.apply(request("one", &document)).await.unwrap().into_inner();
+    assert_eq!(first, again);
+    assert!(first.created && first.revision == 1);
+    let unchanged = applications.apply(request("two", &document)).await.unwrap().into_inner();
+    assert_eq!((unchanged.index, unchanged.revision, unchanged.created), (0, 1, false));
+
+    let bad = document.replace("mode: automatic", "mode: sometimes").replace("[www]", "[wwww]");
+    let status = applications.apply(request("three", &bad)).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let violations = status.get_details_bad_request().unwrap().field_violations;
+    let fields: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
+    assert_eq!(fields, ["spec.automation.mode", "spec.runbooks.failover[1].redirect[0]"]);
+    assert!(violations[0].description.ends_with("(line 15, column 11)"), "{violations:?}");
+    let validated = applications.validate(wire::ValidateRequest { document: bad }).await.unwrap().into_inner();
+    assert_eq!((validated.mistakes[0].line, validated.mistakes[0].column), (15, 11));
+    let schema = applications.schema(wire::SchemaRequest {}).await.unwrap().into_inner().json_schema;
+    assert!(schema.contains("failoverAfter"));
     world.stop().await;
 }
 

@@ -52,6 +52,7 @@ fn summary(answer: &wire::ApplyResponse, dry_run: bool) -> String {
     let mut text = match (answer.created, answer.changes.is_empty(), dry_run) {
         (true, _, true) => format!("{name} would be created. Its roles would be adopted from its databases."),
         (true, _, false) => format!("{name} is created. Its roles are adopted as soon as all its agents report."),
+        (false, true, false) if answer.index != 0 => format!("{name} is applied (revision {}).", answer.revision),
         (false, true, _) => format!("{name} is unchanged (revision {}).", answer.revision),
         (false, false, true) => format!("{name} would change (revision {}):", answer.revision),
         (false, false, false) => format!("{name} is changed (revision {}):", answer.revision),

@@ -99,12 +99,8 @@ pub(super) fn placements(application: &wire::Application) -> String {
             .iter()
             .filter(|one| !words::lag(one).is_empty())
             .map(|one| format!("{} {}", one.name, words::lag(one)));
-        let role = if placement.excluded.is_empty() {
-            words::role(placement).to_owned()
-        } else {
-            format!("{} ({})", words::role(placement), placement.excluded)
-        };
         let guard = match (placement.guarded, placement.guard_alive) {
+            _ if placement.lease() == wire::LeaseState::Unknown => "unknown",
             (false, _) => "not guarded yet",
             (true, true) => "armed",
             (true, false) => "does not answer",
@@ -113,7 +109,7 @@ pub(super) fn placements(application: &wire::Application) -> String {
             placement.heard.as_ref().map_or_else(|| "unknown".to_owned(), |age| format!("{} ago", words::span(age)));
         table.row([
             placement.cluster.clone(),
-            role,
+            words::role(placement).to_owned(),
             words::lease(placement),
             words::fence(placement).to_owned(),
             guard.to_owned(),
@@ -122,7 +118,11 @@ pub(super) fn placements(application: &wire::Application) -> String {
             lags.collect::<Vec<_>>().join(", "),
         ]);
     }
-    table.to_string()
+    let mut text = table.to_string();
+    for placement in application.placements.iter().filter(|placement| !placement.excluded.is_empty()) {
+        let _ = writeln!(text, "{} is no candidate: {}", placement.cluster, placement.excluded);
+    }
+    text
 }
 
 fn resources(application: &wire::Application) -> String {

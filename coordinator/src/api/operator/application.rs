@@ -3,7 +3,7 @@
 use regent_core::application::{Application, json_schema, parse, to_yaml};
 use regent_core::decide::Viewpoint;
 use regent_core::entry::{Entry, FORMAT, Record};
-use regent_core::state::Applied;
+use regent_core::state::{Applied, State};
 use regent_core::why;
 use regent_proto::operator::v1 as wire;
 use regent_proto::operator::v1::application_service_client::ApplicationServiceClient;
@@ -14,7 +14,7 @@ use super::sight::Look;
 use super::{Operators, application_id, document, request_id, unknown_application, view};
 use crate::api::auth::{self, Caller};
 use crate::api::convert;
-use crate::api::status::{Fault, outcome};
+use crate::api::status::{Fault, NO_EFFECT, outcome};
 
 #[tonic::async_trait]
 impl ApplicationService for Operators {
@@ -160,19 +160,24 @@ impl Operators {
         // Read where it is current: what it changes is told from the document that was there before.
         self.fresh(false).await?;
         let name = application.name.clone();
-        let before = self.node().replica.read(|state| Some(state.applications.get(&name)?.document.clone()));
-        let changes = document::changes(before.as_ref(), &application);
+        let (before, repeated) = self.node().replica.read(|state| {
+            let before = state.applications.get(&name).map(|known| known.document.clone());
+            (before, state.requests.iter().any(|(id, _)| *id == request))
+        });
+        // A repeat finds its own work: it has the same index, and what it changed can no longer be told.
+        let changes = if repeated { Vec::new() } else { document::changes(before.as_ref(), &application) };
         let unchanged = before.as_ref() == Some(&application);
         let entry = Entry::Applied { application: Box::new(application), by };
         let index = match self.propose(request, name.as_str(), entry).await {
             Ok(index) => index,
             // An unchanged document is as good as applied.
-            Err(Fault::Refused { rule, .. }) if rule == "no-effect" && unchanged => 0,
+            Err(Fault::Refused { rule, .. }) if rule == NO_EFFECT && unchanged => 0,
             Err(fault) => return Err(fault),
         };
-        let revision =
-            self.node().replica.read(|state| state.applications.get(&name).map_or(0, |known| known.revision.0));
-        Ok(wire::ApplyResponse { application: name.to_string(), index, revision, created: before.is_none(), changes })
+        let known = |state: &State| state.applications.get(&name).map_or(0, |known| known.revision.0);
+        let revision = self.node().replica.read(known);
+        let created = if repeated { revision == 1 && index != 0 } else { before.is_none() };
+        Ok(wire::ApplyResponse { application: name.to_string(), index, revision, created, changes })
     }
 }
 
