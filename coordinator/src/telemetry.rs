@@ -29,8 +29,9 @@ pub enum TelemetryError {
     Twice(#[source] tracing_subscriber::util::TryInitError),
 }
 
-/// Libraries that log each request at `info`, unless the filter itself names them.
-const TALKATIVE: [&str; 2] = ["hickory_server", "hickory_net"];
+/// Libraries that log each request at `info`, or each failed try to reach a dead peer at `warn`, unless the filter
+/// itself names them. What matters of it is logged once by our own code.
+const TALKATIVE: [(&str, &str); 3] = [("hickory_server", "warn"), ("hickory_net", "warn"), ("openraft", "error")];
 
 /// Starts to log. Call it once, before anything else logs.
 ///
@@ -60,8 +61,8 @@ pub fn check_filter(filter: &str) -> Result<(), TelemetryError> {
 
 fn parse(given: &str) -> Result<EnvFilter, TelemetryError> {
     let mut text = given.to_owned();
-    for library in TALKATIVE.into_iter().filter(|library| !given.contains(*library)) {
-        text.push_str(&format!(",{library}=warn"));
+    for (library, level) in TALKATIVE.into_iter().filter(|(library, _)| !given.contains(*library)) {
+        text.push_str(&format!(",{library}={level}"));
     }
     EnvFilter::builder().parse(&text).map_err(|source| TelemetryError::Filter { given: given.to_owned(), source })
 }
