@@ -4,6 +4,14 @@
 //! done. A driver is a leaf: it knows its resource and nothing of leases, epochs or coordinators. Only `fence` and the
 //! lease call `fence` without a dispatched step; everything else happens for a committed intent.
 
+pub mod build;
+pub mod command;
+pub mod dns;
+pub mod http;
+pub mod postgres;
+pub mod process;
+pub mod redis;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

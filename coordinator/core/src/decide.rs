@@ -106,7 +106,7 @@ fn of_run(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Vec<Entry> {
     let mut entries = Vec::new();
     for proposal in run::next(run, view.wall) {
         match proposal {
-            Proposal::Entry(entry) => entries.push(entry),
+            Proposal::Entry(entry) => entries.push(*entry),
             Proposal::Decide => entries.extend(decide_fenced(scene, run, view)),
         }
     }

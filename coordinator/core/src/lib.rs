@@ -5,6 +5,7 @@ pub mod effect;
 pub mod entry;
 pub mod evidence;
 pub mod id;
+pub mod invariant;
 pub mod lease;
 pub mod observer;
 pub mod plan;

@@ -17,7 +17,7 @@ const REPORT_GRACE: Span = Span::from_secs(2);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proposal {
     /// Propose this entry.
-    Entry(Entry),
+    Entry(Box<Entry>),
     /// The fences are confirmed: propose the decision on this ground.
     Decide,
 }
@@ -72,7 +72,7 @@ fn of_step(run: &Run, step: &Step, progress: &Progress, wall: Timestamp) -> Opti
 }
 
 fn intent(run: &Run, step: &Step, progress: &Progress) -> Proposal {
-    Proposal::Entry(Entry::StepIntent { run: run.id, step: step.id, attempt: progress.attempts.next() })
+    Proposal::Entry(Box::new(Entry::StepIntent { run: run.id, step: step.id, attempt: progress.attempts.next() }))
 }
 
 fn running(run: &Run, step: &Step, progress: &Progress, wall: Timestamp) -> Option<Proposal> {
@@ -92,12 +92,12 @@ fn running(run: &Run, step: &Step, progress: &Progress, wall: Timestamp) -> Opti
         })
     };
     outcome.map(|outcome| {
-        Proposal::Entry(Entry::StepOutcome {
+        Proposal::Entry(Box::new(Entry::StepOutcome {
             run: run.id,
             step: step.id,
             attempt: Attempt(progress.attempts.0),
             outcome,
-        })
+        }))
     })
 }
 

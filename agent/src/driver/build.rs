@@ -1,0 +1,44 @@
+//! From the configuration of a resource to its driver.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use regent_core::id::{ApplicationId, ClusterId, ResourceId};
+
+use super::command::CommandDriver;
+use super::dns::DnsDriver;
+use super::http::HttpDriver;
+use super::postgres::Postgres;
+use super::redis::Redis;
+use super::{Driver, DriverError};
+use crate::config::ResourceConfig;
+
+/// Makes the driver of one resource. Nothing is contacted yet.
+///
+/// # Errors
+/// If the options cannot be used; the message names the resource.
+pub fn build(
+    cluster: &ClusterId,
+    application: &ApplicationId,
+    resource: &ResourceId,
+    config: &ResourceConfig,
+    resolvers: &[SocketAddr],
+) -> Result<Arc<dyn Driver>, DriverError> {
+    let driver: Result<Arc<dyn Driver>, DriverError> = match config {
+        ResourceConfig::Command(options) => Ok(Arc::new(CommandDriver::new(options.clone()))),
+        ResourceConfig::Dns(options) => match DnsDriver::new(options.clone(), resolvers.to_vec()) {
+            Ok(driver) => Ok(Arc::new(driver)),
+            Err(error) => Err(error),
+        },
+        ResourceConfig::Http(options) => match HttpDriver::new(options.clone()) {
+            Ok(driver) => Ok(Arc::new(driver)),
+            Err(error) => Err(error),
+        },
+        ResourceConfig::Postgres(options) => Ok(Arc::new(Postgres::new(options.clone(), cluster.as_str()))),
+        ResourceConfig::Redis(options) => Ok(Arc::new(Redis::new(options.clone(), cluster.as_str()))),
+    };
+    driver.map_err(|error| DriverError {
+        message: format!("resource {resource} of application {application}: {}", error.message),
+        ..error
+    })
+}
