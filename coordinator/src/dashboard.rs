@@ -3,7 +3,7 @@
 //! Read only. Every page is whole without JavaScript; with it, `/events` sends the same HTML again whenever something
 //! changes, at least once a second, and a small script morphs the page into it. The script also says when the
 //! connection is lost and how old the page then is. All text goes through maud, which escapes it: names and messages
-//! come from documents, agents and operators. The content security policy allows nothing but our own two assets.
+//! come from documents, agents and operators. The content security policy allows nothing but our own assets.
 
 use std::sync::Arc;
 
@@ -34,6 +34,7 @@ use page::Page;
 
 const CSS: &str = include_str!("dashboard/dashboard.css");
 const JS: &str = include_str!("dashboard/dashboard.js");
+const ICON: &str = include_str!("dashboard/icon.svg");
 
 /// Nothing from elsewhere, nothing inline, nothing to submit, in nobody's frame.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -52,6 +53,7 @@ pub fn router(node: Node, shutdown: CancellationToken) -> Router {
         .route("/events", get(events::events))
         .route("/assets/dashboard.css", get(|| asset("text/css; charset=utf-8", CSS)))
         .route("/assets/dashboard.js", get(|| asset("text/javascript; charset=utf-8", JS)))
+        .route("/assets/icon.svg", get(|| asset("image/svg+xml", ICON)))
         .fallback(nowhere)
         .layer(middleware::from_fn(harden))
         .with_state(Arc::new(Live::new(node, shutdown)))

@@ -163,6 +163,15 @@ impl Inputs<'_> {
         u64::try_from(self.instant.saturating_duration_since(instant).as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Until when the applied state is known to be the group's: now with quorum, without it the last contact.
+    fn known_until(&self) -> Timestamp {
+        let silent = self.leadership.quorum_at.map(|at| self.instant.saturating_duration_since(at));
+        match silent.filter(|silent| *silent > QUORUM_FRESH).map(|silent| i64::try_from(silent.as_millis())) {
+            Some(Ok(millis)) => Timestamp(self.wall.0.saturating_sub(millis)),
+            Some(Err(_)) | None => self.wall,
+        }
+    }
+
     /// True if this coordinator leads and so is told what the others see.
     fn leads(&self) -> bool {
         self.leadership.leader == Some(self.me)

@@ -1,6 +1,7 @@
 //! The dashboard, asked over HTTP, of a made-up group.
 //!
 //! To look at it: `REGENT_LOOK=127.0.0.1:8080 cargo test -p regent-coordinator --test dashboard -- --ignored look`
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -72,7 +73,7 @@ impl Server {
 /// Reads server-sent events of a page as they come.
 struct Events {
     stream: TcpStream,
-    buffer: String,
+    buffer: Vec<u8>,
 }
 
 impl Events {
@@ -80,27 +81,25 @@ impl Events {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         let request = format!("GET /events?page={page} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
-        Self { stream, buffer: String::new() }
+        Self { stream, buffer: Vec::new() }
     }
 
     /// The next page that contains the text; none if the server closed the stream.
     async fn until(&mut self, wanted: &str) -> Option<Value> {
         let reading = async {
             loop {
-                while let Some((event, rest)) = self.buffer.split_once("\n\n") {
+                while let Some(end) = self.buffer.windows(2).position(|two| two == b"\n\n") {
+                    let event: Vec<u8> = self.buffer.drain(..end + 2).collect();
+                    let event = String::from_utf8(event).unwrap();
                     let data = event.lines().find_map(|line| line.strip_prefix("data: "));
                     let value: Option<Value> = data.map(|data| serde_json::from_str(data).unwrap());
-                    self.buffer = rest.to_owned();
                     if let Some(value) = value.filter(|value| value["html"].as_str().unwrap().contains(wanted)) {
                         return Some(value);
                     }
                 }
-                let mut bytes = [0; 65_536];
-                let count = self.stream.read(&mut bytes).await.unwrap();
-                if count == 0 {
+                if self.stream.read_buf(&mut self.buffer).await.unwrap() == 0 {
                     return None;
                 }
-                self.buffer.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
             }
         };
         tokio::time::timeout(Duration::from_secs(10), reading).await.expect("no such event came")
@@ -456,5 +455,15 @@ async fn look() {
         _ => World::failover(),
     };
     let bound = admin::bind(listen.parse().unwrap()).await.unwrap();
-    bound.serve(world.node.clone(), Readiness::default(), CancellationToken::new()).await.unwrap();
+    let serving = bound.serve(world.node.clone(), Readiness::default(), CancellationToken::new());
+    let living = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            world.live_on();
+        }
+    };
+    tokio::select! {
+        ended = serving => ended.unwrap(),
+        () = living => {}
+    }
 }

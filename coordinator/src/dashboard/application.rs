@@ -6,7 +6,7 @@ use super::format;
 use super::overview::lag;
 use super::parts::{Tone, badge, fact, icon, known, state, time};
 use super::{audit, run, timeline, why};
-use crate::view::{ApplicationView, ClusterInApplication, Health, Lease, ResourceView, Role, View};
+use crate::view::{ApplicationView, ClusterInApplication, Lease, ResourceView, Role, View};
 
 pub(super) fn draw(view: &View, application: &ApplicationView) -> Markup {
     let of_this = |run: &&crate::view::RunView| run.application == application.name;
@@ -18,7 +18,7 @@ pub(super) fn draw(view: &View, application: &ApplicationView) -> Markup {
         }
         (notices(application))
         @if let Some(run) = under_way {
-            section.card.run-now { (run::headline(run, true)) (timeline::draw(run)) }
+            section.card.run-now { (run::headline(view, run, true)) (timeline::draw(run)) }
         }
         section.card {
             h2.quiet { "Facts" }
@@ -116,10 +116,12 @@ fn place(cluster: &ClusterInApplication) -> Markup {
                 }))
                 (fact("Fence", state(cluster.fence)))
                 (fact("Guard", html! {
-                    @if cluster.guard_alive { (badge(Tone::Good, "alive")) }
-                    @else if cluster.beat_age_ms.is_none() { (badge(Tone::Unknown, "unknown")) }
-                    @else if cluster.guarded { (badge(Tone::Warn, "not answering")) }
-                    @else { (badge(Tone::Idle, "not guarded yet")) }
+                    @match cluster.guard_alive {
+                        Some(true) => (badge(Tone::Good, "alive")),
+                        Some(false) if cluster.guarded => (badge(Tone::Warn, "not answering")),
+                        Some(false) => (badge(Tone::Idle, "not guarded yet")),
+                        None => (badge(Tone::Unknown, "unknown")),
+                    }
                 }))
                 (fact("Agent", html! {
                     @match cluster.beat_age_ms {
@@ -164,7 +166,7 @@ fn of(resource: &ResourceView) -> Markup {
                     Some(_) => "",
                     None => span.none { "never probed" },
                 }
-                @if !resource.detail.is_empty() && resource.health != Health::Healthy || !resource.detail.is_empty() {
+                @if !resource.detail.is_empty() {
                     span.said { (resource.detail) }
                 }
             }

@@ -15,7 +15,7 @@ pub(super) fn draw(view: &View) -> Markup {
         h1.quiet { "Overview" }
         @for run in &under_way {
             section.card.run-now aria-label={ "Run " (run.id) } {
-                (run::headline(run, true))
+                (run::headline(view, run, true))
                 (timeline::draw(run))
             }
         }
@@ -32,13 +32,15 @@ pub(super) fn draw(view: &View) -> Markup {
 }
 
 fn applications(view: &View) -> Markup {
+    let mut applications: Vec<_> = view.applications.iter().collect();
+    applications.sort_by_key(|application| !needs_eyes(application));
     html! {
         section.card {
             h2 { "Applications" }
             @if view.applications.is_empty() {
                 p.empty { "None yet. Apply a document: " code { "regentctl apply -f app.yaml" } }
             }
-            @for application in &view.applications {
+            @for application in applications {
                 article.application id={ "application-" (application.name) } {
                     (heading(application))
                     div.places {
@@ -48,6 +50,14 @@ fn applications(view: &View) -> Markup {
             }
         }
     }
+}
+
+/// These come first.
+fn needs_eyes(application: &ApplicationView) -> bool {
+    application.run.is_some()
+        || !application.stuck.is_empty()
+        || application.refusal.is_some()
+        || application.why.verdict != "healthy"
 }
 
 fn heading(application: &ApplicationView) -> Markup {
@@ -125,7 +135,7 @@ fn matrix(view: &View) -> Markup {
                             @for coordinator in &view.coordinators { (observer(coordinator)) }
                         } }
                         tbody {
-                            @for cluster in &view.clusters { (row(cluster)) }
+                            @for cluster in &view.clusters { (row(view, cluster)) }
                         }
                     }
                 }
@@ -149,7 +159,7 @@ fn observer(coordinator: &CoordinatorView) -> Markup {
     }
 }
 
-fn row(cluster: &ClusterView) -> Markup {
+fn row(view: &View, cluster: &ClusterView) -> Markup {
     html! {
         tr {
             th scope="row" {
@@ -158,7 +168,9 @@ fn row(cluster: &ClusterView) -> Markup {
                 @if cluster.lost_by_majority { (badge(Tone::Bad, "lost by a majority")) }
                 @if !cluster.registered { (badge(Tone::Unknown, "never registered")) }
             }
-            @for sight in &cluster.observers { td { (cell(sight)) } }
+            @for (sight, observer) in cluster.observers.iter().zip(&view.coordinators) {
+                td data-label={ (observer.region) } { (cell(sight)) }
+            }
         }
     }
 }

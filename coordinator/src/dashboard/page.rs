@@ -106,6 +106,7 @@ pub(super) fn document(page: &Page, drawn: &Drawn) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 @if refreshing { noscript { meta http-equiv="refresh" content="5"; } }
+                link rel="icon" href="/assets/icon.svg" type="image/svg+xml";
                 link rel="stylesheet" href={ "/assets/dashboard.css?" (build()) };
                 script defer src={ "/assets/dashboard.js?" (build()) } {}
             }

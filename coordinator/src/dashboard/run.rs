@@ -18,7 +18,7 @@ pub(super) fn list_page(view: &View) -> Markup {
 
 pub(super) fn draw(view: &View, run: &RunView) -> Markup {
     html! {
-        (headline(run, false))
+        (headline(view, run, false))
         section.card {
             h2 { "Timeline" }
             (timeline::draw(run))
@@ -36,7 +36,8 @@ pub(super) fn draw(view: &View, run: &RunView) -> Markup {
 }
 
 /// What everyone asks first: what is it, is it done, how long, how much was lost.
-pub(super) fn headline(run: &RunView, linked: bool) -> Markup {
+pub(super) fn headline(view: &View, run: &RunView, linked: bool) -> Markup {
+    let dated = !view.quorum.held && run.ended.is_none();
     let title = html! { (purpose(run)) " of " (run.application) };
     html! {
         div.headline {
@@ -44,6 +45,7 @@ pub(super) fn headline(run: &RunView, linked: bool) -> Markup {
                 @if linked { h2 { a href={ "/runs/" (run.id) } { (title) } } } @else { h1 { (title) } }
                 p.route {
                     (state(run.state)) " "
+                    @if dated { (badge(Tone::Unknown, "as last known")) }
                     span { (run.from) " → " strong { (run.to) } }
                     span.number { "epoch " (run.epoch_before)
                         @if let Some(decision) = &run.decision { " → " strong { (decision.epoch) } }
@@ -137,7 +139,7 @@ fn row(step: &StepView) -> Markup {
             td data-label="State" { (state(step.state)) }
             td.number.right data-label="Began after" { (span(step.started_after_ms)) }
             td.number.right data-label="Took" { (span(step.duration_ms)) }
-            td.number.right data-label="Driver" { (span(step.driver_ms)) }
+            td.number.right data-label="Driver" { (span(step.driver_ms.filter(|ms| *ms > 0))) }
             td.number.right data-label="Attempts" {
                 @if step.attempts > 0 { (step.attempts) span.kind { " of " (step.attempts_allowed) } }
             }

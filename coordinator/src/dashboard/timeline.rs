@@ -55,7 +55,7 @@ pub(super) fn draw(run: &RunView) -> Markup {
             @if scale.before > 0 { (silence(run, &scale)) }
             @for step in shown(run) {
                 @let starts_stage = stage.replace(step.stage) != Some(step.stage);
-                li.first[starts_stage] {
+                li.first[starts_stage].aside[step.detached] {
                     span.step {
                         strong { (step.title()) }
                         span.kind { (step.cluster) @if step.detached { " · not awaited" } }
@@ -67,6 +67,7 @@ pub(super) fn draw(run: &RunView) -> Markup {
             }
             (axis(&scale))
         }
+        (legend(run))
     }
 }
 
@@ -101,13 +102,69 @@ fn bar(step: &StepView, run: &RunView, scale: &Scale) -> Markup {
     }
 }
 
+/// Three to eight round numbers below the bars.
 fn axis(scale: &Scale) -> Markup {
-    let quarter = |part: u64| format::duration(scale.total * part / 4);
+    let step = round_step(scale.total);
+    let ticks = (0..).map(|count| step * count).take_while(|at| at + step / 3 < scale.total);
     html! {
         li.axis aria-hidden="true" {
             span.step {} span {}
-            span.ticks.number { span { "0" } span { (quarter(1)) } span { (quarter(2)) } span { (quarter(3)) } }
+            svg.ticks {
+                @for at in ticks {
+                    text x=(percent(at * 1000 / scale.total)) y="80%" { (tick(at)) }
+                }
+            }
             span.took {}
         }
+    }
+}
+
+/// 1, 2 or 5 of a power of ten milliseconds, or whole minutes and hours, so that the whole has at most eight.
+fn round_step(total: u64) -> u64 {
+    const STEPS: [u64; 22] = [
+        20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000,
+        1_200_000, 1_800_000, 3_600_000, 7_200_000, 14_400_000, 43_200_000, 86_400_000,
+    ];
+    STEPS.into_iter().find(|step| total / step < 7).unwrap_or(total / 6)
+}
+
+fn tick(ms: u64) -> String {
+    if ms == 0 { "0".to_owned() } else { format::setting(ms) }
+}
+
+fn legend(run: &RunView) -> Markup {
+    html! {
+        @if let Some(decision) = &run.decision {
+            p.note.legend {
+                svg.mark aria-hidden="true" { rect.decision x="45%" y="0" width="1.5" height="100%" {} }
+                span {
+                    "point of no return: "
+                    @if let Some(before) = run.last_contact_before_ms.filter(|_| run.recovery.measured_from == "last-contact") {
+                        (format::duration(before + decision.after_ms)) " after the last contact; "
+                    }
+                    (decision.ground_detail)
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_have_a_few_round_numbers() {
+        for total in [100, 950, 1_400, 20_000, 59_000, 61_000, 3_599_000, 86_399_000, 900_000_000] {
+            let count = total / round_step(total);
+            assert!((2..=7).contains(&count), "{total}: {count}");
+        }
+    }
+
+    #[test]
+    fn places_stay_on_the_sheet() {
+        let scale = Scale { before: 10_000, total: 20_000 };
+        assert_eq!((scale.place(0), scale.place(10_000), scale.width(0)), (500, 1000, 4));
+        assert_eq!(percent(505), "50.5%");
     }
 }

@@ -99,24 +99,24 @@ struct Sheet {
 }
 
 impl Sheet {
-    fn set(&mut self, name: Name, labels: Labels, value: f64) {
+    fn set(&mut self, name: Name, labels: &Labels, value: f64) {
         if labels.is_empty() {
             self.single.insert(name.name, (name, value));
             return;
         }
         let (_, series) = self.series.entry(name.name).or_insert_with(|| (name, Series::default()));
-        series.get_or_create(&labels).set(value);
+        series.get_or_create(labels).set(value);
     }
 
-    fn flag(&mut self, name: Name, labels: Labels, value: bool) {
+    fn flag(&mut self, name: Name, labels: &Labels, value: bool) {
         self.set(name, labels, f64::from(u8::from(value)));
     }
 
-    fn count(&mut self, name: Name, labels: Labels, value: u64) {
+    fn count(&mut self, name: Name, labels: &Labels, value: u64) {
         self.set(name, labels, number(value));
     }
 
-    fn seconds(&mut self, name: Name, labels: Labels, ms: Option<u64>) {
+    fn seconds(&mut self, name: Name, labels: &Labels, ms: Option<u64>) {
         if let Some(ms) = ms {
             self.set(name, labels, number(ms) / 1000.0);
         }
@@ -144,37 +144,37 @@ const fn number(value: u64) -> f64 {
 
 fn group(sheet: &mut Sheet, view: &View) {
     let none = Vec::new;
-    sheet.flag(names::BUILD_INFO, vec![("release", env!("CARGO_PKG_VERSION").to_owned())], true);
-    sheet.count(names::APPLIED_INDEX, none(), view.applied_index);
-    sheet.count(names::RAFT_TERM, none(), view.quorum.term);
-    sheet.flag(names::RAFT_IS_LEADER, none(), view.me.leader);
-    sheet.flag(names::QUORUM, none(), view.quorum.held);
-    sheet.seconds(names::VIEW_AGE_SECONDS, none(), view.quorum.view_age_ms);
-    sheet.count(names::DNS_SERIAL, none(), u64::from(view.dns_serial));
-    sheet.flag(names::PAUSED, none(), view.paused.is_some());
-    sheet.flag(names::FROZEN, none(), view.frozen.is_some());
+    sheet.flag(names::BUILD_INFO, &vec![("release", env!("CARGO_PKG_VERSION").to_owned())], true);
+    sheet.count(names::APPLIED_INDEX, &none(), view.applied_index);
+    sheet.count(names::RAFT_TERM, &none(), view.quorum.term);
+    sheet.flag(names::RAFT_IS_LEADER, &none(), view.me.leader);
+    sheet.flag(names::QUORUM, &none(), view.quorum.held);
+    sheet.seconds(names::VIEW_AGE_SECONDS, &none(), view.quorum.view_age_ms);
+    sheet.count(names::DNS_SERIAL, &none(), u64::from(view.dns_serial));
+    sheet.flag(names::PAUSED, &none(), view.paused.is_some());
+    sheet.flag(names::FROZEN, &none(), view.frozen.is_some());
     for cluster in &view.clusters {
         let labels = || vec![("cluster", cluster.name.clone())];
-        sheet.count(names::VOTES_STANDING, labels(), cluster.votes_standing as u64);
+        sheet.count(names::VOTES_STANDING, &labels(), cluster.votes_standing as u64);
         let own = cluster.observers.iter().find(|sight| sight.observer == view.me.id);
-        sheet.seconds(names::CONTACT_AGE_SECONDS, labels(), own.and_then(|sight| sight.two_way_age_ms));
+        sheet.seconds(names::CONTACT_AGE_SECONDS, &labels(), own.and_then(|sight| sight.two_way_age_ms));
     }
 }
 
 fn of_application(sheet: &mut Sheet, application: &ApplicationView) {
     let labels = || vec![("application", application.name.clone())];
-    sheet.count(names::APPLICATION_EPOCH, labels(), application.epoch);
-    sheet.flag(names::APPLICATION_PAUSED, labels(), application.paused.is_some());
-    sheet.flag(names::APPLICATION_REFUSED, labels(), application.refusal.is_some());
-    sheet.count(names::APPLICATION_STUCK, labels(), application.stuck.len() as u64);
+    sheet.count(names::APPLICATION_EPOCH, &labels(), application.epoch);
+    sheet.flag(names::APPLICATION_PAUSED, &labels(), application.paused.is_some());
+    sheet.flag(names::APPLICATION_REFUSED, &labels(), application.refusal.is_some());
+    sheet.count(names::APPLICATION_STUCK, &labels(), application.stuck.len() as u64);
     let left = application.cool_down.as_ref().map_or(0, |cool_down| cool_down.left_ms);
-    sheet.seconds(names::APPLICATION_COOL_DOWN_SECONDS, labels(), Some(left));
+    sheet.seconds(names::APPLICATION_COOL_DOWN_SECONDS, &labels(), Some(left));
     for cluster in &application.clusters {
         let labels = || vec![("application", application.name.clone()), ("cluster", cluster.cluster.clone())];
-        sheet.flag(names::APPLICATION_PRIMARY, labels(), cluster.role == Role::Primary);
-        sheet.flag(names::LEASE_HELD, labels(), cluster.lease == Lease::Held);
-        sheet.seconds(names::LEASE_LEFT_SECONDS, labels(), cluster.lease_left_ms);
-        sheet.flag(names::GUARD_ALIVE, labels(), cluster.guard_alive);
+        sheet.flag(names::APPLICATION_PRIMARY, &labels(), cluster.role == Role::Primary);
+        sheet.flag(names::LEASE_HELD, &labels(), cluster.lease == Lease::Held);
+        sheet.seconds(names::LEASE_LEFT_SECONDS, &labels(), cluster.lease_left_ms);
+        sheet.flag(names::GUARD_ALIVE, &labels(), cluster.guard_alive == Some(true));
         for resource in &cluster.resources {
             let labels = || {
                 let mut labels = labels();
@@ -183,11 +183,11 @@ fn of_application(sheet: &mut Sheet, application: &ApplicationView) {
             };
             let mut with_health = labels();
             with_health.push(("health", resource.health.as_str().to_owned()));
-            sheet.flag(names::RESOURCE_HEALTH, with_health, true);
+            sheet.flag(names::RESOURCE_HEALTH, &with_health, true);
             if let Some(lag) = resource.lag_bytes {
-                sheet.count(names::REPLICA_LAG_BYTES, labels(), lag);
+                sheet.count(names::REPLICA_LAG_BYTES, &labels(), lag);
             }
-            sheet.seconds(names::REPLICA_LAG_SECONDS, labels(), resource.lag_ms);
+            sheet.seconds(names::REPLICA_LAG_SECONDS, &labels(), resource.lag_ms);
         }
     }
 }
@@ -195,11 +195,11 @@ fn of_application(sheet: &mut Sheet, application: &ApplicationView) {
 fn of_runs(sheet: &mut Sheet, view: &View, application: &ApplicationView) {
     let labels = || vec![("application", application.name.clone())];
     let newest = view.runs.iter().find(|run| run.application == application.name);
-    sheet.flag(names::RUN_ACTIVE, labels(), newest.is_some_and(|run| run.ended.is_none()));
-    sheet.flag(names::RUN_STUCK, labels(), newest.is_some_and(|run| run.state == RunState::Stuck));
-    sheet.seconds(names::RUN_SECONDS, labels(), newest.map(|run| run.duration_ms));
-    sheet.seconds(names::RUN_RECOVERY_SECONDS, labels(), newest.map(|run| run.recovery.elapsed_ms));
+    sheet.flag(names::RUN_ACTIVE, &labels(), newest.is_some_and(|run| run.ended.is_none()));
+    sheet.flag(names::RUN_STUCK, &labels(), newest.is_some_and(|run| run.state == RunState::Stuck));
+    sheet.seconds(names::RUN_SECONDS, &labels(), newest.map(|run| run.duration_ms));
+    sheet.seconds(names::RUN_RECOVERY_SECONDS, &labels(), newest.map(|run| run.recovery.elapsed_ms));
     if let Some(bytes) = newest.and_then(|run| run.loss.bytes) {
-        sheet.count(names::RUN_LOSS_BYTES, labels(), bytes);
+        sheet.count(names::RUN_LOSS_BYTES, &labels(), bytes);
     }
 }

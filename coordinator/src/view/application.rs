@@ -89,8 +89,8 @@ pub struct ClusterInApplication {
     pub stored_epoch: Option<u64>,
     /// Journal and marker are written.
     pub guarded: bool,
-    /// Its guard process answers.
-    pub guard_alive: bool,
+    /// Its guard process answers; none if the last word is too old to say, or there is none.
+    pub guard_alive: Option<bool>,
     /// Why it is no candidate until an operator's rejoin.
     pub excluded: Option<String>,
     /// Its resources.
@@ -248,7 +248,7 @@ impl ClusterInApplication {
             fence: beat.filter(|_| is_fresh).map_or(Fence::Unknown, |beat| beat.fence.into()),
             stored_epoch: beat.map(|beat| beat.epoch.0),
             guarded: beat.is_some_and(|beat| beat.guarded),
-            guard_alive: is_fresh && beat.is_some_and(|beat| beat.guard_alive),
+            guard_alive: beat.filter(|_| is_fresh).map(|beat| beat.guard_alive),
             excluded: known.excluded.get(cluster).cloned(),
             resources,
         }

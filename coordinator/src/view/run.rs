@@ -33,7 +33,7 @@ pub struct RunView {
     pub started: String,
     /// When it ended; none while it goes on.
     pub ended: Option<String>,
-    /// From the beginning to the end, or to now.
+    /// From the beginning to the end, or to now, or without quorum to the last contact with it.
     pub duration_ms: u64,
     /// The point of no return, once passed.
     pub decision: Option<DecisionView>,
@@ -166,7 +166,8 @@ pub struct RecoveryView {
     pub from: String,
     /// Service has returned: every step that brings it back has ended well.
     pub done: bool,
-    /// Until the end of the last of these, or until now, or until the run ended without it.
+    /// Until the end of the last of these, or until now (without quorum: the last contact with it), or until the run
+    /// ended without it.
     pub elapsed_ms: u64,
     /// The RTO; none if the application is gone.
     pub objective_ms: Option<u64>,
@@ -216,7 +217,7 @@ impl RunView {
     pub fn build(inputs: &Inputs<'_>, run: &Run) -> Self {
         let objectives = inputs.state.applications.get(&run.application).map(|known| known.document.objectives);
         let (cause, cause_detail) = words::cause(&run.cause);
-        let until = run.ended.unwrap_or(inputs.wall);
+        let until = run.ended.unwrap_or_else(|| inputs.known_until());
         Self {
             id: run.id.0,
             application: run.application.to_string(),
@@ -254,7 +255,7 @@ impl RunView {
 impl StepView {
     fn build(inputs: &Inputs<'_>, run: &Run, step: &Step, progress: &Progress) -> Self {
         let until = match progress.state {
-            StepState::Running | StepState::Retrying => Some(inputs.wall),
+            StepState::Running | StepState::Retrying => Some(inputs.known_until()),
             StepState::Stuck | StepState::Succeeded | StepState::FailedContinued => progress.ended,
             StepState::Pending | StepState::Skipped => progress.ended.or(run.ended),
         };
@@ -311,7 +312,7 @@ impl RecoveryView {
         let (measured_from, from) = beginning(run);
         let back = restored(run);
         // A run that ended otherwise brought nothing back: it is measured to its end.
-        let until = back.or(run.ended).unwrap_or(inputs.wall);
+        let until = back.or(run.ended).unwrap_or_else(|| inputs.known_until());
         let elapsed_ms = ms(until.since(from));
         let objective = match objective_ms {
             None => ObjectiveState::Unknown,
