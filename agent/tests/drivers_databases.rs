@@ -234,6 +234,48 @@ async fn postgres_hard_fence_leaves_no_backend() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_is_unknown_and_can_be_killed() {
+    let server = Server::primary("");
+    let driver = server.driver("a", &[]);
+    driver.guard(&marker("a")).await.unwrap();
+    for process in server.processes() {
+        process.signal(Signal::SIGSTOP).unwrap();
+    }
+    let probe = driver.probe().await;
+    assert_eq!((probe.health, probe.role), (Health::Unknown, Role::Unknown), "{probe:?}");
+    let error = driver.fence().await.unwrap_err();
+    assert!(error.retryable, "{error}");
+    assert!(!driver.fence_hard().await.unwrap().already);
+    assert!(server.processes().is_empty());
+
+    let server = redis::Server::new("");
+    let driver = server.driver("a", &[]);
+    driver.guard(&marker("a")).await.unwrap();
+    server.process().unwrap().signal(Signal::SIGSTOP).unwrap();
+    assert_eq!(driver.probe().await.health, Health::Unknown);
+    assert!(driver.fence().await.unwrap_err().retryable);
+    assert!(!driver.fence_hard().await.unwrap().already);
+    assert!(server.process().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_that_is_full_is_fenced_too() {
+    let server = Server::primary("max_connections = 12\nsuperuser_reserved_connections = 3");
+    let driver = server.driver("a", &[]);
+    driver.guard(&marker("a")).await.unwrap();
+    let mut clients = Vec::new();
+    while let Ok(client) = server.connect("app").await {
+        clients.push(client);
+    }
+    assert!(clients.len() > 5);
+    let began = Instant::now();
+    driver.fence().await.unwrap();
+    println!("fence of a full server: {:?}", began.elapsed());
+    assert!(clients.iter().all(tokio_postgres::Client::is_closed));
+    assert_eq!(code(&server.accepts_write("app").await.unwrap_err()), "28000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn postgres_fails_over_and_the_old_primary_rejoins() {
     let a = Server::primary("");
     let b = Server::standby_of(&a);

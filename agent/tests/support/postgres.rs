@@ -1,5 +1,7 @@
 //! Real PostgreSQL servers in temporary folders: a template is made once and copied.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Config};
 use super::Postgres;
 use super::session::{connect, run};
 
-const CONNECT_LIMIT: Duration = Duration::from_millis(500);
+const CONNECT_LIMIT: Duration = Duration::from_millis(250);
 const CONTACT_LIMIT: Duration = Duration::from_millis(20);
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 

@@ -14,6 +14,7 @@ use tokio_postgres::SimpleQueryRow;
 
 use super::canary::Canary;
 use super::files::{self, Durability};
+use super::outside::Met;
 use super::session::{number, position, text, truth};
 use super::{GLANCE, Postgres, STATEMENT_LIMIT, hba};
 use crate::driver::process::table::{Process, living};
@@ -24,6 +25,9 @@ const FENCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Writing the block: into the page cache, no sync.
 const WRITE_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long a server that does not answer may take to be gone.
+const END_LIMIT: Duration = Duration::from_millis(300);
 
 /// After which a reload is asked for again.
 const RELOAD_AGAIN: Duration = Duration::from_millis(100);
@@ -65,9 +69,33 @@ impl Postgres {
     }
 
     async fn fence_within(&self, grace: Duration) -> DriverResult {
-        if self.family().is_gone() && self.nobody_listens().await {
+        if self.is_gone().await {
             return self.fence_at_rest().await;
         }
+        match self.fence_running(grace).await {
+            // It was about to end when the fence began.
+            Err(error) if error.code == "postgres-unreachable" && self.ends_soon().await => self.fence_at_rest().await,
+            done => done,
+        }
+    }
+
+    /// No process of it, and nobody listens.
+    async fn is_gone(&self) -> bool {
+        self.family().is_gone() && self.nobody_listens().await
+    }
+
+    async fn ends_soon(&self) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < END_LIMIT {
+            if self.is_gone().await {
+                return true;
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+        false
+    }
+
+    async fn fence_running(&self, grace: Duration) -> DriverResult {
         let canary = self.take_canary().await;
         let put = self.put_fence(Durability::Written, WRITE_LIMIT).await?;
         self.reload().await?;
@@ -136,7 +164,15 @@ impl Postgres {
 
     async fn see_refusals(&self) -> Result<(), DriverError> {
         let mut asked = Instant::now();
-        while !self.knock_everywhere().await.iter().all(|met| met.keeps_out()) {
+        loop {
+            let met = self.knock_everywhere().await;
+            if met.iter().all(|met| met.keeps_out()) {
+                return Ok(());
+            }
+            if met.contains(&Met::Unclear) {
+                // All places may be taken: then nobody gets as far as the rules.
+                self.end_clients().await?;
+            }
             if asked.elapsed() > RELOAD_AGAIN {
                 self.refuse_broken_rules().await?;
                 self.reload().await?;
@@ -144,7 +180,6 @@ impl Postgres {
             }
             tokio::time::sleep(GLANCE).await;
         }
-        Ok(())
     }
 
     /// A file with a mistake is not loaded at all: the old rules stay in force.
@@ -193,13 +228,19 @@ impl Postgres {
         Ok(())
     }
 
+    /// Asks every client backend to end; gives those that were there.
+    async fn end_clients(&self) -> Result<Vec<i32>, DriverError> {
+        let end = format!("SELECT pid, pg_terminate_backend(pid) {CLIENTS}");
+        let clients = self.acting.rows(&end, STATEMENT_LIMIT).await?;
+        Ok(clients.iter().filter_map(|row| number(row, "pid")).collect())
+    }
+
     /// Ends clients and those that were still logging in, until none is left. Gives how many there were.
     async fn cut_clients(&self, mut late: Vec<Process>) -> Result<usize, DriverError> {
-        let end = format!("SELECT pid, pg_terminate_backend(pid) {CLIENTS}");
         let mut ended: BTreeSet<i32> = BTreeSet::new();
         loop {
-            let clients = self.acting.rows(&end, STATEMENT_LIMIT).await?;
-            ended.extend(clients.iter().filter_map(|row| number::<i32>(row, "pid")));
+            let clients = self.end_clients().await?;
+            ended.extend(&clients);
             if !late.is_empty() {
                 let known = self.known_backends().await?;
                 late.retain(|process| process.still_lives() && !known.contains(&process.pid));

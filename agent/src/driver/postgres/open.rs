@@ -62,8 +62,16 @@ impl Postgres {
         let marker =
             files::blocking(DISK_LIMIT, "reading regent.marker in PGDATA", move || Ok(files::marker(&data))).await?;
         let ours = marker.is_some_and(|marker| marker.cluster == self.cluster);
-        if ours && !sight.streaming && !sight.has_conninfo {
+        let follows = sight.streaming || sight.has_conninfo;
+        if ours && !follows {
             return Ok(());
+        }
+        if !follows {
+            return Err(DriverError::permanent(
+                "postgres-unmarked",
+                "the database is in recovery and follows nobody, but regent.marker in PGDATA does not name this \
+                 cluster: it may be a copy of another's; guard it, or promote it by a failover",
+            ));
         }
         Err(DriverError::permanent(
             "postgres-standby",

@@ -60,6 +60,14 @@ impl Redis {
         if self.is_gone().await {
             return self.fence_at_rest().await;
         }
+        match self.fence_running(grace).await {
+            // It was about to end when the fence began.
+            Err(error) if error.code == "redis-unreachable" && self.is_gone().await => self.fence_at_rest().await,
+            done => done,
+        }
+    }
+
+    async fn fence_running(&self, grace: Duration) -> DriverResult {
         let _gate = tokio::time::timeout(GATE_LIMIT, self.gate.opening.lock())
             .await
             .map_err(|_| unconfirmed("an opening is under way and does not end"))?;
