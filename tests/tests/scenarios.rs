@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
+#[path = "scenarios/bad_input.rs"]
+mod bad_input;
 #[path = "scenarios/scene.rs"]
 mod scene;
 

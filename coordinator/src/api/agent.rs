@@ -77,6 +77,11 @@ async fn speak(
         return Err(Status::invalid_argument("the first message must be Hello"));
     };
     let cluster = accept(post, certified, &hello)?;
+    if let Some(refusal) = foreign_installation(post, &cluster, &hello) {
+        // Before the stream is attached: a stranger with the right certificate must not push the agent out.
+        let _ = sender.try_send(Ok(ConnectResponse { body: Some(Body::Refusal(refusal)) }));
+        return Err(Status::failed_precondition("this cluster belongs to another installation of the agent"));
+    }
     let number = post.attach(&cluster, sender.clone());
     info!(%cluster, release = hello.release, "an agent connected");
     post.send(&cluster, Body::Welcome(post.welcome(&cluster)));
@@ -123,6 +128,14 @@ fn accept(post: &Post, certified: &str, hello: &Hello) -> Result<ClusterId, Stat
     }
     let agent = convert::agent(hello).map_err(|error| Status::invalid_argument(error.to_string()))?;
     Ok(agent.cluster)
+}
+
+fn foreign_installation(post: &Post, cluster: &ClusterId, hello: &Hello) -> Option<Refusal> {
+    let known = post.node().replica.read(|state| state.agents.get(cluster).map(|agent| agent.installation.0.clone()))?;
+    (known != hello.installation).then(|| Refusal {
+        code: "foreign-installation".to_owned(),
+        message: format!("cluster {cluster} belongs to installation {known}; bring its data directory back"),
+    })
 }
 
 /// Commits who the agent is, until that is done or refused; without it there are neither receipts nor grants.

@@ -1,5 +1,6 @@
 //! A protected world with a client at work, and the oracle that judges what became of it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -35,6 +36,20 @@ impl Scene {
         &self.world.regions()[1]
     }
 
+    /// Every TCP port of Regent's own processes.
+    pub(crate) fn tcp_ports(&self) -> Result<Vec<SocketAddr>> {
+        let mut ports = Vec::new();
+        for region in self.world.regions() {
+            let place = region.place();
+            ports.extend([place.listen, place.dashboard, place.dns]);
+            if region.has_cluster() {
+                let cluster = region.cluster()?;
+                ports.extend([cluster.place.listen, cluster.place.admin]);
+            }
+        }
+        Ok(ports)
+    }
+
     /// Has the coordinator of a region lead.
     pub(crate) async fn lead_from(&self, region: &str) -> Result<()> {
         let id = self.world.region(region)?.place().id;
@@ -62,7 +77,11 @@ impl Scene {
         Ok(writer)
     }
 
-    pub(crate) async fn first_write_at_the_other_side(&self, writer: &Writer, within: Duration) -> Result<Acknowledged> {
+    pub(crate) async fn first_write_at_the_other_side(
+        &self,
+        writer: &Writer,
+        within: Duration,
+    ) -> Result<Acknowledged> {
         let address = self.new().cluster()?.address;
         writer.acknowledged_when("a write at the other side", within, |row| row.by == address).await?;
         let record = writer.record();
@@ -87,14 +106,21 @@ impl Scene {
         let target = self.new().cluster()?;
         let old = self.old().cluster()?.address;
         let report = self.world.ctl().report(run).await?;
-        let first = record.acknowledged.iter().find(|row| row.by == target.address).context("no write at the target")?;
+        let first =
+            record.acknowledged.iter().find(|row| row.by == target.address).context("no write at the target")?;
         let late = record.acknowledged.iter().filter(|row| row.by == old && row.at > first.at).count();
         ensure!(late == 0, "the old side acknowledged {late} rows after the first of the new one");
         for (resource, rows) in [(DATABASE, target.postgres.rows().await?), (CACHE, target.redis.rows().await?)] {
             let missing = record.missing(&rows);
             let admitted = report.losses.iter().any(|loss| loss.resource == resource && loss.bytes != Some(0));
-            ensure!(missing.is_empty() || admitted, "{missing:?} are missing in {resource}, and the report does not say so");
-            ensure!(missing.iter().all(|n| *n < first.n), "rows of the new side are missing in {resource}: {missing:?}");
+            ensure!(
+                missing.is_empty() || admitted,
+                "{missing:?} are missing in {resource}, and the report does not say so"
+            );
+            ensure!(
+                missing.iter().all(|n| *n < first.n),
+                "rows of the new side are missing in {resource}: {missing:?}"
+            );
         }
         Ok(())
     }
