@@ -1,3 +1,5 @@
 //! The agent: one per cluster. It probes, fences and acts; it decides nothing but to fence itself.
 
 pub mod driver;
+pub mod journal;
+pub mod lease;

@@ -132,7 +132,13 @@ impl Replica {
     #[must_use]
     pub fn in_memory(me: CoordinatorId) -> Self {
         let shared = Shared::new(State::default());
-        shared.lead(Leadership { me, term: 1, leader: Some(me), heard: BTreeMap::new(), quorum_at: Some(Instant::now()) });
+        shared.lead(Leadership {
+            me,
+            term: 1,
+            leader: Some(me),
+            heard: BTreeMap::new(),
+            quorum_at: Some(Instant::now()),
+        });
         Self { proposer: Arc::new(InMemory { shared: shared.clone() }), shared }
     }
 

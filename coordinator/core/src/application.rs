@@ -257,10 +257,6 @@ impl Application {
     /// The resources that are never writable in two clusters.
     #[must_use]
     pub fn guarded(&self) -> BTreeSet<ResourceId> {
-        self.resources
-            .iter()
-            .filter(|(_, resource)| resource.kind.is_guarded())
-            .map(|(id, _)| id.clone())
-            .collect()
+        self.resources.iter().filter(|(_, resource)| resource.kind.is_guarded()).map(|(id, _)| id.clone()).collect()
     }
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::application::Application;
 use crate::id::{
-    ApplicationId, Attempt, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, InstallationId, LogIndex,
-    RegionId, RequestId, ResourceId, RunId, StepId, SystemId, Token, VoteNumber,
+    ApplicationId, Attempt, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, InstallationId,
+    LogIndex, RegionId, RequestId, ResourceId, RunId, StepId, SystemId, Token, VoteNumber,
 };
 use crate::time::{Span, Timestamp};
 

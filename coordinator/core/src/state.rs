@@ -12,8 +12,8 @@ use crate::application::Application;
 use crate::effect::Effect;
 use crate::entry::{Agent, Coordinator, Database, FORMAT, Record};
 use crate::id::{
-    ApplicationId, ClusterId, CoordinatorId, Epoch, GroupId, Incarnation, LogIndex, RequestId, ResourceId, Revision, RunId,
-    Token, VoteNumber,
+    ApplicationId, ClusterId, CoordinatorId, Epoch, GroupId, Incarnation, LogIndex, RequestId, ResourceId, Revision,
+    RunId, Token, VoteNumber,
 };
 use crate::run::Run;
 use crate::terms::Terms;

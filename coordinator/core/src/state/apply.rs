@@ -1,6 +1,10 @@
-use std::collections::BTreeSet;
 use super::{Applied, State};
-use crate::{effect::Effect, entry::Record, id::{CoordinatorId, LogIndex}};
+use crate::{
+    effect::Effect,
+    entry::Record,
+    id::{CoordinatorId, LogIndex},
+};
+use std::collections::BTreeSet;
 pub(super) fn apply(state: &mut State, index: LogIndex, _record: &Record) -> (Applied, Vec<Effect>) {
     state.applied = index;
     (Applied::Done(index), Vec::new())
