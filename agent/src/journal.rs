@@ -92,7 +92,6 @@ impl Journal {
     }
 
     /// What is on the disk.
-    #[must_use]
     pub fn view(&self) -> MutexGuard<'_, View> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -187,6 +187,8 @@ struct Guard {
     asked: Option<Arm>,
     /// Acknowledged.
     armed: Option<Arm>,
+    /// False after it was lost: what it had acknowledged is said again before more rests on it.
+    confirmed: bool,
 }
 
 /// The lease of one application.

@@ -1,5 +1,6 @@
 //! The agent: one per cluster. It probes, fences and acts; it decides nothing but to fence itself.
 
 pub mod driver;
+pub mod guard;
 pub mod journal;
 pub mod lease;

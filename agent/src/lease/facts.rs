@@ -157,6 +157,7 @@ impl Lease {
     pub fn guard_up(&mut self, now: Reading) -> Vec<Command> {
         self.guard.alive = true;
         self.guard.asked = None;
+        self.guard.confirmed = false;
         self.settle(now)
     }
 
@@ -174,6 +175,7 @@ impl Lease {
         }
         self.guard.asked = None;
         self.guard.armed = Some(arm);
+        self.guard.confirmed = true;
         self.settle(now)
     }
 

@@ -59,6 +59,8 @@ struct Account {
     epoch: u64,
     primary: bool,
     void_before: usize,
+    /// After a jump what is left of the old lease is a grace of at most F/2.
+    grace_until: u64,
     asked: Option<Arm>,
     guard_until: Option<Deadline>,
     fences: usize,
@@ -175,6 +177,7 @@ fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
                 let margin = TimeBound::new(Span::from_millis(shortest)).margin().millis();
                 if millis > 0 && millis.unsigned_abs() > margin {
                     account.void_before = account.sent.len();
+                    account.grace_until = account.now + shortest / 12 + 1;
                 }
                 lease.wall_clock_moved(now, millis)
             }
@@ -187,8 +190,7 @@ fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
             prop_assert!(account.primary, "held while another is primary");
             let by_guard = account.guard_until.is_some_and(|until| end <= until);
             prop_assert!(by_guard, "held beyond what the guard acknowledged");
-            // After a jump what is left of the old lease is a grace of at most F/2.
-            let grace = end.left_for_holder(now) <= Span::from_millis(shortest / 12 + 1);
+            let grace = end <= at(account.grace_until).after(Span::ZERO);
             prop_assert!(account.majority_runs() || grace, "held without a majority of running grants");
         } else if lease.is_guarded() {
             prop_assert!(lease.fence() != Fence::Open, "open without a lease");

@@ -155,7 +155,7 @@ impl Lease {
             Some(terms) if right.is_some() || (terms.paused && self.leads()) => (terms.number, terms.paused),
             _ => {
                 // The first lease never came, or came and went before anything was written.
-                if self.fence == Fence::None && !self.writing && self.guard != super::Guard::down(self.guard.alive) {
+                if self.fence == Fence::None && !self.writing {
                     self.disarm(commands);
                 }
                 return;
@@ -169,11 +169,12 @@ impl Lease {
         let until = right.map_or_else(Deadline::default, Right::until);
         let span = right.map_or(Span::ZERO, |right| right.span);
         let wanted = Arm { epoch, terms: number, until, span, paused };
-        if self.guard.asked.is_none() && self.guard.armed != Some(wanted) {
+        if self.guard.asked.is_none() && (self.guard.armed != Some(wanted) || !self.guard.confirmed) {
             self.guard.asked = Some(wanted);
             commands.push(Command::ArmGuard(wanted));
         }
         let armed = self.guard.armed.is_some_and(|arm| arm.epoch == epoch && !arm.until.passed(now));
+        let armed = armed && self.guard.confirmed;
         if armed && right.is_some() && !self.leads() && !self.writing {
             self.writing = true;
             commands.push(Command::WriteGuarded { epoch });
@@ -191,7 +192,8 @@ impl Lease {
         let Some(terms) = self.terms.as_ref() else { return };
         let (number, paused) = (terms.number, terms.paused);
         let counted = self.guard.armed.is_some_and(|arm| arm.terms == number && arm.paused == paused);
-        if !self.leads() || !self.guard.alive || !counted || self.named == Some(number) {
+        let guarded = self.guard.alive && self.guard.confirmed && counted;
+        if !self.leads() || !guarded || self.named == Some(number) {
             return;
         }
         if paused || self.end(now).is_some() {
@@ -256,12 +258,5 @@ impl Lease {
             self.asked.pop_first();
         }
         commands.push(Command::AskPromises(question));
-    }
-}
-
-impl super::Guard {
-    /// Neither armed nor asked.
-    const fn down(alive: bool) -> Self {
-        Self { alive, asked: None, armed: None }
     }
 }

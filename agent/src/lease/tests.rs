@@ -286,8 +286,8 @@ fn after_a_restart_the_guards_deadline_is_the_lease() {
     let remembered = Remembered { terms: Some(terms(10, 1, "a")), seen: Epoch(1), guarded: true, led: Epoch(1) };
     let mut lease = agent_of_a(remembered.clone(), GuardWord::Armed(arm(10, 1, 0)));
     // The last process may have died between a fence and its lifting.
-    let again = [Command::NameTerms(token(10)), Command::Heartbeat, Command::LiftSelfFence];
-    assert_eq!(lease.guard_up(at(1)), again);
+    assert_eq!(lease.guard_up(at(1)), [Command::ArmGuard(arm(10, 1, 0)), Command::LiftSelfFence]);
+    assert_eq!(lease.guard_armed(at(2), arm(10, 1, 0)), [Command::NameTerms(token(10)), Command::Heartbeat]);
     assert_eq!(lease.end(at(2)), Some(until(T)));
     let commands = lease.tick(at(T));
     assert!(commands.iter().any(|command| matches!(command, Command::FenceSelf { .. })), "{commands:?}");
