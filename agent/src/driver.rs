@@ -4,6 +4,11 @@
 //! done. A driver is a leaf: it knows its resource and nothing of leases, epochs or coordinators. Only `fence` and the
 //! lease call `fence` without a dispatched step; everything else happens for a committed intent.
 
+pub mod build;
+pub mod command;
+pub mod dns;
+pub mod http;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

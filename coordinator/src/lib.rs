@@ -1,4 +1,15 @@
 //! The coordinator: one per region. It replicates, observes, decides and answers; it never touches a database.
 
+pub mod admin;
+pub mod api;
+pub mod config;
+pub mod dashboard;
+pub mod dns;
+pub mod engine;
 pub mod node;
+pub mod observer;
+pub mod peers;
+pub mod proposals;
 pub mod replica;
+pub mod telemetry;
+pub mod view;

@@ -1,6 +1,9 @@
 //! Generated code of Regent's three gRPC packages, and TLS helpers. No logic.
 #![allow(missing_docs, clippy::all, clippy::pedantic, reason = "most of it is generated")]
 
+/// Identities in certificates, server settings and channels.
+pub mod tls;
+
 /// Agents with coordinators, and agents among themselves.
 pub mod agent {
     pub mod v1 {

@@ -13,11 +13,27 @@ use crate::id::{ApplicationId, ClusterId, ResourceId};
 use crate::lease::TimeBound;
 use crate::time::Span;
 
+mod decode;
+mod default;
 mod draft;
+mod mistake;
+mod node;
+mod order;
 mod parse;
+mod print;
+mod promotion;
+mod resource;
+mod runbook;
 mod schema;
+mod words;
 
-pub use parse::{Mistake, parse};
+#[cfg(test)]
+mod tests;
+
+pub use mistake::Mistake;
+pub use node::DOCUMENT_LIMIT;
+pub use parse::parse;
+pub use print::to_yaml;
 pub use schema::json_schema;
 
 /// A valid Application document.
@@ -103,18 +119,6 @@ impl ResourceKind {
             Self::Command | Self::Dns | Self::Http => false,
         }
     }
-
-    /// The name that documents use.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Postgres => "postgres",
-            Self::Redis => "redis",
-            Self::Command => "command",
-            Self::Dns => "dns",
-            Self::Http => "http",
-        }
-    }
 }
 
 /// How careful Regent is with this application.
@@ -197,6 +201,9 @@ pub struct Line {
     pub duration: Option<Span>,
     /// `run` only: name of the listed command; empty otherwise.
     pub command: String,
+    /// `approve` only: what the human is asked, one line; empty otherwise.
+    #[serde(default)]
+    pub question: String,
 }
 
 /// The kinds of steps that a document can name.

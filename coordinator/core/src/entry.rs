@@ -173,6 +173,13 @@ pub enum Entry {
         /// Who.
         by: String,
     },
+    /// A run gives up before its point of no return: what was done is undone and the old primary serves again.
+    UndoBegun {
+        /// Which run.
+        run: RunId,
+        /// Why.
+        reason: String,
+    },
     /// An operator's word on a stuck step.
     Cleared {
         /// Which run.

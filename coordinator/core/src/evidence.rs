@@ -194,3 +194,52 @@ pub struct PromiseSight {
     /// For which epoch.
     pub epoch: Epoch,
 }
+
+impl Evidence {
+    /// Every contact with a cluster's agent that is known here: this coordinator's own and the relayed ones.
+    pub fn contacts_of(&self, cluster: &ClusterId) -> impl Iterator<Item = &Contact> + use<'_> {
+        let wanted = cluster.clone();
+        let relayed = self.relayed.values().filter_map(move |by_cluster| by_cluster.get(&wanted));
+        self.contacts.get(cluster).into_iter().chain(relayed)
+    }
+
+    /// The contact with the newest report, wherever it arrived.
+    #[must_use]
+    pub fn freshest(&self, cluster: &ClusterId) -> Option<&Contact> {
+        self.contacts_of(cluster).filter(|contact| contact.reported.is_some()).max_by_key(|contact| contact.reported)
+    }
+
+    /// When any coordinator that is heard here last had two-way contact with the agent.
+    #[must_use]
+    pub fn last_two_way(&self, cluster: &ClusterId) -> Option<Moment> {
+        self.contacts_of(cluster).filter_map(|contact| contact.two_way).max()
+    }
+
+    /// When any heartbeat of the agent last arrived.
+    #[must_use]
+    pub fn last_beat(&self, cluster: &ClusterId) -> Option<Moment> {
+        self.contacts_of(cluster).filter_map(|contact| contact.last_beat).max()
+    }
+
+    /// The newest probe result of a resource in a cluster.
+    #[must_use]
+    pub fn sighting(
+        &self,
+        cluster: &ClusterId,
+        application: &ApplicationId,
+        resource: &ResourceId,
+    ) -> Option<&Sighting> {
+        self.contacts_of(cluster)
+            .filter_map(|contact| contact.resources.get(application)?.get(resource))
+            .max_by_key(|sighting| sighting.at)
+    }
+
+    /// The newest word of a cluster's agent on an application.
+    #[must_use]
+    pub fn beat(&self, cluster: &ClusterId, application: &ApplicationId) -> Option<&Beat> {
+        self.contacts_of(cluster)
+            .filter(|contact| contact.beats.contains_key(application))
+            .max_by_key(|contact| contact.last_beat)
+            .and_then(|contact| contact.beats.get(application))
+    }
+}

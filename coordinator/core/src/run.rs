@@ -10,6 +10,14 @@ use crate::entry::{Cause, Finding, Ground, Report};
 use crate::id::{ApplicationId, Attempt, ClusterId, Epoch, LogIndex, ResourceId, RunId, StepId, Token};
 use crate::time::{Span, Timestamp};
 
+pub(crate) mod apply;
+mod next;
+
+pub use next::{Proposal, next};
+
+/// Stage of the steps that undo; entered only by a run that gives up before its point of no return.
+pub const UNDO_STAGE: u32 = u32::MAX;
+
 /// A change of an application under way or done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
@@ -107,6 +115,8 @@ pub struct Progress {
     pub token: Option<Token>,
     /// Commit of the first intent.
     pub started: Option<Timestamp>,
+    /// Commit of the newest intent.
+    pub attempt_started: Option<Timestamp>,
     /// Commit of the last outcome.
     pub ended: Option<Timestamp>,
     /// What the last success measured.
@@ -163,4 +173,115 @@ impl RunStatus {
             Self::Succeeded | Self::Undone | Self::Superseded | Self::Failed => true,
         }
     }
+}
+
+impl StepState {
+    /// True if nothing more is to be awaited of the step.
+    #[must_use]
+    pub const fn is_ended(self) -> bool {
+        match self {
+            Self::Succeeded | Self::FailedContinued | Self::Skipped => true,
+            Self::Pending | Self::Running | Self::Retrying | Self::Stuck => false,
+        }
+    }
+}
+
+impl Run {
+    /// A run that has just begun.
+    #[must_use]
+    pub fn begin(id: RunId, plan: Vec<Step>, opening: Opening) -> Self {
+        let progress = plan.iter().map(|_| Progress::default()).collect();
+        Self {
+            id,
+            application: opening.application,
+            cause: opening.cause,
+            from: opening.from,
+            to: opening.to,
+            epoch_before: opening.epoch,
+            decided: None,
+            finding: opening.finding,
+            steps: plan,
+            progress,
+            status: RunStatus::Running,
+            started: opening.at,
+            ended: None,
+        }
+    }
+
+    /// A step of the plan with what became of it.
+    #[must_use]
+    pub fn step(&self, id: StepId) -> Option<(&Step, &Progress)> {
+        let position = usize::try_from(id.0).ok()?;
+        Some((self.steps.get(position)?, self.progress.get(position)?))
+    }
+
+    /// Every step with what became of it, in the order of the plan.
+    pub fn walk(&self) -> impl Iterator<Item = (&Step, &Progress)> {
+        self.steps.iter().zip(&self.progress)
+    }
+
+    /// The epoch under which a step acts: before the point of no return the old one.
+    #[must_use]
+    pub fn epoch_of(&self, step: &Step) -> Epoch {
+        match &self.decided {
+            Some(decided) if step.stage != UNDO_STAGE => decided.epoch,
+            Some(_) | None => self.epoch_before,
+        }
+    }
+
+    /// True once fences of the old side are confirmed: a promotion then waits for no promise.
+    #[must_use]
+    pub fn old_side_fenced(&self) -> bool {
+        match self.decided.as_ref().map(|decided| &decided.ground) {
+            Some(Ground::Fenced { .. } | Ground::Switched { .. }) => true,
+            Some(Ground::Lost { .. } | Ground::Forced { .. }) | None => false,
+        }
+    }
+
+    fn progress_mut(&mut self, id: StepId) -> Option<&mut Progress> {
+        self.progress.get_mut(usize::try_from(id.0).ok()?)
+    }
+
+    /// Ends the run; what was not done is skipped.
+    pub(crate) fn end(&mut self, status: RunStatus, at: Timestamp) {
+        self.status = status;
+        self.ended = Some(at);
+        for progress in &mut self.progress {
+            if !progress.state.is_ended() {
+                progress.state = StepState::Skipped;
+            }
+        }
+    }
+
+    /// The point of no return has been passed.
+    pub(crate) fn pass(&mut self, decided: Decided, finding: Finding) {
+        let at = decided.at;
+        for (step, progress) in self.steps.iter().zip(&mut self.progress) {
+            if step.kind == StepKind::Decide {
+                progress.state = StepState::Succeeded;
+                progress.started = progress.started.or(Some(at));
+                progress.ended = Some(at);
+            }
+        }
+        self.decided = Some(decided);
+        self.finding = finding;
+    }
+}
+
+/// What a run begins with.
+pub struct Opening {
+    /// Of which application.
+    pub application: ApplicationId,
+    /// Why.
+    pub cause: Cause,
+    /// The old primary.
+    pub from: ClusterId,
+    /// The new primary.
+    pub to: ClusterId,
+    /// The epoch before.
+    pub epoch: Epoch,
+    /// What was known.
+    pub finding: Finding,
+    /// When.
+    pub at: Timestamp,
 }

@@ -19,10 +19,10 @@ use crate::run::Run;
 use crate::terms::Terms;
 use crate::time::{Span, Timestamp};
 
-mod apply;
+pub(crate) mod apply;
 mod audit;
 mod change;
-mod register;
+pub(crate) mod register;
 mod votes;
 
 pub use audit::{AUDIT_LIMIT, AuditRecord};

@@ -2,10 +2,12 @@
 
 use serde::Serialize;
 
+use crate::decide::{self, Trigger, Viewpoint};
 use crate::evidence::Evidence;
 use crate::id::{ApplicationId, ClusterId, Epoch};
 use crate::state::State;
-use crate::time::{Moment, Span, Timestamp};
+use crate::time::Span;
+use crate::verdict::Scene;
 
 /// The answer for one application at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -57,17 +59,16 @@ pub enum Verdict {
     AgentUnreachable,
 }
 
-/// Explains one application; none if it does not exist.
+/// Explains one application, from this coordinator's point of view; none if it does not exist.
 #[must_use]
 pub fn explain(
     state: &State,
-    _evidence: &Evidence,
-    _now: Moment,
-    _wall: Timestamp,
+    evidence: &Evidence,
+    view: Viewpoint,
     application: &ApplicationId,
 ) -> Option<Explanation> {
     let known = state.applications.get(application)?;
-    Some(Explanation {
+    let mut explanation = Explanation {
         application: application.clone(),
         epoch: known.epoch,
         primary: known.primary.clone(),
@@ -78,5 +79,32 @@ pub fn explain(
         others: Vec::new(),
         expected_loss: Vec::new(),
         earliest: None,
-    })
+    };
+    let Some(scene) = Scene::new(state, evidence, view.now, view.me, application) else {
+        let held = decide::adopt(state, evidence, view, application, known);
+        explanation.held_by = held.err().into_iter().collect();
+        return Some(explanation);
+    };
+    let assessment = decide::assess(&scene, view);
+    explanation.verdict = scene.verdict();
+    explanation.would_start = assessment.held_by.is_empty() && assessment.target.is_some();
+    explanation.earliest = match &assessment.trigger {
+        Trigger::Lost(loss) | Trigger::Unreachable(loss) => Some(loss.ripe.since(view.now)),
+        Trigger::Failed(_) => Some(Span::ZERO),
+        Trigger::None => None,
+    };
+    explanation.held_by = assessment.held_by;
+    explanation.others = assessment.unfit.into_iter().map(|unfit| (unfit.cluster, unfit.detail)).collect();
+    if let Some(candidate) = assessment.target {
+        explanation.expected_loss = candidate
+            .gaps
+            .iter()
+            .map(|(resource, gap)| {
+                let time = gap.lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string());
+                format!("{resource}: {time} ({})", gap.text)
+            })
+            .collect();
+        explanation.target = Some(candidate.cluster);
+    }
+    Some(explanation)
 }

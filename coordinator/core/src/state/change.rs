@@ -1,1 +1,336 @@
-//! stub
+//! The change of primary: the grounds are checked here, at apply, whoever proposed it (safety.md, "Decision").
+
+use std::collections::BTreeSet;
+
+use super::apply::{Applying, ignored, refused};
+use super::register::renew_terms;
+use super::{ApplicationState, Applied, RUN_LIMIT};
+use crate::application::Action;
+use crate::effect::Effect;
+use crate::entry::{Cause, Finding, Ground};
+use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, LogIndex, ResourceId, RunId, Token};
+use crate::plan::{self, Route};
+use crate::run::{self, Decided, Opening, Run, RunStatus, StepKind, StepState};
+use crate::terms::Window;
+
+/// A proposed change of primary.
+pub(super) struct Decide<'a> {
+    pub(super) application: &'a ApplicationId,
+    pub(super) from: Epoch,
+    pub(super) to: &'a ClusterId,
+    pub(super) terms: Token,
+    pub(super) ground: &'a Ground,
+    pub(super) finding: &'a Finding,
+}
+
+/// A rule that a proposal broke.
+struct Broken(&'static str, String);
+
+/// Begins a run that fences first, at the present epoch. It changes no primary by itself.
+pub(super) fn run_started(
+    applying: &mut Applying<'_>,
+    application: &ApplicationId,
+    epoch: Epoch,
+    cause: &Cause,
+    to: &ClusterId,
+    finding: &Finding,
+) -> Applied {
+    let Some(known) = applying.state.applications.get(application) else {
+        return refused("unknown-application", format!("{application} does not exist"));
+    };
+    if known.epoch != epoch {
+        return ignored("the epoch has moved on");
+    }
+    if let Some(run) = known.run {
+        return refused("run-under-way", format!("run {run} is under way"));
+    }
+    let window = Window::new(&known.terms);
+    if let Err(Broken(rule, detail)) =
+        check_target(applying, known, &window, to).and_then(|()| check_pause(known, &window))
+    {
+        return refused(rule, detail);
+    }
+    let Some(from) = known.primary.clone() else { return ignored("not adopted") };
+    let promotable = window.guarded_in_each();
+    let route = Route { cause, from: &from, to, promotable: &promotable };
+    let steps = plan::failover(&known.document, &route);
+    let id = RunId(applying.index.0);
+    let opening = Opening {
+        application: application.clone(),
+        cause: cause.clone(),
+        from: from.clone(),
+        to: to.clone(),
+        epoch,
+        finding: finding.clone(),
+        at: applying.at,
+    };
+    begin(applying, Run::begin(id, steps, opening));
+    applying.audit("run-started", Some(application), Some(id), "leader", format!("from {from} to {to}"));
+    applying.done()
+}
+
+/// Changes the primary, or says which rule forbids it. Valid only in exactly the situation it was proposed for.
+pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applied {
+    let Some(known) = applying.state.applications.get(decide.application) else {
+        return refused("unknown-application", format!("{} does not exist", decide.application));
+    };
+    if known.epoch != decide.from {
+        return ignored("the epoch has moved on");
+    }
+    if let Err(Broken(rule, detail)) = check(applying, known, decide) {
+        return refused(rule, detail);
+    }
+    let Some(from) = known.primary.clone() else { return ignored("not adopted") };
+    let promotable = Window::new(&known.terms).guarded_in_each();
+    let document = known.document.clone();
+    let epoch = decide.from.next();
+    let continued = match decide.ground {
+        Ground::Fenced { run } | Ground::Switched { run } => Some(*run),
+        Ground::Lost { .. } | Ground::Forced { .. } => None,
+    };
+    supersede(applying, decide.application, continued);
+    if let Some(known) = applying.state.applications.get_mut(decide.application) {
+        known.epoch = epoch;
+        known.primary = Some(decide.to.clone());
+        known.excluded.remove(decide.to);
+        known.excluded.insert(from.clone(), format!("primary until epoch {epoch}; quarantined until it rejoins"));
+        known.refusal = None;
+    }
+    renew_terms(applying, decide.application);
+    let decided = Decided { index: applying.index, at: applying.at, ground: decide.ground.clone(), epoch };
+    let id = if let Some(id) = continued {
+        if let Some(run) = applying.state.runs.get_mut(&id) {
+            run.pass(decided, decide.finding.clone());
+        }
+        applying.effects.push(Effect::RunChanged(id));
+        id
+    } else {
+        let cause = cause_of(decide.ground);
+        let steps =
+            plan::failover(&document, &Route { cause: &cause, from: &from, to: decide.to, promotable: &promotable });
+        let id = RunId(applying.index.0);
+        let opening = Opening {
+            application: decide.application.clone(),
+            cause,
+            from: from.clone(),
+            to: decide.to.clone(),
+            epoch: decide.from,
+            finding: decide.finding.clone(),
+            at: applying.at,
+        };
+        let mut run = Run::begin(id, steps, opening);
+        run.pass(decided, decide.finding.clone());
+        begin(applying, run);
+        id
+    };
+    let actor = match decide.ground {
+        Ground::Forced { operator, .. } => operator.clone(),
+        Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Switched { .. } => "quorum".to_owned(),
+    };
+    let detail = format!("epoch {epoch}: {from} → {} on ground {}", decide.to, ground_name(decide.ground));
+    applying.audit("decided", Some(decide.application), Some(id), &actor, detail);
+    applying.done()
+}
+
+fn ground_name(ground: &Ground) -> String {
+    match ground {
+        Ground::Lost { votes } => {
+            let votes: Vec<String> = votes.iter().map(LogIndex::to_string).collect();
+            format!("lost, votes {}", votes.join(", "))
+        }
+        Ground::Fenced { run } => format!("fenced by run {run}"),
+        Ground::Switched { run } => format!("switched by run {run}"),
+        Ground::Forced { reason, attestation, .. } => format!("forced: {reason}; attested: {attestation}"),
+    }
+}
+
+fn cause_of(ground: &Ground) -> Cause {
+    match ground {
+        Ground::Forced { operator, reason, .. } => Cause::Forced { by: operator.clone(), reason: reason.clone() },
+        Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Switched { .. } => Cause::RegionLost,
+    }
+}
+
+fn begin(applying: &mut Applying<'_>, run: Run) {
+    let id = run.id;
+    if let Some(known) = applying.state.applications.get_mut(&run.application) {
+        known.run = Some(id);
+    }
+    applying.state.runs.insert(id, run);
+    while applying.state.runs.len() > RUN_LIMIT {
+        let Some(oldest) = applying.state.runs.values().find(|run| run.status.is_final()).map(|run| run.id) else {
+            break;
+        };
+        applying.state.runs.remove(&oldest);
+    }
+    applying.effects.push(Effect::RunChanged(id));
+}
+
+/// A committed decision supersedes runs of lower epochs.
+fn supersede(applying: &mut Applying<'_>, application: &ApplicationId, keep: Option<RunId>) {
+    let at = applying.at;
+    let old: Vec<RunId> = applying
+        .state
+        .runs
+        .values()
+        .filter(|run| run.application == *application && !run.status.is_final() && Some(run.id) != keep)
+        .map(|run| run.id)
+        .collect();
+    for id in old {
+        if let Some(run) = applying.state.runs.get_mut(&id) {
+            run.end(RunStatus::Superseded, at);
+        }
+        run::apply::release(applying, id);
+    }
+}
+
+fn check(applying: &Applying<'_>, known: &ApplicationState, decide: &Decide<'_>) -> Result<(), Broken> {
+    let window = Window::new(&known.terms);
+    if known.terms.last().map(|terms| terms.number) != Some(decide.terms) {
+        return Err(Broken("newer-terms", "the terms have changed since it was proposed".to_owned()));
+    }
+    check_target(applying, known, &window, decide.to)?;
+    match decide.ground {
+        Ground::Lost { votes } => {
+            check_confirmed(known)?;
+            check_pause(known, &window)?;
+            check_votes(applying, known, &window, votes)
+        }
+        Ground::Fenced { run } => {
+            check_confirmed(known)?;
+            check_pause(known, &window)?;
+            check_fences(applying, known, &window, *run, &[Action::Fence])
+        }
+        Ground::Switched { run } => check_fences(applying, known, &window, *run, &[Action::Fence, Action::CatchUp]),
+        Ground::Forced { operator, attestation, reason, .. } => {
+            if operator.is_empty() || attestation.is_empty() || reason.is_empty() {
+                return Err(Broken("attestation-missing", "operator, attestation and reason must be named".to_owned()));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn check_confirmed(known: &ApplicationState) -> Result<(), Broken> {
+    if known.confirmed {
+        return Ok(());
+    }
+    Err(Broken("nothing-confirmed", "the primary's agent has confirmed no terms; it may count by none".to_owned()))
+}
+
+fn check_pause(known: &ApplicationState, window: &Window<'_>) -> Result<(), Broken> {
+    if window.any_paused() || known.paused.is_some() {
+        return Err(Broken(
+            "paused",
+            "paused, or the end of a pause is not confirmed by the primary's agent".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn check_target(
+    applying: &Applying<'_>,
+    known: &ApplicationState,
+    window: &Window<'_>,
+    to: &ClusterId,
+) -> Result<(), Broken> {
+    if known.primary.as_ref() == Some(to) {
+        return Err(Broken("same-cluster", format!("{to} is the primary")));
+    }
+    let installation = applying.state.agents.get(to).map(|agent| &agent.installation);
+    if !installation.is_some_and(|installation| window.lists(to, installation)) {
+        return Err(Broken(
+            "not-a-target",
+            format!("{to} is not listed with its present agent, or is quarantined, in every unconfirmed terms"),
+        ));
+    }
+    Ok(())
+}
+
+/// `Lost`: the named votes still stand, on this primary, from a majority of every set of voters in question.
+fn check_votes(
+    applying: &Applying<'_>,
+    known: &ApplicationState,
+    window: &Window<'_>,
+    votes: &BTreeSet<LogIndex>,
+) -> Result<(), Broken> {
+    let Some(primary) = &known.primary else { return Err(Broken("not-adopted", "no primary is known".to_owned())) };
+    if has_remote_fence(applying, known, primary) {
+        return Err(Broken(
+            "remote-fence",
+            "a fence acts on another machine: silence of the agent proves nothing".to_owned(),
+        ));
+    }
+    let ballots = applying.state.votes.get(primary);
+    let standing = |index: &LogIndex| -> Option<CoordinatorId> {
+        let ballot = ballots?.iter().find(|(_, ballot)| ballot.standing.is_some_and(|vote| vote.index == *index))?;
+        Some(*ballot.0)
+    };
+    let mut observers = BTreeSet::new();
+    for index in votes {
+        let Some(observer) = standing(index) else {
+            return Err(Broken("vote-withdrawn", format!("vote {index} on {primary} does not stand")));
+        };
+        observers.insert(observer);
+    }
+    if !window.is_majority(&observers) {
+        return Err(Broken(
+            "no-majority",
+            format!("{} votes are no majority of the voters in every unconfirmed terms", observers.len()),
+        ));
+    }
+    Ok(())
+}
+
+fn has_remote_fence(applying: &Applying<'_>, known: &ApplicationState, cluster: &ClusterId) -> bool {
+    let endpoints = applying.state.agents.get(cluster).and_then(|agent| agent.endpoints.get(&known.document.name));
+    endpoints.is_some_and(|endpoints| endpoints.values().any(|endpoint| endpoint.remote_fence))
+}
+
+/// `Fenced`: commanded fences with committed success cover every database that any unconfirmed terms guard, and no
+/// later intent touched them. A fence that the agent began by itself never counts.
+fn check_fences(
+    applying: &Applying<'_>,
+    known: &ApplicationState,
+    window: &Window<'_>,
+    run: RunId,
+    actions: &[Action],
+) -> Result<(), Broken> {
+    let Some(run) = applying.state.runs.get(&run) else {
+        return Err(Broken("unknown-run", format!("run {run} does not exist")));
+    };
+    let fits = run.application == known.document.name
+        && run.status == RunStatus::Running
+        && run.decided.is_none()
+        && run.epoch_before == known.epoch
+        && Some(&run.from) == known.primary.as_ref();
+    if !fits {
+        return Err(Broken("run-moved-on", format!("run {} does not stand before this decision", run.id)));
+    }
+    for resource in window.guarded_in_any() {
+        for action in actions {
+            if let Some(why) = not_done(applying, run, &resource, *action) {
+                return Err(Broken("fence-not-confirmed", why));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn not_done(applying: &Applying<'_>, run: &Run, resource: &ResourceId, action: Action) -> Option<String> {
+    let found = run.walk().find(|(step, progress)| {
+        step.kind == StepKind::Action(action)
+            && step.resource.as_ref() == Some(resource)
+            && progress.state == StepState::Succeeded
+    });
+    let Some((step, progress)) = found else { return Some(format!("{action:?} of {resource} has not succeeded")) };
+    let later = applying.state.runs.values().filter(|other| other.application == run.application).any(|other| {
+        other.walk().any(|(touching, theirs)| {
+            touching.resource == step.resource
+                && touching.cluster == step.cluster
+                && theirs.token > progress.token
+                && touching.kind != step.kind
+        })
+    });
+    later.then(|| format!("a later step touched {resource} in {}", step.cluster))
+}

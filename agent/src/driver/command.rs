@@ -1,0 +1,184 @@
+//! `kind: command`: a service that the programs listed in agent.yaml start, stop and check.
+//!
+//! Nothing else can be run: a coordinator names a command, and its absolute path and arguments are this agent's own.
+
+mod process;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use self::process::{Ended, ProcessError};
+use super::{Done, Driver, DriverError, DriverResult, Health, Probe, Role};
+use crate::config::{CommandLine, CommandOptions};
+
+/// Bounds a probe, whatever the commands' own time-out.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
+/// Between two looks at a service that comes up or goes.
+const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A service behind commands.
+pub struct CommandDriver {
+    options: CommandOptions,
+}
+
+/// What the status command says.
+enum Status {
+    Running,
+    /// It ended with another code than 0.
+    NotRunning(String),
+    /// It was ended by a signal, could not be started, or took too long.
+    Unknown(String),
+    /// There is no such command.
+    NotListed,
+}
+
+impl CommandDriver {
+    /// A driver that runs what the options list.
+    #[must_use]
+    pub fn new(options: CommandOptions) -> Self {
+        Self { options }
+    }
+
+    async fn execute(&self, line: &CommandLine, limit: Duration) -> Result<Ended, ProcessError> {
+        process::run(line, &self.options.environment, limit).await
+    }
+
+    /// Runs a command that must succeed; gives the end of its output.
+    async fn succeed(&self, line: &CommandLine) -> Result<String, DriverError> {
+        let ended = self.execute(line, self.options.timeout).await.map_err(|error| failed(&error))?;
+        if ended.status.success() {
+            return Ok(ended.tail);
+        }
+        let message = format!(
+            "{} failed ({}); see its output{}",
+            line.program.display(),
+            ended.status,
+            process::shown(&ended.tail)
+        );
+        Err(DriverError::retryable("command-failed", message))
+    }
+
+    async fn status(&self, limit: Duration) -> Status {
+        let Some(line) = &self.options.status else { return Status::NotListed };
+        match self.execute(line, limit).await {
+            Ok(Ended { status, .. }) if status.success() => Status::Running,
+            Ok(Ended { status, tail }) => {
+                let text = format!("{} said no ({status}){}", line.program.display(), process::shown(&tail));
+                if status.code().is_some() { Status::NotRunning(text) } else { Status::Unknown(text) }
+            }
+            Err(error) => Status::Unknown(error.to_string()),
+        }
+    }
+
+    /// Waits until the service is as it should be; without a status command its state is not known, and that is told.
+    async fn settle(&self, running: bool) -> Result<(), DriverError> {
+        let deadline = Instant::now() + self.options.timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()).max(STATUS_INTERVAL);
+            let seen = match (self.status(left).await, running) {
+                (Status::NotListed, _) | (Status::Running, true) | (Status::NotRunning(_), false) => return Ok(()),
+                (Status::Running, false) => "its status command says that it still runs".to_owned(),
+                (Status::NotRunning(text), true) | (Status::Unknown(text), _) => text,
+            };
+            if Instant::now() >= deadline {
+                let (code, change) =
+                    if running { ("command-not-running", "come up") } else { ("command-still-running", "end") };
+                let seconds = self.options.timeout.as_secs_f32();
+                let message = format!("the service did not {change} within {seconds} s; see its log: {seen}");
+                return Err(DriverError::retryable(code, message));
+            }
+            tokio::time::sleep(STATUS_INTERVAL).await;
+        }
+    }
+}
+
+fn failed(error: &ProcessError) -> DriverError {
+    let message = error.to_string();
+    match error {
+        ProcessError::TimedOut { .. } => DriverError::retryable("command-timed-out", message),
+        ProcessError::Start { .. } | ProcessError::Wait { .. } => {
+            DriverError::retryable("command-not-started", message)
+        }
+    }
+}
+
+fn not_listed(name: &str, listed: &BTreeMap<String, CommandLine>) -> DriverError {
+    let names: Vec<&str> = listed.keys().map(String::as_str).collect();
+    let known = if names.is_empty() { "none is".to_owned() } else { format!("these are: {}", names.join(", ")) };
+    let message = format!("the command {name:?} is not listed in agent.yaml ({known}); list it there");
+    DriverError::permanent("command-not-listed", message)
+}
+
+fn done(message: impl Into<String>) -> Done {
+    Done { message: message.into(), ..Done::default() }
+}
+
+fn already(message: impl Into<String>) -> Done {
+    Done { already: true, ..done(message) }
+}
+
+#[async_trait]
+impl Driver for CommandDriver {
+    fn kind(&self) -> &'static str {
+        "command"
+    }
+
+    async fn probe(&self) -> Probe {
+        let (health, detail) = match self.status(PROBE_LIMIT.min(self.options.timeout)).await {
+            Status::Running => (Health::Healthy, "running".to_owned()),
+            Status::NotRunning(text) => (Health::Failed, text),
+            Status::Unknown(text) => (Health::Unknown, text),
+            Status::NotListed => (Health::Unknown, "no status command is listed in agent.yaml".to_owned()),
+        };
+        Probe { role: Role::None, ..Probe::without_answer(health, detail) }
+    }
+
+    /// A stopped service takes no new work; `activate` is its undo.
+    async fn quiesce(&self) -> DriverResult {
+        self.deactivate().await
+    }
+
+    /// A resource that is no database has no other way of becoming the active one than being started.
+    async fn promote(&self, _position: Option<u64>) -> DriverResult {
+        self.activate().await
+    }
+
+    async fn activate(&self) -> DriverResult {
+        let Some(line) = &self.options.activate else { return Err(not_listed("activate", &BTreeMap::new())) };
+        if matches!(self.status(self.options.timeout).await, Status::Running) {
+            return Ok(already("it already runs"));
+        }
+        let tail = self.succeed(line).await?;
+        self.settle(true).await?;
+        Ok(done(format!("started{}", process::shown(&tail))))
+    }
+
+    async fn deactivate(&self) -> DriverResult {
+        let Some(line) = &self.options.deactivate else { return Err(not_listed("deactivate", &BTreeMap::new())) };
+        if matches!(self.status(self.options.timeout).await, Status::NotRunning(_)) {
+            return Ok(already("it does not run"));
+        }
+        let tail = self.succeed(line).await?;
+        self.settle(false).await?;
+        Ok(done(format!("stopped{}", process::shown(&tail))))
+    }
+
+    async fn verify(&self) -> DriverResult {
+        match self.status(self.options.timeout).await {
+            Status::Running => Ok(already("it runs")),
+            Status::NotRunning(text) | Status::Unknown(text) => {
+                Err(DriverError::retryable("command-not-running", text))
+            }
+            Status::NotListed => Err(not_listed("status", &BTreeMap::new())),
+        }
+    }
+
+    async fn run(&self, command: &str) -> DriverResult {
+        let line = self.options.commands.get(command).ok_or_else(|| not_listed(command, &self.options.commands))?;
+        let tail = self.succeed(line).await?;
+        Ok(done(format!("{command} ended well{}", process::shown(&tail))))
+    }
+}

@@ -1,0 +1,19 @@
+//! agent.yaml and the drivers at the edges (`dns`, `http`, `command`) against real DNS servers, sockets and programs.
+//! What DNS servers answer is read by `dig`, not by the code under test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "drivers_edges/command.rs"]
+mod command;
+#[path = "drivers_edges/config.rs"]
+mod config;
+#[path = "drivers_edges/dns.rs"]
+mod dns;
+#[path = "drivers_edges/guard.rs"]
+mod guard;
+#[path = "drivers_edges/http.rs"]
+mod http;
+#[path = "drivers_edges/servers.rs"]
+mod servers;
+#[path = "drivers_edges/support.rs"]
+mod support;

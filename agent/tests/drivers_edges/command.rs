@@ -1,0 +1,168 @@
+//! Real programs.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use regent_agent::driver::{Driver, Health};
+
+use crate::support::{driver, until};
+
+/// A service that is a file: it runs while the file is there.
+fn service(folder: &Path, more: &str) -> Arc<dyn Driver> {
+    let file = folder.join("running");
+    let file = file.display();
+    driver(&format!(
+        "kind: command\nactivate: [/usr/bin/touch, {file}]\ndeactivate: [/bin/rm, {file}]\nstatus: [/usr/bin/test, \
+         -e, {file}]\n{more}"
+    ))
+}
+
+fn script(command: &str, more: &str) -> Arc<dyn Driver> {
+    let command = command.replace('\'', "''");
+    driver(&format!("kind: command\ncommands:\n  it: [/bin/sh, -c, '{command}']\n{more}"))
+}
+
+/// Whether a process is there; a zombie is not.
+fn lives(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+#[tokio::test]
+async fn a_service_is_started_and_stopped_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = service(folder.path(), "");
+    assert_eq!(service.probe().await.health, Health::Failed);
+    assert_eq!(service.verify().await.unwrap_err().code, "command-not-running");
+    assert!(service.deactivate().await.unwrap().already);
+    assert!(!service.activate().await.unwrap().already);
+    assert!(folder.path().join("running").exists());
+    assert!(service.activate().await.unwrap().already);
+    assert_eq!(service.probe().await.health, Health::Healthy);
+    service.verify().await.unwrap();
+    assert!(!service.quiesce().await.unwrap().already);
+    assert!(!folder.path().join("running").exists());
+}
+
+#[tokio::test]
+async fn only_listed_commands_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = service(folder.path(), "commands: { warm-up: [/bin/echo, warm] }");
+    assert!(service.run("warm-up").await.unwrap().message.contains("warm"));
+    let error = service.run("/bin/echo").await.unwrap_err();
+    assert_eq!((error.code, error.retryable), ("command-not-listed", false));
+    assert!(error.message.contains("warm-up"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_not_listed_is_not_pretended() {
+    let bare = driver("kind: command");
+    assert_eq!(bare.activate().await.unwrap_err().code, "command-not-listed");
+    assert_eq!(bare.verify().await.unwrap_err().code, "command-not-listed");
+    assert_eq!(bare.probe().await.health, Health::Unknown);
+    assert_eq!(bare.fence().await.unwrap_err().code, "unsupported");
+}
+
+#[tokio::test]
+async fn arguments_are_not_read_by_a_shell() {
+    let driver = driver("kind: command\ncommands: { it: [/bin/echo, '$(id) ; false'] }");
+    assert!(driver.run("it").await.unwrap().message.contains("$(id) ; false"));
+}
+
+#[tokio::test]
+async fn the_environment_is_clean_and_secrets_are_hidden() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "hunter2hunter2\n").unwrap();
+    let driver = driver(&format!(
+        "kind: command\ncommands: {{ it: [/usr/bin/env] }}\nenvironment: {{ TOKEN: \"${{file:{}}}\" }}",
+        file.display()
+    ));
+    let message = driver.run("it").await.unwrap().message;
+    assert!(message.contains("PATH=/usr/local/sbin") && message.contains("TOKEN=***"), "{message}");
+    assert!(!message.contains("HOME=") && !message.contains("CARGO"), "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
+}
+
+#[tokio::test]
+async fn a_failure_shows_the_end_of_the_output() {
+    let driver = script("yes noise | head -c 100000; echo the reason >&2; exit 7", "");
+    let error = driver.run("it").await.unwrap_err();
+    assert_eq!((error.code, error.retryable), ("command-failed", true));
+    assert!(error.message.contains("exit status: 7"), "{error}");
+    assert!(error.message.contains("the reason") && error.message.len() < 2500, "{}", error.message.len());
+}
+
+#[tokio::test]
+async fn a_missing_program_is_named() {
+    let driver = driver("kind: command\ncommands: { it: [/nowhere/program] }");
+    let error = driver.run("it").await.unwrap_err();
+    assert_eq!(error.code, "command-not-started");
+    assert!(error.message.contains("/nowhere/program"), "{error}");
+}
+
+#[tokio::test]
+async fn a_time_out_ends_the_whole_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let pids = folder.path().join("pids");
+    let command = format!("sleep 600 & echo $! > {0}; echo $$ >> {0}; echo begun; wait", pids.display());
+    let error = script(&command, "timeout: 500ms").run("it").await.unwrap_err();
+    assert_eq!((error.code, error.retryable), ("command-timed-out", true));
+    assert!(error.message.contains("begun"), "{error}");
+    let pids = std::fs::read_to_string(pids).unwrap();
+    assert_eq!(pids.lines().count(), 2);
+    until("both processes are gone", async || pids.lines().all(|pid| !lives(pid))).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_ends_the_whole_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let pids = folder.path().join("pids");
+    let command = format!("sleep 600 & echo $! > {0}; echo $$ >> {0}; wait", pids.display());
+    let driver = script(&command, "");
+    let task = tokio::spawn(async move { driver.run("it").await });
+    let read = || std::fs::read_to_string(&pids).unwrap_or_default();
+    until("it has begun", async || read().lines().count() == 2).await;
+    task.abort();
+    until("both processes are gone", async || read().lines().all(|pid| !lives(pid))).await;
+}
+
+/// The daemon keeps the pipes of its starter open, and must neither hang the wait nor die of its next line.
+#[tokio::test]
+async fn a_daemon_that_was_started_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pid, beat) = (folder.path().join("pid"), folder.path().join("beat"));
+    let command =
+        format!("(while echo alive; do echo x >> {}; sleep 0.02; done) & echo $! > {}", beat.display(), pid.display());
+    let started = Instant::now();
+    script(&command, "").run("it").await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(5));
+    let beats = || std::fs::read(&beat).map_or(0, |bytes| bytes.len());
+    let before = beats();
+    until("the daemon writes on", async || beats() > before + 20).await;
+    let pid = std::fs::read_to_string(pid).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.trim().parse().unwrap()), nix::sys::signal::SIGKILL).unwrap();
+    until("the daemon is gone", async || !lives(&pid)).await;
+}
+
+/// A start command may return before the service runs; the driver waits for the status.
+#[tokio::test]
+async fn a_slow_start_is_awaited() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("running");
+    let file = file.display();
+    let driver = driver(&format!(
+        "kind: command\nactivate: [/bin/sh, -c, '(sleep 0.3; touch {file}) > /dev/null 2>&1 &']\nstatus: \
+         [/usr/bin/test, -e, {file}]"
+    ));
+    driver.activate().await.unwrap();
+    assert!(folder.path().join("running").exists());
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_come_up_is_a_failure() {
+    let driver = driver("kind: command\nactivate: [/bin/true]\nstatus: [/bin/false]\ntimeout: 300ms");
+    let error = driver.activate().await.unwrap_err();
+    assert_eq!((error.code, error.retryable), ("command-not-running", true));
+}

@@ -1,0 +1,109 @@
+//! What is really answered after a redirect, and probes.
+
+use std::time::Duration;
+
+use regent_agent::driver::Health;
+use tokio::net::UdpSocket;
+
+use crate::guard::redirect;
+use crate::servers::{Kind, NAME, SECRET, Server, free_port};
+use crate::support::{driver, until};
+
+/// A resource of the embedded kind: nothing is updated.
+fn embedded(authorities: &[String], more: &str) -> String {
+    format!("kind: dns\naddresses: [127.0.0.10]\nauthorities: [{}]\n{more}", authorities.join(", "))
+}
+
+#[tokio::test]
+async fn what_answers_rightly_is_only_looked_at() {
+    let (one, two) = (Server::start(Kind::Knot).await, Server::start(Kind::Bind).await);
+    let driver = driver(&embedded(&[one.address.to_string(), two.address.to_string()], ""));
+    let done = driver.redirect(&redirect(1, &["127.0.0.10"])).await.unwrap();
+    assert_eq!(done.stale_answers, []);
+    assert_eq!(driver.verify().await.unwrap().stale_answers, []);
+    assert_eq!(one.dig("_regent.www.example.test.", "TXT"), "", "nothing was written");
+}
+
+#[tokio::test]
+async fn an_old_answer_is_awaited_and_reported() {
+    let (primary, late) = (Server::start(Kind::Knot).await, Server::start(Kind::Bind).await);
+    let update = Server::update(primary.address, "regent.", SECRET);
+    let driver = driver(&format!("kind: dns\naddresses: [127.0.0.12]\nauthorities: [{}]\n{update}", late.address));
+    let task = tokio::spawn(async move { driver.redirect(&redirect(1, &["127.0.0.12"])).await });
+    until("the primary has the new answer", async || primary.dig(NAME, "A") == "127.0.0.12").await;
+    assert!(!task.is_finished(), "the other authority still gives the old answer");
+    late.nsupdate(&format!("update delete {NAME} A\nupdate add {NAME} 30 A 127.0.0.12"));
+    let done = task.await.unwrap().unwrap();
+    let [stale] = done.stale_answers.as_slice() else { panic!("{done:?}") };
+    assert_eq!(stale.server, late.address.to_string());
+    assert!(stale.cleared && stale.lasted > Duration::ZERO, "{stale:?}");
+}
+
+#[tokio::test]
+async fn an_old_address_beside_the_new_one_is_old() {
+    let server = Server::start_with(Kind::Knot, "www A 127.0.0.10\nwww AAAA ::5").await;
+    let driver = driver(&embedded(&[server.address.to_string()], "timeout: 300ms"));
+    let error = driver.redirect(&redirect(1, &["127.0.0.10"])).await.unwrap_err();
+    assert_eq!((error.code, error.retryable), ("dns-still-old", true));
+    assert!(error.message.contains(&server.address.to_string()) && error.message.contains("::5"), "{error}");
+}
+
+/// The DNS server of a dead region must not block the failover out of it.
+#[tokio::test]
+async fn an_unreachable_server_holds_nobody_up() {
+    let server = Server::start(Kind::Knot).await;
+    let refusing = format!("127.0.0.1:{}", free_port());
+    let hole = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let silent = hole.local_addr().unwrap().to_string();
+    let driver = driver(&embedded(&[refusing.clone(), silent.clone(), server.address.to_string()], ""));
+    let done = driver.redirect(&redirect(1, &["127.0.0.10"])).await.unwrap();
+    let mut stale: Vec<_> = done.stale_answers.iter().map(|stale| (stale.server.clone(), stale.cleared)).collect();
+    let mut expected = vec![(refusing, false), (silent, false)];
+    stale.sort();
+    expected.sort();
+    assert_eq!(stale, expected);
+}
+
+#[tokio::test]
+async fn without_any_authority_nothing_is_believed() {
+    let driver = driver(&embedded(&[format!("127.0.0.1:{}", free_port())], "timeout: 300ms"));
+    let error = driver.redirect(&redirect(1, &["127.0.0.10"])).await.unwrap_err();
+    assert_eq!((error.code, error.retryable), ("dns-no-authority", true));
+}
+
+#[tokio::test]
+async fn a_resolver_must_give_the_new_answer_too() {
+    let (authority, resolver) = (Server::start(Kind::Knot).await, Server::start(Kind::Bind).await);
+    resolver.nsupdate(&format!("update delete {NAME} A\nupdate add {NAME} 30 A 127.0.0.99"));
+    let text = crate::support::document(&embedded(&[authority.address.to_string()], "timeout: 300ms"))
+        .replace("resolvers: []", &format!("resolvers: [{}]", resolver.address));
+    let config = regent_agent::config::Config::parse(&text, std::path::Path::new("/agent.yaml")).unwrap();
+    let (application, resources) = config.applications.iter().next().unwrap();
+    let (name, options) = resources.iter().next().unwrap();
+    let resolvers = config.resolver_addresses();
+    let driver = regent_agent::driver::build::build(&config.cluster, application, name, options, &resolvers).unwrap();
+    let error = driver.redirect(&redirect(1, &["127.0.0.10"])).await.unwrap_err();
+    assert_eq!(error.code, "dns-still-old");
+    assert!(error.message.contains("127.0.0.99"), "{error}");
+}
+
+#[tokio::test]
+async fn a_probe_needs_one_authority() {
+    let mut server = Server::start(Kind::Knot).await;
+    let refusing = format!("127.0.0.1:{}", free_port());
+    let driver = driver(&embedded(&[refusing, server.address.to_string()], &format!("name: {NAME}")));
+    let probe = driver.probe().await;
+    assert_eq!(probe.health, Health::Healthy, "{}", probe.detail);
+    assert!(probe.detail.contains("127.0.0.10"), "{}", probe.detail);
+    server.kill();
+    assert_eq!(driver.probe().await.health, Health::Failed);
+}
+
+#[tokio::test]
+async fn a_probe_before_the_first_redirect_asks_for_the_zone() {
+    let server = Server::start(Kind::Bind).await;
+    assert_eq!(driver(&server.resource()).probe().await.health, Health::Healthy);
+    let hole = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let silent = driver(&embedded(&[hole.local_addr().unwrap().to_string()], ""));
+    assert_eq!(silent.probe().await.health, Health::Unknown, "silence is no proof");
+}

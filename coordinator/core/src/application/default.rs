@@ -1,0 +1,60 @@
+//! The defaults of the document. The schema documents each from here.
+
+use super::{Action, Beyond, DnsProvider, Mode, OnCoordinatorLoss, OnFailure};
+use crate::time::Span;
+
+/// Nothing moves by itself unless the document says so.
+pub(super) const MODE: Mode = Mode::Approve;
+/// Long enough for the cause of a failover to be found before it meets the next cluster.
+pub(super) const COOLDOWN: Span = Span::from_secs(3600);
+/// More loss than agreed is a human's decision.
+pub(super) const BEYOND: Beyond = Beyond::Ask;
+/// Coordinator trouble alone changes nothing (safety.md, S6).
+pub(super) const ON_COORDINATOR_LOSS: OnCoordinatorLoss = OnCoordinatorLoss::Failsafe;
+/// One lost probe is noise.
+pub(super) const PROBE_FAILURES: u32 = 3;
+/// A compromise of the load on the servers and the time that a redirect takes.
+pub(super) const TTL: Span = Span::from_secs(30);
+/// What needs no further set-up.
+pub(super) const PROVIDER: DnsProvider = DnsProvider::Embedded;
+/// A human looks before anything goes on upon a failed step.
+pub(super) const ON_FAILURE: OnFailure = OnFailure::Stuck;
+
+/// Of one attempt. A wait takes its own time, and then as long as any step.
+pub(super) const fn timeout(action: Action, duration: Option<Span>) -> Span {
+    match action {
+        Action::Fence
+        | Action::Quiesce
+        | Action::CatchUp
+        | Action::Promote
+        | Action::Deactivate
+        | Action::Verify
+        | Action::Run => Span::from_secs(60),
+        Action::Activate | Action::Redirect => Span::from_secs(120),
+        Action::Rejoin => Span::from_secs(600),
+        Action::Restore | Action::Approve => Span::from_secs(3600),
+        Action::Wait => match duration {
+            Some(duration) => duration.plus(Span::from_secs(60)),
+            None => Span::from_secs(60),
+        },
+    }
+}
+
+/// Attempts after the first. A check is asked often, since a service needs time to come up; a human only once.
+pub(super) const fn retries(action: Action) -> u32 {
+    match action {
+        Action::Verify => 10,
+        Action::Approve => 0,
+        Action::Fence
+        | Action::Quiesce
+        | Action::CatchUp
+        | Action::Promote
+        | Action::Activate
+        | Action::Deactivate
+        | Action::Redirect
+        | Action::Rejoin
+        | Action::Restore
+        | Action::Run
+        | Action::Wait => 3,
+    }
+}

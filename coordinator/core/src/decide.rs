@@ -1,0 +1,413 @@
+//! When something may start: (state, evidence, now) → entries to propose. The leader calls it at every change and
+//! every tick; calling it again changes nothing, since each proposal is valid only in the situation it names.
+//!
+//! ```text
+//!  not adopted ──► Adopt                       exactly one cluster found writable
+//!  majority of votes, D passed, no life ──► Decide{Lost}
+//!  database failed, agent talks ──► RunStarted → fence → Decide{Fenced}
+//!  agent unreachable for most, heard by one ──► RunStarted → fence → Decide{Fenced}
+//!  a rule holds it ──► Refused, once           why says which
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::application::{Beyond, Mode};
+use crate::entry::{Cause, Database, Entry, Ground};
+use crate::evidence::{Evidence, Role};
+use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, ResourceId};
+use crate::run::{self, Proposal, Run, RunStatus};
+use crate::state::{ApplicationState, State};
+use crate::target::{self, Candidate, Unfit};
+use crate::terms::Window;
+use crate::time::{Moment, Timestamp};
+use crate::verdict::{Failure, Loss, Scene, is_lost, rule};
+use crate::why::Rule;
+
+/// Who looks, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Viewpoint {
+    /// The coordinator.
+    pub me: CoordinatorId,
+    /// Its monotonic clock.
+    pub now: Moment,
+    /// Its wall clock, for cool-downs.
+    pub wall: Timestamp,
+}
+
+/// What would make a failover start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trigger {
+    /// Nothing.
+    None,
+    /// A majority has lost the primary.
+    Lost(Loss),
+    /// A database failed where the agent talks.
+    Failed(Failure),
+    /// Most have lost the agent, one still hears it, and the time for signs of life is over.
+    Unreachable(Loss),
+}
+
+/// Everything about one application that decides whether a failover starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assessment {
+    /// What would make it start.
+    pub trigger: Trigger,
+    /// What holds it, most important first.
+    pub held_by: Vec<Rule>,
+    /// To where it would go.
+    pub target: Option<Candidate>,
+    /// The other clusters, and why not.
+    pub unfit: Vec<Unfit>,
+}
+
+/// Everything the leader should propose now.
+#[must_use]
+pub fn decide(state: &State, evidence: &Evidence, view: Viewpoint) -> Vec<Entry> {
+    if evidence.leading_since.is_none() {
+        return Vec::new();
+    }
+    let mut entries: Vec<Entry> = breaker(state).into_iter().collect();
+    for (application, known) in &state.applications {
+        if known.epoch == Epoch(0) {
+            entries.extend(adopt(state, evidence, view, application, known).ok());
+            continue;
+        }
+        let Some(scene) = Scene::new(state, evidence, view.now, view.me, application) else { continue };
+        entries.extend(of_application(&scene, view));
+    }
+    entries
+}
+
+fn of_application(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let run = scene.known.run.and_then(|id| scene.state.runs.get(&id));
+    if let Some(run) = run {
+        entries.extend(of_run(scene, run, view));
+    }
+    let assessment = assess(scene, view);
+    match start(scene, &assessment, view, run) {
+        Some(entry) => entries.push(entry),
+        None => entries.extend(refusal(scene.known, scene.application, &assessment)),
+    }
+    entries
+}
+
+/// A run's next intents, time-outs and decision.
+fn of_run(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Vec<Entry> {
+    let give_up = run.decided.is_none()
+        && matches!(run.status, RunStatus::Running | RunStatus::Stuck)
+        && view.wall.since(run.started) > scene.fail_over_after()
+        && !matches!(run.cause, Cause::Switchover { .. })
+        && fences_stand(run);
+    if give_up {
+        let reason = "fenced, and no decision followed within failoverAfter".to_owned();
+        return vec![Entry::UndoBegun { run: run.id, reason }];
+    }
+    let mut entries = Vec::new();
+    for proposal in run::next(run, view.wall) {
+        match proposal {
+            Proposal::Entry(entry) => entries.push(*entry),
+            Proposal::Decide => entries.extend(decide_fenced(scene, run, view)),
+        }
+    }
+    entries
+}
+
+/// All fences succeeded: only the decision is missing.
+fn fences_stand(run: &Run) -> bool {
+    run.walk()
+        .filter(|(step, _)| step.kind == run::StepKind::Action(crate::application::Action::Fence))
+        .all(|(_, progress)| progress.state == run::StepState::Succeeded)
+}
+
+fn decide_fenced(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry> {
+    let terms = scene.known.terms.last()?.number;
+    let candidate = target::rank(scene).into_iter().flatten().find(|candidate| candidate.cluster == run.to)?;
+    let reasons = run.finding.reasons.clone();
+    let mut finding = target::finding(scene, &candidate, reasons, view.wall);
+    finding.last_contact = run.finding.last_contact;
+    Some(Entry::Decide {
+        application: scene.application.clone(),
+        from: scene.known.epoch,
+        to: run.to.clone(),
+        terms,
+        ground: Ground::Fenced { run: run.id },
+        finding,
+    })
+}
+
+fn start(scene: &Scene<'_>, assessment: &Assessment, view: Viewpoint, run: Option<&Run>) -> Option<Entry> {
+    if !assessment.held_by.is_empty() {
+        return None;
+    }
+    let candidate = assessment.target.as_ref()?;
+    let terms = scene.known.terms.last()?.number;
+    let started = |cause: Cause, reason: String| {
+        run.is_none().then(|| Entry::RunStarted {
+            application: scene.application.clone(),
+            epoch: scene.known.epoch,
+            cause,
+            to: candidate.cluster.clone(),
+            finding: target::finding(scene, candidate, vec![reason], view.wall),
+        })
+    };
+    match &assessment.trigger {
+        Trigger::None => None,
+        Trigger::Lost(loss) => {
+            let reason = format!(
+                "{} of the coordinators have not heard the agent of {} for {}",
+                loss.votes.len(),
+                scene.primary,
+                scene.fail_over_after()
+            );
+            Some(Entry::Decide {
+                application: scene.application.clone(),
+                from: scene.known.epoch,
+                to: candidate.cluster.clone(),
+                terms,
+                ground: Ground::Lost { votes: loss.votes.clone() },
+                finding: target::finding(scene, candidate, vec![reason], view.wall),
+            })
+        }
+        Trigger::Failed(failure) => started(
+            Cause::ResourceFailed { resource: failure.resource.clone(), detail: failure.detail.clone() },
+            format!(
+                "{} in {}: {}; the standby has lost its upstream, too",
+                failure.resource, scene.primary, failure.detail
+            ),
+        ),
+        Trigger::Unreachable(_) => started(
+            Cause::AgentUnreachable,
+            format!("a majority has lost the agent of {}; it is still heard by one coordinator", scene.primary),
+        ),
+    }
+}
+
+/// Looks at everything that decides whether a failover starts.
+#[must_use]
+pub fn assess(scene: &Scene<'_>, view: Viewpoint) -> Assessment {
+    let mut held_by = Vec::new();
+    let trigger = trigger(scene, &mut held_by);
+    held_by.extend(gates(scene, view, &trigger));
+    let mut target = None;
+    let mut unfit = Vec::new();
+    for judged in target::rank(scene) {
+        match judged {
+            Ok(candidate) if target.is_none() => target = Some(candidate),
+            Ok(candidate) => {
+                let cluster = candidate.cluster;
+                unfit.push(Unfit {
+                    cluster,
+                    code: "less-preferred",
+                    detail: "fit; stands later in the list".to_owned(),
+                });
+            }
+            Err(reason) => unfit.push(reason),
+        }
+    }
+    if target.is_none() {
+        held_by.push(no_target(scene, &unfit));
+    }
+    Assessment { trigger, held_by, target, unfit }
+}
+
+fn no_target(scene: &Scene<'_>, unfit: &[Unfit]) -> Rule {
+    if let Some(beyond) = unfit.iter().find(|one| one.code == "beyond-max-data-loss") {
+        let advice = match scene.known.document.automation.beyond_max_data_loss {
+            Beyond::Refuse | Beyond::Accept => "refused by the document",
+            Beyond::Wait(_) => "waiting for a better candidate",
+            Beyond::Ask => "a human must allow it",
+        };
+        return rule("beyond-max-data-loss", format!("{}: {}; {advice}", beyond.cluster, beyond.detail));
+    }
+    let why: Vec<String> = unfit.iter().map(|one| format!("{}: {}", one.cluster, one.detail)).collect();
+    rule("no-target", format!("no other cluster can take over: {}", why.join("; ")))
+}
+
+fn trigger(scene: &Scene<'_>, held_by: &mut Vec<Rule>) -> Trigger {
+    if let Some(loss) = scene.loss() {
+        if scene.now < loss.ripe {
+            let left = loss.ripe.since(scene.now);
+            held_by
+                .push(rule("time-bound", format!("the old lease may run and the fence may work for another {left}")));
+            return Trigger::Lost(loss);
+        }
+        let signs = scene.signs_of_life();
+        if !signs.is_empty() && scene.life_counts(&loss) {
+            held_by.extend(signs);
+            return Trigger::Lost(loss);
+        }
+        if scene.agent_reachable() && has_life_in_agent(scene) {
+            return Trigger::Unreachable(loss);
+        }
+        return Trigger::Lost(loss);
+    }
+    if let Some(failure) = scene.failure() {
+        if !failure.confirmed_by_standby {
+            let detail = format!("only the agent of {} says that {} failed", scene.primary, failure.resource);
+            held_by.push(rule("one-kind-of-evidence", detail));
+        }
+        return Trigger::Failed(failure);
+    }
+    held_by.push(rule("primary-not-lost", format!("no majority has lost the agent of {}", scene.primary)));
+    Trigger::None
+}
+
+fn has_life_in_agent(scene: &Scene<'_>) -> bool {
+    scene.signs_of_life().iter().any(|sign| sign.code == "agent-heard")
+}
+
+/// The rules that hold a failover whatever the evidence says.
+fn gates(scene: &Scene<'_>, view: Viewpoint, trigger: &Trigger) -> Vec<Rule> {
+    let known = scene.known;
+    let mut rules = Vec::new();
+    if let Some(missing) = scene.not_looked_for() {
+        rules.push(missing);
+    }
+    if !known.confirmed {
+        rules.push(rule("nothing-confirmed", "the primary's agent has confirmed no terms yet"));
+    }
+    if let Some(pause) = known.paused.as_ref().or(scene.state.paused.as_ref()) {
+        rules.push(rule("paused", format!("by {}: {}", pause.by, pause.reason)));
+    } else if Window::new(&known.terms).any_paused() {
+        rules.push(rule("paused", "the end of a pause is not confirmed by the primary's agent"));
+    }
+    if let Some(clusters) = &scene.state.frozen {
+        let names: Vec<&str> = clusters.iter().map(ClusterId::as_str).collect();
+        rules.push(rule("frozen", format!("lost at once: {}; it is probably us", names.join(", "))));
+    }
+    match known.document.automation.mode {
+        Mode::Automatic => {}
+        Mode::Approve => rules.push(rule("mode-approve", "the document asks for a human's approval")),
+        Mode::Manual => rules.push(rule("mode-manual", "the document leaves failover to humans")),
+    }
+    if let Some(since) = known.cooling_since {
+        let cooldown = known.document.automation.cooldown;
+        let passed = view.wall.since(since);
+        if passed < cooldown {
+            let left = cooldown.minus(passed);
+            rules.push(rule(
+                "cool-down",
+                format!("the last automatic failover was {passed} ago; {left} left, or `regentctl ack`"),
+            ));
+        }
+    }
+    if matches!(trigger, Trigger::Lost(_)) && remote_fence(scene) {
+        rules.push(rule("remote-fence", "a fence acts on another machine: silence proves nothing"));
+    }
+    rules
+}
+
+fn remote_fence(scene: &Scene<'_>) -> bool {
+    scene
+        .state
+        .agents
+        .get(scene.primary)
+        .and_then(|agent| agent.endpoints.get(scene.application))
+        .is_some_and(|endpoints| endpoints.values().any(|endpoint| endpoint.remote_fence))
+}
+
+/// A failover that would be due and is held is audited, once for each change of the rule.
+fn refusal(known: &ApplicationState, application: &ApplicationId, assessment: &Assessment) -> Option<Entry> {
+    let due = match &assessment.trigger {
+        Trigger::None => false,
+        Trigger::Lost(_) | Trigger::Unreachable(_) => {
+            !assessment.held_by.iter().any(|held| matches!(held.code.as_str(), "time-bound" | "leads-too-briefly"))
+        }
+        Trigger::Failed(_) => known.run.is_none(),
+    };
+    let now = if due { assessment.held_by.first() } else { None };
+    let code = |rule: &Rule| rule.code.clone();
+    if known.refusal.as_ref().map(|(rule, _)| rule.clone()) == now.map(code) {
+        return None;
+    }
+    let (rule, detail) = now.map(|held| (held.code.clone(), held.detail.clone())).unwrap_or_default();
+    Some(Entry::Refused { application: application.clone(), rule, detail })
+}
+
+/// More than half of the clusters, and at least two, lost at once: it is probably us.
+fn breaker(state: &State) -> Option<Entry> {
+    let all: BTreeSet<&ClusterId> = state.agents.keys().collect();
+    let lost: BTreeSet<ClusterId> =
+        all.iter().filter(|cluster| is_lost(state, cluster)).map(|cluster| (*cluster).clone()).collect();
+    let bad = lost.len() >= 2 && lost.len() * 2 > all.len();
+    match &state.frozen {
+        None if bad => Some(Entry::Frozen { clusters: lost }),
+        Some(known) if bad && *known != lost => Some(Entry::Frozen { clusters: lost }),
+        Some(_) if lost.is_empty() => Some(Entry::Thawed),
+        Some(_) | None => None,
+    }
+}
+
+/// The first epoch: every listed agent has reported just now, and exactly one cluster has writable databases.
+///
+/// # Errors
+/// What is missing or contradictory, naming what was found.
+pub fn adopt(
+    _state: &State,
+    evidence: &Evidence,
+    view: Viewpoint,
+    application: &ApplicationId,
+    known: &ApplicationState,
+) -> Result<Entry, Rule> {
+    let mut writable: BTreeMap<&ClusterId, BTreeMap<ResourceId, Database>> = BTreeMap::new();
+    let guarded = known.document.guarded();
+    for cluster in &known.document.clusters {
+        let mut found = BTreeMap::new();
+        for resource in &guarded {
+            let Some(seen) = evidence.sighting(cluster, application, resource).filter(|seen| seen.is_fresh(view.now))
+            else {
+                return Err(rule(
+                    "not-reported",
+                    format!("the agent of {cluster} has not reported {resource} just now"),
+                ));
+            };
+            match (seen.role, seen.writable) {
+                (Role::Unknown, _) => {
+                    return Err(rule("role-unknown", format!("{resource} in {cluster}: {}", seen.detail)));
+                }
+                (Role::Primary, true) => {
+                    let database = Database { system_id: seen.system_id.clone(), timeline: seen.timeline };
+                    found.insert(resource.clone(), database);
+                }
+                (Role::Primary, false) => {
+                    return Err(rule(
+                        "closed-primary",
+                        format!(
+                            "{resource} in {cluster} is a primary that refuses writes; open it once, so that it can be adopted"
+                        ),
+                    ));
+                }
+                (Role::Standby | Role::None, _) => {}
+            }
+        }
+        if !found.is_empty() {
+            writable.insert(cluster, found);
+        }
+    }
+    if guarded.is_empty() {
+        let first = known.document.clusters.first().ok_or_else(|| rule("no-cluster", "no cluster is listed"))?;
+        return Ok(Entry::Adopt {
+            application: application.clone(),
+            primary: first.clone(),
+            databases: BTreeMap::new(),
+        });
+    }
+    if writable.len() > 1 {
+        let names: Vec<&str> = writable.keys().map(|cluster| cluster.as_str()).collect();
+        return Err(rule(
+            "two-primaries",
+            format!("writable in {}; make all but one of them standbys", names.join(" and ")),
+        ));
+    }
+    let Some((primary, databases)) = writable.pop_first() else {
+        return Err(rule("no-primary", "no cluster has a writable database; open one"));
+    };
+    if let Some(missing) = guarded.iter().find(|resource| !databases.contains_key(*resource)) {
+        return Err(rule(
+            "split-primary",
+            format!("{primary} is primary of some databases, but {missing} is not writable there"),
+        ));
+    }
+    Ok(Entry::Adopt { application: application.clone(), primary: primary.clone(), databases })
+}

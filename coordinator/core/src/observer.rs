@@ -1,0 +1,270 @@
+//! What one coordinator grants, and when it votes (safety.md, "The quorum lease").
+//!
+//! Volatile: it begins anew with each process, and grants nothing before `ObserverStarted` of its incarnation is
+//! applied. A coordinator grants to a cluster only while nothing of a vote of its own can be standing or in flight.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::entry::Entry;
+use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId, VoteNumber};
+use crate::lease;
+use crate::state::State;
+use crate::time::{Moment, Span};
+
+/// Receipts of one cluster that are remembered; at one a heartbeat they cover many times D/4.
+const RECEIPT_LIMIT: usize = 256;
+
+/// One coordinator process as an observer.
+#[derive(Debug)]
+pub struct Observer {
+    me: CoordinatorId,
+    incarnation: Incarnation,
+    started: Moment,
+    last_tick: Option<Moment>,
+    /// Since when this process has ticked without a gap and has known of a leader.
+    attentive_since: Option<Moment>,
+    watches: BTreeMap<ClusterId, Watch>,
+    epochs: BTreeMap<ApplicationId, (Epoch, Moment)>,
+}
+
+/// What is remembered of one cluster.
+#[derive(Debug, Default)]
+struct Watch {
+    receipts: VecDeque<(u64, Moment)>,
+    next_receipt: u64,
+    two_way: Option<Moment>,
+    granted: Option<Moment>,
+    number: VoteNumber,
+    /// The last word proposed, until it is applied; a retry repeats its number.
+    outstanding: Option<(VoteNumber, Word)>,
+    /// The last word of this incarnation that was proposed.
+    last: Option<(VoteNumber, Word)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Vote(Span),
+    Withdraw,
+}
+
+/// A heartbeat as the observer needs it.
+pub struct Heard<'a> {
+    /// Whose.
+    pub cluster: &'a ClusterId,
+    /// By which installation.
+    pub installation: &'a InstallationId,
+    /// The last receipt of this coordinator that the agent had heard; 0: none.
+    pub receipt: u64,
+    /// The epoch that the agent has stored, by application.
+    pub epochs: &'a BTreeMap<ApplicationId, Epoch>,
+}
+
+/// What to send back at once, and what to propose.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Answer {
+    /// The receipt's number; it gives no right.
+    pub receipt: u64,
+    /// The contact is two-way.
+    pub two_way: bool,
+    /// Rights: application and epoch.
+    pub grants: Vec<(ApplicationId, Epoch)>,
+    /// Applications whose applied epoch is above the agent's.
+    pub higher: Vec<(ApplicationId, Epoch)>,
+    /// A withdrawal to propose.
+    pub proposal: Option<Entry>,
+}
+
+impl Observer {
+    /// A process that starts now. It must propose [`Observer::start`] and will grant nothing before that is applied.
+    #[must_use]
+    pub const fn new(me: CoordinatorId, incarnation: Incarnation, now: Moment) -> Self {
+        Self {
+            me,
+            incarnation,
+            started: now,
+            last_tick: None,
+            attentive_since: None,
+            watches: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+        }
+    }
+
+    /// The entry that makes it an observer. A read could not flush what an older incarnation has in flight; this
+    /// write does.
+    #[must_use]
+    pub const fn start(&self) -> Entry {
+        Entry::ObserverStarted { observer: self.me, incarnation: self.incarnation }
+    }
+
+    /// True once its start is applied here, and it is a voter.
+    #[must_use]
+    pub fn is_started(&self, state: &State) -> bool {
+        state.observers.get(&self.me) == Some(&self.incarnation) && state.is_voter(self.me)
+    }
+
+    /// A heartbeat arrived. Receipts go to every registered agent; grants to the primary's only, and only while no
+    /// vote of this coordinator on the cluster can be out.
+    pub fn heard(&mut self, state: &State, now: Moment, heard: &Heard<'_>) -> Answer {
+        self.note_epochs(state, now);
+        let registered = state.agents.get(heard.cluster).is_some_and(|agent| agent.installation == *heard.installation);
+        if !registered {
+            return Answer::default();
+        }
+        let started = self.is_started(state);
+        let suspicion = smallest_bound(state, heard.cluster).divided(4);
+        let me = self.me;
+        let incarnation = self.incarnation;
+        let watch = self.watches.entry(heard.cluster.clone()).or_default();
+        let sent = watch.receipts.iter().find(|(receipt, _)| *receipt == heard.receipt).map(|(_, at)| *at);
+        let two_way = sent.is_some_and(|sent| now.since(sent) < suspicion);
+        if two_way {
+            watch.two_way = Some(now);
+        }
+        watch.next_receipt += 1;
+        watch.receipts.push_back((watch.next_receipt, now));
+        if watch.receipts.len() > RECEIPT_LIMIT {
+            watch.receipts.pop_front();
+        }
+        watch.settle(state, heard.cluster, me, incarnation);
+        let mut answer = Answer { receipt: watch.next_receipt, two_way, ..Answer::default() };
+        let silent = started && watch.no_vote_out(state, heard.cluster, me, incarnation);
+        for (application, epoch) in heard.epochs {
+            let Some(known) = state.applications.get(application) else { continue };
+            if known.epoch > *epoch {
+                answer.higher.push((application.clone(), known.epoch));
+            } else if silent && known.epoch == *epoch && known.primary.as_ref() == Some(heard.cluster) {
+                answer.grants.push((application.clone(), *epoch));
+            }
+        }
+        if !answer.grants.is_empty() {
+            watch.granted = Some(now);
+        }
+        if started && two_way && watch.outstanding.is_none() && state.standing(heard.cluster, me).is_some() {
+            answer.proposal = Some(watch.propose(me, incarnation, heard.cluster, Word::Withdraw));
+        }
+        answer
+    }
+
+    /// Time has passed. `led` is true if this coordinator knows of a leader. Returns votes, and words that were
+    /// proposed and have not been applied yet.
+    pub fn tick(&mut self, state: &State, now: Moment, led: bool) -> Vec<Entry> {
+        self.note_epochs(state, now);
+        let clusters: Vec<ClusterId> = state.agents.keys().cloned().collect();
+        let shortest = clusters
+            .iter()
+            .map(|cluster| smallest_bound(state, cluster))
+            .min()
+            .unwrap_or(lease::DEFAULT_FAIL_OVER_AFTER);
+        let gap = self.last_tick.is_none_or(|last| now.since(last) > lease::heartbeat(shortest).times(3));
+        self.last_tick = Some(now);
+        if !led {
+            self.attentive_since = None;
+        } else if gap || self.attentive_since.is_none() {
+            // A start or a gap begins the count anew: a process that did not run has not listened.
+            self.attentive_since = Some(now);
+        }
+        if !self.is_started(state) {
+            return Vec::new();
+        }
+        clusters.iter().filter_map(|cluster| self.look(state, now, cluster)).collect()
+    }
+
+    fn look(&mut self, state: &State, now: Moment, cluster: &ClusterId) -> Option<Entry> {
+        let listed = state
+            .applications
+            .values()
+            .any(|known| known.document.clusters.contains(cluster) && known.primary.is_some());
+        let silent_since = self.silent_since(state, cluster);
+        let (me, incarnation, attentive) = (self.me, self.incarnation, self.attentive_since);
+        let watch = self.watches.entry(cluster.clone()).or_default();
+        watch.settle(state, cluster, me, incarnation);
+        if let Some((number, word)) = watch.outstanding {
+            return Some(entry(me, incarnation, cluster, number, word));
+        }
+        if !listed || state.standing(cluster, me).is_some() {
+            return None;
+        }
+        let suspicion = smallest_bound(state, cluster).divided(4);
+        let unheard_since = watch.two_way.unwrap_or(self.started).max(self.started);
+        let due = attentive.is_some_and(|attentive| now.since(unheard_since.max(attentive)) >= suspicion);
+        due.then(|| watch.propose(me, incarnation, cluster, Word::Vote(now.since(silent_since))))
+    }
+
+    /// The latest moment at which this coordinator may have granted: what a vote's silence counts from.
+    fn silent_since(&self, state: &State, cluster: &ClusterId) -> Moment {
+        let watch = self.watches.get(cluster);
+        let granted = watch.and_then(|watch| watch.granted);
+        let two_way = watch.and_then(|watch| watch.two_way);
+        let epoch_applied = state
+            .applications
+            .iter()
+            .filter(|(_, known)| known.primary.as_ref() == Some(cluster))
+            .filter_map(|(id, known)| self.epochs.get(id).filter(|(epoch, _)| *epoch == known.epoch).map(|(_, at)| *at))
+            .max();
+        let is_primary = epoch_applied.is_some();
+        let heard = if is_primary { granted } else { two_way.max(granted) };
+        self.started.max(heard.unwrap_or(self.started)).max(epoch_applied.unwrap_or(self.started))
+    }
+
+    fn note_epochs(&mut self, state: &State, now: Moment) {
+        for (id, known) in &state.applications {
+            if self.epochs.get(id).is_none_or(|(epoch, _)| *epoch != known.epoch) {
+                self.epochs.insert(id.clone(), (known.epoch, now));
+            }
+        }
+    }
+}
+
+impl Watch {
+    /// Forgets the outstanding word once the state holds it, or holds a later one of this incarnation.
+    fn settle(&mut self, state: &State, cluster: &ClusterId, me: CoordinatorId, incarnation: Incarnation) {
+        let Some((number, _)) = self.outstanding else { return };
+        let ballot = state.votes.get(cluster).and_then(|ballots| ballots.get(&me));
+        if ballot.is_some_and(|ballot| ballot.incarnation == incarnation && ballot.number >= number) {
+            self.outstanding = None;
+        }
+    }
+
+    /// The applied state holds the entry that was proposed last and that is a withdrawal, or this incarnation never
+    /// voted on the cluster and nothing stands.
+    fn no_vote_out(&self, state: &State, cluster: &ClusterId, me: CoordinatorId, incarnation: Incarnation) -> bool {
+        if state.standing(cluster, me).is_some() {
+            return false;
+        }
+        match self.last {
+            None => true,
+            Some((_, Word::Vote(_))) => false,
+            Some((number, Word::Withdraw)) => state
+                .votes
+                .get(cluster)
+                .and_then(|ballots| ballots.get(&me))
+                .is_some_and(|ballot| ballot.incarnation == incarnation && ballot.number == number),
+        }
+    }
+
+    fn propose(&mut self, me: CoordinatorId, incarnation: Incarnation, cluster: &ClusterId, word: Word) -> Entry {
+        self.number = self.number.next();
+        self.outstanding = Some((self.number, word));
+        self.last = self.outstanding;
+        entry(me, incarnation, cluster, self.number, word)
+    }
+}
+
+fn entry(me: CoordinatorId, incarnation: Incarnation, cluster: &ClusterId, number: VoteNumber, word: Word) -> Entry {
+    match word {
+        Word::Vote(silence) => Entry::Vote { observer: me, incarnation, cluster: cluster.clone(), number, silence },
+        Word::Withdraw => Entry::Withdraw { observer: me, incarnation, cluster: cluster.clone(), number },
+    }
+}
+
+/// The smallest D that concerns a cluster's agent.
+#[must_use]
+pub fn smallest_bound(state: &State, cluster: &ClusterId) -> Span {
+    state
+        .applications
+        .values()
+        .filter(|known| known.document.clusters.contains(cluster))
+        .map(|known| known.document.automation.bound.fail_over_after)
+        .min()
+        .unwrap_or(lease::DEFAULT_FAIL_OVER_AFTER)
+}

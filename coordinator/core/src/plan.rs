@@ -1,0 +1,181 @@
+//! From a document to the immutable steps of a run. The order is the document's; only what safety implies is added.
+//!
+//! ```text
+//!  after Lost:    (fence old side, never awaited)  ║ lines of the runbook …
+//!  by Fenced:     fence old side → Decide          ║ lines of the runbook …      (undo: unfence)
+//!                                     point of no return
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::application::{Action, Application, Line, Manner, OnFailure};
+use crate::entry::Cause;
+use crate::id::{ClusterId, ResourceId, StepId};
+use crate::run::{Step, StepKind, UNDO_STAGE};
+use crate::time::Span;
+
+/// Attempts at fencing a side that talks, before a human is asked. Each is bounded by the fence budget.
+const FENCE_RETRIES: u32 = 5;
+
+/// From where to where, and why.
+pub struct Route<'a> {
+    /// Why the run begins.
+    pub cause: &'a Cause,
+    /// The old primary.
+    pub from: &'a ClusterId,
+    /// The new one.
+    pub to: &'a ClusterId,
+    /// Guarded resources that all unconfirmed terms agree on; no other may be promoted.
+    pub promotable: &'a BTreeSet<ResourceId>,
+}
+
+/// Plans a failover. The same arguments always give the same plan.
+#[must_use]
+pub fn failover(document: &Application, route: &Route<'_>) -> Vec<Step> {
+    let fenced_first = match route.cause {
+        Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::Switchover { .. } => true,
+        Cause::RegionLost | Cause::Forced { .. } => false,
+    };
+    let mut planning = Planning { document, route, steps: Vec::new(), stage: 0 };
+    planning.fence(fenced_first);
+    if fenced_first {
+        planning.decide();
+    }
+    let lines = document.runbooks.get("failover").map(|runbook| runbook.lines.as_slice()).unwrap_or_default();
+    for line in lines.iter().filter(|line| line.when != Some(Manner::Graceful)) {
+        planning.line(line);
+    }
+    if fenced_first {
+        planning.undo();
+    }
+    planning.steps
+}
+
+struct Planning<'a> {
+    document: &'a Application,
+    route: &'a Route<'a>,
+    steps: Vec<Step>,
+    stage: u32,
+}
+
+impl Planning<'_> {
+    fn push(&mut self, mut step: Step) -> StepId {
+        let id = StepId(self.steps.len() as u64);
+        step.id = id;
+        self.steps.push(step);
+        id
+    }
+
+    fn step(&self, kind: StepKind, resource: Option<&ResourceId>, cluster: &ClusterId) -> Step {
+        Step {
+            id: StepId(0),
+            stage: self.stage,
+            after: Vec::new(),
+            kind,
+            resource: resource.cloned(),
+            cluster: cluster.clone(),
+            timeout: self.document.automation.bound.fail_over_after,
+            retries: FENCE_RETRIES,
+            on_failure: OnFailure::Stuck,
+            detached: false,
+            command: String::new(),
+            duration: Span::ZERO,
+        }
+    }
+
+    /// Fencing comes before any promotion: awaited where the old side talks, tried where it is lost.
+    fn fence(&mut self, awaited: bool) {
+        for resource in self.document.guarded() {
+            let mut step = self.step(StepKind::Action(Action::Fence), Some(&resource), self.route.from);
+            step.detached = !awaited;
+            self.push(step);
+        }
+        self.stage += 1;
+    }
+
+    fn decide(&mut self) {
+        let step = self.step(StepKind::Decide, None, self.route.to);
+        self.push(step);
+        self.stage += 1;
+    }
+
+    fn undo(&mut self) {
+        for resource in self.document.guarded() {
+            let mut step = self.step(StepKind::Unfence, Some(&resource), self.route.from);
+            step.stage = UNDO_STAGE;
+            self.push(step);
+        }
+    }
+
+    fn line(&mut self, line: &Line) {
+        // Implied above; a document may spell it out.
+        if line.action == Action::Fence {
+            return;
+        }
+        let (cluster, detached) = match line.action {
+            // What concerns the old side is tried and never awaited: it may be gone.
+            Action::Quiesce | Action::Deactivate | Action::Rejoin => (self.route.from, true),
+            Action::Fence
+            | Action::CatchUp
+            | Action::Promote
+            | Action::Activate
+            | Action::Redirect
+            | Action::Verify
+            | Action::Restore
+            | Action::Run
+            | Action::Approve
+            | Action::Wait => (self.route.to, false),
+        };
+        let mut ids: BTreeMap<ResourceId, StepId> = BTreeMap::new();
+        let resources: Vec<Option<&ResourceId>> =
+            if line.resources.is_empty() { vec![None] } else { line.resources.iter().map(Some).collect() };
+        for resource in resources {
+            if line.action == Action::Promote && resource.is_some_and(|id| self.is_unpromotable(id)) {
+                continue;
+            }
+            let mut step = self.step(StepKind::Action(line.action), resource, cluster);
+            step.timeout = line.timeout;
+            step.retries = line.retries;
+            step.on_failure = line.on_failure;
+            step.detached = detached;
+            step.command.clone_from(&line.command);
+            step.duration = line.duration.unwrap_or(Span::ZERO);
+            let id = self.push(step);
+            if let Some(resource) = resource {
+                ids.insert(resource.clone(), id);
+            }
+        }
+        self.order_within_line(&ids);
+        self.stage += 1;
+    }
+
+    /// A database that some unconfirmed terms do not guard may still be written by the old primary.
+    fn is_unpromotable(&self, resource: &ResourceId) -> bool {
+        let guarded = self.document.resources.get(resource).is_some_and(|spec| spec.kind.is_guarded());
+        guarded && !self.route.promotable.contains(resource)
+    }
+
+    /// `after`, as far as both stand in the same line; through resources that do not stand in it, too.
+    fn order_within_line(&mut self, ids: &BTreeMap<ResourceId, StepId>) {
+        for (resource, id) in ids {
+            let mut first = BTreeSet::new();
+            let mut open: Vec<&ResourceId> =
+                self.document.resources.get(resource).into_iter().flat_map(|spec| &spec.after).collect();
+            let mut seen = BTreeSet::new();
+            while let Some(before) = open.pop() {
+                if !seen.insert(before) {
+                    continue;
+                }
+                match ids.get(before) {
+                    Some(step) => {
+                        first.insert(*step);
+                    }
+                    None => open.extend(self.document.resources.get(before).into_iter().flat_map(|spec| &spec.after)),
+                }
+            }
+            if let Some(step) = self.steps.iter_mut().find(|step| step.id == *id) {
+                step.after = first.into_iter().collect();
+            }
+        }
+    }
+}

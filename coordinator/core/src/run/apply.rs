@@ -1,0 +1,306 @@
+//! How committed intents, outcomes and words of operators change a run.
+//!
+//! Every transition is a match on the state of the step; what does not fit is ignored or refused, never guessed.
+
+use super::{Run, RunStatus, StepKind, StepState};
+use crate::application::{Action, OnFailure};
+use crate::effect::Effect;
+use crate::entry::{Cause, Clearing, Outcome, Report};
+use crate::id::{Attempt, RunId, StepId};
+use crate::state::apply::{Applying, ignored, refused};
+use crate::state::register::renew_terms;
+use crate::state::{Answer, Applied};
+
+/// A step is about to be done: the only thing that lets an effect happen (S3).
+pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attempt: Attempt) -> Applied {
+    let Some(run) = applying.state.runs.get(&id) else { return ignored("unknown run") };
+    let Some((spec, progress)) = run.step(step) else { return ignored("unknown step") };
+    let fits = match run.status {
+        RunStatus::Running | RunStatus::Stuck => spec.stage != super::UNDO_STAGE,
+        RunStatus::Undoing => spec.stage == super::UNDO_STAGE,
+        RunStatus::Succeeded | RunStatus::Undone | RunStatus::Superseded | RunStatus::Failed => false,
+    };
+    if !fits {
+        return ignored("the run has moved on");
+    }
+    if attempt != progress.attempts.next() {
+        return ignored("this attempt is known");
+    }
+    match progress.state {
+        StepState::Pending | StepState::Retrying => {}
+        StepState::Running => return ignored("the step runs: it is attached to, never started twice"),
+        StepState::Succeeded | StepState::FailedContinued | StepState::Stuck | StepState::Skipped => {
+            return ignored("the step has ended");
+        }
+    }
+    let (spec, application, automatic) = (spec.clone(), run.application.clone(), is_automatic(&run.cause));
+    if spec.kind == StepKind::Action(Action::Redirect)
+        && let Err(rule) = redirect(applying, &application, &spec)
+    {
+        return stick_at(applying, id, step, attempt, &rule);
+    }
+    let (token, at) = (applying.token(), applying.at);
+    if let Some(progress) = applying.state.runs.get_mut(&id).and_then(|run| run.progress_mut(step)) {
+        progress.state = StepState::Running;
+        progress.attempts = attempt;
+        progress.token = Some(token);
+        progress.started = progress.started.or(Some(at));
+        progress.attempt_started = Some(at);
+        progress.ended = None;
+    }
+    if spec.kind == StepKind::Action(Action::Promote)
+        && automatic
+        && let Some(known) = applying.state.applications.get_mut(&application)
+    {
+        known.cooling_since = known.cooling_since.max(Some(at));
+    }
+    applying.effects.push(Effect::Dispatch(id, step));
+    applying.effects.push(Effect::RunChanged(id));
+    applying.done()
+}
+
+const fn is_automatic(cause: &Cause) -> bool {
+    match cause {
+        Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable => true,
+        Cause::Switchover { .. } | Cause::Forced { .. } => false,
+    }
+}
+
+/// The answer flips with the commit of the step. One that would be empty is refused: a name without an address is
+/// an outage of its own.
+fn redirect(
+    applying: &mut Applying<'_>,
+    application: &crate::id::ApplicationId,
+    step: &super::Step,
+) -> Result<(), String> {
+    let since = applying.token();
+    let state = &mut *applying.state;
+    let Some(resource) = &step.resource else { return Ok(()) };
+    let endpoint = state
+        .agents
+        .get(&step.cluster)
+        .and_then(|agent| agent.endpoints.get(application))
+        .and_then(|endpoints| endpoints.get(resource));
+    if endpoint.is_none_or(|endpoint| endpoint.addresses.is_empty()) {
+        return Err(format!(
+            "the agent of {} declares no address for {resource}; the answer would be empty",
+            step.cluster
+        ));
+    }
+    let Some(known) = state.applications.get_mut(application) else { return Ok(()) };
+    if known.answers.get(resource).is_some_and(|answer| answer.cluster == step.cluster) {
+        return Ok(());
+    }
+    known.answers.insert(resource.clone(), Answer { cluster: step.cluster.clone(), since });
+    state.dns_serial = state.dns_serial.wrapping_add(1);
+    applying.effects.push(Effect::AnswerChanged(application.clone(), resource.clone()));
+    Ok(())
+}
+
+fn stick_at(applying: &mut Applying<'_>, id: RunId, step: StepId, attempt: Attempt, why: &str) -> Applied {
+    if let Some(run) = applying.state.runs.get_mut(&id) {
+        run.status = RunStatus::Stuck;
+        if let Some(progress) = run.progress_mut(step) {
+            progress.state = StepState::Stuck;
+            progress.attempts = attempt;
+            progress.failure = Some(("dns-would-be-empty".to_owned(), why.to_owned()));
+        }
+    }
+    applying.effects.push(Effect::RunChanged(id));
+    refused("dns-would-be-empty", why)
+}
+
+/// A step has ended, as its agent reported or the leader gave up waiting.
+pub(crate) fn outcome(
+    applying: &mut Applying<'_>,
+    id: RunId,
+    step: StepId,
+    attempt: Attempt,
+    outcome: &Outcome,
+) -> Applied {
+    let at = applying.at;
+    let Some(run) = applying.state.runs.get_mut(&id) else { return ignored("unknown run") };
+    if run.status.is_final() {
+        return ignored("the run has ended");
+    }
+    let Some((spec, _)) = run.step(step) else { return ignored("unknown step") };
+    let spec = spec.clone();
+    let decided = run.decided.is_some();
+    let undoing = run.status == RunStatus::Undoing;
+    let Some(progress) = run.progress_mut(step) else { return ignored("unknown step") };
+    if progress.state != StepState::Running || progress.attempts != attempt {
+        return ignored("not the attempt that runs");
+    }
+    progress.ended = Some(at);
+    match outcome {
+        Outcome::Succeeded(report) => {
+            progress.state = StepState::Succeeded;
+            progress.report = Some(report.clone());
+            progress.failure = None;
+        }
+        Outcome::Failed { code, message, retryable } => {
+            progress.failure = Some((code.clone(), message.clone()));
+            progress.spent += 1;
+            progress.state = if *retryable && progress.spent <= spec.retries {
+                StepState::Retrying
+            } else if spec.detached || (spec.on_failure == OnFailure::Continue && !is_fence(spec.kind)) {
+                StepState::FailedContinued
+            } else {
+                StepState::Stuck
+            };
+            let stuck = progress.state == StepState::Stuck;
+            if stuck && spec.on_failure == OnFailure::Undo && !decided && !undoing {
+                run.status = RunStatus::Undoing;
+            } else if stuck {
+                stick(applying, id, &spec, code, message);
+            }
+        }
+    }
+    applying.effects.push(Effect::RunChanged(id));
+    if spec.kind == StepKind::Action(Action::Rejoin) && matches!(outcome, Outcome::Succeeded(_)) {
+        readmit(applying, id, &spec);
+    }
+    finish_if_done(applying, id);
+    applying.done()
+}
+
+const fn is_fence(kind: StepKind) -> bool {
+    matches!(kind, StepKind::Action(Action::Fence))
+}
+
+fn stick(applying: &mut Applying<'_>, id: RunId, spec: &super::Step, code: &str, message: &str) {
+    let Some(run) = applying.state.runs.get_mut(&id) else { return };
+    if run.status != RunStatus::Undoing {
+        run.status = RunStatus::Stuck;
+    }
+    let application = run.application.clone();
+    if let (Some(resource), Some(known)) = (&spec.resource, applying.state.applications.get_mut(&application)) {
+        known.stuck.insert(resource.clone(), id);
+    }
+    let what = spec.resource.as_ref().map_or_else(String::new, |resource| format!(" of {resource}"));
+    let detail = format!("step {}{what} in {}: {code}: {message}", spec.id, spec.cluster);
+    applying.audit("stuck", Some(&application), Some(id), "leader", detail);
+}
+
+/// Once seen as a standby of the new primary the old side is a candidate again.
+fn readmit(applying: &mut Applying<'_>, id: RunId, spec: &super::Step) {
+    let Some(run) = applying.state.runs.get(&id) else { return };
+    let all_back = run
+        .walk()
+        .filter(|(step, _)| step.kind == StepKind::Action(Action::Rejoin) && step.cluster == spec.cluster)
+        .all(|(_, progress)| progress.state == StepState::Succeeded);
+    let application = run.application.clone();
+    if all_back
+        && let Some(known) = applying.state.applications.get_mut(&application)
+        && known.excluded.remove(&spec.cluster).is_some()
+    {
+        renew_terms(applying, &application);
+        applying.audit("readmitted", Some(&application), Some(id), "leader", spec.cluster.to_string());
+    }
+}
+
+/// A run ends when nothing of it is to be awaited.
+fn finish_if_done(applying: &mut Applying<'_>, id: RunId) {
+    let at = applying.at;
+    let Some(run) = applying.state.runs.get_mut(&id) else { return };
+    let undoing = run.status == RunStatus::Undoing;
+    let all = |run: &Run, undo: bool| {
+        run.walk()
+            .filter(|(step, _)| (step.stage == super::UNDO_STAGE) == undo && !step.detached)
+            .all(|(_, progress)| progress.state.is_ended())
+    };
+    let status = if undoing && all(run, true) {
+        RunStatus::Undone
+    } else if !undoing && all(run, false) {
+        RunStatus::Succeeded
+    } else {
+        return;
+    };
+    run.end(status, at);
+    let application = run.application.clone();
+    release(applying, id);
+    applying.audit("run-ended", Some(&application), Some(id), "leader", format!("{status:?}").to_lowercase());
+}
+
+/// The application is free for another run.
+pub(crate) fn release(applying: &mut Applying<'_>, id: RunId) {
+    let Some(application) = applying.state.runs.get(&id).map(|run| run.application.clone()) else { return };
+    if let Some(known) = applying.state.applications.get_mut(&application) {
+        if known.run == Some(id) {
+            known.run = None;
+        }
+        known.stuck.retain(|_, run| *run != id);
+    }
+    applying.effects.push(Effect::RunChanged(id));
+}
+
+/// Giving up before the point of no return; after it there is only forward.
+pub(crate) fn undo_begun(applying: &mut Applying<'_>, id: RunId, reason: &str) -> Applied {
+    let Some(run) = applying.state.runs.get_mut(&id) else { return ignored("unknown run") };
+    if run.decided.is_some() {
+        return refused("point-of-no-return", "the decision is committed; the run only goes forward");
+    }
+    match run.status {
+        RunStatus::Running | RunStatus::Stuck => run.status = RunStatus::Undoing,
+        RunStatus::Undoing => return ignored("undoing"),
+        RunStatus::Succeeded | RunStatus::Undone | RunStatus::Superseded | RunStatus::Failed => {
+            return ignored("the run has ended");
+        }
+    }
+    let application = run.application.clone();
+    applying.effects.push(Effect::RunChanged(id));
+    applying.audit("undo", Some(&application), Some(id), "leader", reason);
+    finish_if_done(applying, id);
+    applying.done()
+}
+
+/// An operator's word on a stuck step.
+pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how: Clearing, by: &str) -> Applied {
+    let at = applying.at;
+    let Some(run) = applying.state.runs.get_mut(&id) else {
+        return refused("unknown-run", format!("run {id} does not exist"));
+    };
+    let application = run.application.clone();
+    let Some((spec, progress)) = run.step(step) else {
+        return refused("unknown-step", format!("run {id} has no step {step}"));
+    };
+    if progress.state != StepState::Stuck {
+        return refused("not-stuck", format!("step {step} of run {id} is not stuck"));
+    }
+    let spec = spec.clone();
+    if how == Clearing::Done && is_fence(spec.kind) {
+        return refused(
+            "fence-by-word",
+            "a fence counts only when it was seen; retry it, or attest that the primary is off",
+        );
+    }
+    if let Some(progress) = run.progress_mut(step) {
+        match how {
+            Clearing::Retry => {
+                progress.state = StepState::Retrying;
+                progress.spent = 0;
+                progress.ended = None;
+            }
+            Clearing::Done => {
+                progress.state = StepState::Succeeded;
+                progress.ended = Some(at);
+                progress.report = Some(Report { message: format!("done by hand, says {by}"), ..Report::default() });
+            }
+        }
+    }
+    let still = run.walk().any(|(_, progress)| progress.state == StepState::Stuck);
+    if run.status == RunStatus::Stuck && !still {
+        run.status = RunStatus::Running;
+    }
+    if let (Some(resource), Some(known)) = (&spec.resource, applying.state.applications.get_mut(&application)) {
+        known.stuck.remove(resource);
+    }
+    let word = match how {
+        Clearing::Retry => "retry",
+        Clearing::Done => "done by hand",
+    };
+    applying.effects.push(Effect::RunChanged(id));
+    applying.audit("cleared", Some(&application), Some(id), by, format!("step {step}: {word}"));
+    finish_if_done(applying, id);
+    applying.done()
+}

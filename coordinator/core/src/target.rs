@@ -1,0 +1,129 @@
+//! Which cluster takes over, and why not the others; and what would be lost.
+
+use std::collections::BTreeMap;
+
+use crate::application::Beyond;
+use crate::entry::{Finding, Gap};
+use crate::evidence::{Health, Role};
+use crate::id::{ClusterId, ResourceId};
+use crate::terms::Window;
+use crate::time::{Span, Timestamp};
+use crate::verdict::{Scene, is_lost};
+
+/// A cluster that could take over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub cluster: ClusterId,
+    /// What may be lost, by database.
+    pub gaps: BTreeMap<ResourceId, Gap>,
+    /// The largest expected loss in time; none if it cannot be told.
+    pub loss: Option<Span>,
+}
+
+/// Why a cluster cannot take over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// Which.
+    pub cluster: ClusterId,
+    /// Stable code.
+    pub code: &'static str,
+    /// For humans.
+    pub detail: String,
+}
+
+/// All clusters beside the primary, in order of preference.
+#[must_use]
+pub fn rank(scene: &Scene<'_>) -> Vec<Result<Candidate, Unfit>> {
+    scene.others().map(|cluster| judge(scene, cluster)).collect()
+}
+
+fn judge(scene: &Scene<'_>, cluster: &ClusterId) -> Result<Candidate, Unfit> {
+    let unfit = |code, detail: String| Err(Unfit { cluster: cluster.clone(), code, detail });
+    if let Some(reason) = scene.known.excluded.get(cluster) {
+        return unfit("quarantined", reason.clone());
+    }
+    let Some(agent) = scene.state.agents.get(cluster) else {
+        return unfit("no-agent", "no agent has registered".to_owned());
+    };
+    if !Window::new(&scene.known.terms).lists(cluster, &agent.installation) {
+        return unfit("unconfirmed", "the primary's agent has not confirmed terms that list it".to_owned());
+    }
+    if is_lost(scene.state, cluster) {
+        return unfit("lost", "a majority of coordinators has lost its agent".to_owned());
+    }
+    let heard = scene.evidence.last_beat(cluster);
+    if heard.is_none_or(|heard| scene.now.since(heard) > scene.interval().times(3)) {
+        return unfit("not-heard", "its agent has not been heard within three heartbeats".to_owned());
+    }
+    let mut gaps = BTreeMap::new();
+    let mut loss = Some(Span::ZERO);
+    for resource in scene.known.document.guarded() {
+        if let Some(run) = scene.known.stuck.get(&resource) {
+            return unfit("stuck", format!("{resource} was left half-changed by run {run}"));
+        }
+        let Some(seen) = scene.evidence.sighting(cluster, scene.application, &resource) else {
+            return unfit("not-probed", format!("{resource} has not been reported"));
+        };
+        if !seen.is_fresh(scene.now) {
+            return unfit("stale", format!("the last report on {resource} is older than three probes"));
+        }
+        if seen.health != Health::Healthy {
+            return unfit("unhealthy", format!("{resource}: {}", seen.detail));
+        }
+        if seen.role != Role::Standby {
+            return unfit("no-standby", format!("{resource} is no standby"));
+        }
+        let Some(position) = seen.position else {
+            return unfit("no-position", format!("{resource} answers probes and reports no position"));
+        };
+        let (gap, expected) = gap(scene, cluster, &resource, position);
+        loss = loss.zip(expected).map(|(so_far, one)| so_far.max(one));
+        gaps.insert(resource, gap);
+    }
+    let candidate = Candidate { cluster: cluster.clone(), gaps, loss };
+    let limit = scene.known.document.automation.max_data_loss;
+    let within = candidate.loss.is_some_and(|loss| loss <= limit);
+    if within || scene.known.document.automation.beyond_max_data_loss == Beyond::Accept {
+        return Ok(candidate);
+    }
+    let told = candidate.loss.map_or_else(|| "cannot be told".to_owned(), |loss| format!("would be {loss}"));
+    unfit("beyond-max-data-loss", format!("the loss {told}, the limit is {limit}"))
+}
+
+/// The distance between what the primary last reported and what the candidate has, and the loss in time.
+fn gap(scene: &Scene<'_>, cluster: &ClusterId, resource: &ResourceId, position: u64) -> (Gap, Option<Span>) {
+    let primary = scene.evidence.sighting(scene.primary, scene.application, resource);
+    let standby = scene.evidence.sighting(cluster, scene.application, resource);
+    let known = primary.and_then(|seen| seen.position);
+    let upstream = standby.and_then(|seen| seen.upstream.as_ref());
+    let lag = if known.is_some_and(|known| position >= known) {
+        Some(Span::ZERO)
+    } else {
+        // Behind: by its own reckoning, or since it last heard from the primary.
+        let since_heard =
+            primary.zip(upstream.and_then(|upstream| upstream.last_heard)).map(|(seen, heard)| seen.at.since(heard));
+        upstream.and_then(|upstream| upstream.lag).max(since_heard)
+    };
+    let text = |side: Option<&crate::evidence::Sighting>| {
+        side.map_or_else(|| "?".to_owned(), |seen| seen.position_text.clone())
+    };
+    let gap = Gap {
+        primary: known,
+        primary_age: primary.map(|seen| scene.now.since(seen.at)),
+        candidate: Some(position),
+        lag,
+        text: format!("{} → {}", text(primary), text(standby)),
+    };
+    (gap, lag)
+}
+
+/// What goes with the decision into the log.
+#[must_use]
+pub fn finding(scene: &Scene<'_>, candidate: &Candidate, reasons: Vec<String>, wall: Timestamp) -> Finding {
+    let last_contact = scene.evidence.last_beat(scene.primary).map(|heard| {
+        let ago = i64::try_from(scene.now.since(heard).millis()).unwrap_or(i64::MAX);
+        Timestamp(wall.0.saturating_sub(ago))
+    });
+    Finding { reasons, last_contact, gaps: candidate.gaps.clone() }
+}

@@ -1,0 +1,9 @@
+//! The core from outside: entries in, exact results out.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub, reason = "tests")]
+
+mod deciding;
+mod fixture;
+mod observing;
+mod random;
+mod running;
+mod voting;

@@ -1,0 +1,164 @@
+//! Grants and votes of one observer, tick by tick.
+
+use std::collections::BTreeMap;
+
+use regent_core::entry::Entry;
+use regent_core::id::{CoordinatorId, Epoch, Incarnation, InstallationId, VoteNumber};
+use regent_core::observer::{Answer, Heard, Observer};
+use regent_core::time::{Moment, Span};
+
+use crate::fixture::*;
+
+struct Bench {
+    world: World,
+    observer: Observer,
+    now: u64,
+    receipt: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let world = World::protected();
+        let now = 1_000_000;
+        Self { world, observer: Observer::new(CoordinatorId(1), Incarnation(1), Moment(now)), now, receipt: 0 }
+    }
+
+    fn beat(&mut self) -> Answer {
+        let epochs = BTreeMap::from([(app(), Epoch(1))]);
+        let installation = InstallationId("iw".into());
+        let heard = Heard { cluster: &west(), installation: &installation, receipt: self.receipt, epochs: &epochs };
+        let answer = self.observer.heard(&self.world.state, Moment(self.now), &heard);
+        self.receipt = answer.receipt;
+        answer
+    }
+
+    /// Time passes in ticks of 50 ms; everything proposed on the west is returned.
+    fn pass(&mut self, span: Span) -> Vec<Entry> {
+        let mut words = Vec::new();
+        for _ in 0..span.millis() / 50 {
+            self.now += 50;
+            let entries = self.observer.tick(&self.world.state, Moment(self.now), true);
+            words.extend(entries.into_iter().filter(on_west));
+        }
+        words
+    }
+}
+
+fn on_west(entry: &Entry) -> bool {
+    matches!(entry, Entry::Vote { cluster, .. } | Entry::Withdraw { cluster, .. } if *cluster == west())
+}
+
+#[test]
+fn a_primary_that_beats_is_granted_at_once() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.beat().grants, vec![(app(), Epoch(1))]);
+}
+
+#[test]
+fn nothing_is_granted_before_the_start_is_applied() {
+    let mut bench = Bench::new();
+    bench.observer = Observer::new(CoordinatorId(1), Incarnation(2), Moment(bench.now));
+    let answer = bench.beat();
+    assert_eq!(answer.grants, vec![]);
+    assert!(answer.receipt > 0);
+}
+
+#[test]
+fn another_epoch_is_not_granted_and_a_lower_one_is_told() {
+    let mut bench = Bench::new();
+    let installation = InstallationId("iw".into());
+    for (epoch, higher) in [(0, vec![(app(), Epoch(1))]), (2, vec![])] {
+        let epochs = BTreeMap::from([(app(), Epoch(epoch))]);
+        let heard = Heard { cluster: &west(), installation: &installation, receipt: 0, epochs: &epochs };
+        let answer = bench.observer.heard(&bench.world.state, Moment(bench.now), &heard);
+        assert_eq!((answer.grants, answer.higher), (vec![], higher));
+    }
+}
+
+#[test]
+fn another_installation_gets_nothing_at_all() {
+    let mut bench = Bench::new();
+    let epochs = BTreeMap::from([(app(), Epoch(1))]);
+    let other = InstallationId("other".into());
+    let heard = Heard { cluster: &west(), installation: &other, receipt: 0, epochs: &epochs };
+    assert_eq!(bench.observer.heard(&bench.world.state, Moment(bench.now), &heard), Answer::default());
+}
+
+#[test]
+fn silence_of_a_quarter_of_the_bound_makes_a_vote_that_says_how_long() {
+    let mut bench = Bench::new();
+    bench.pass(Span::from_millis(100));
+    bench.beat();
+    bench.beat();
+    assert_eq!(bench.pass(Span::from_millis(2_450)), vec![]);
+    let words = bench.pass(Span::from_millis(50));
+    assert_eq!(words, vec![vote(1, 1, &west(), 1, Span::from_millis(2_500))]);
+}
+
+#[test]
+fn a_retry_repeats_its_number_and_there_is_no_second_word_before_it_is_applied() {
+    let mut bench = Bench::new();
+    bench.beat();
+    bench.beat();
+    let words = bench.pass(Span::from_secs(4));
+    let first = words.first().unwrap().clone();
+    assert!(words.len() > 1 && words.iter().all(|word| *word == first));
+    // Heard again while the vote is in flight: no grant, no withdrawal yet.
+    let answer = bench.beat();
+    assert_eq!((answer.grants, answer.proposal), (vec![], None));
+    bench.world.done(first);
+    let first_contact = bench.beat();
+    let answer = if first_contact.proposal.is_some() { first_contact } else { bench.beat() };
+    assert_eq!(answer.grants, vec![]);
+    assert_eq!(answer.proposal, Some(withdraw(1, 1, &west(), 2)));
+    bench.world.done(withdraw(1, 1, &west(), 2));
+    assert_eq!(bench.beat().grants, vec![(app(), Epoch(1))]);
+}
+
+#[test]
+fn one_way_contact_is_silence() {
+    let mut bench = Bench::new();
+    bench.beat();
+    bench.beat();
+    let mut voted = false;
+    for _ in 0..60 {
+        voted |= !bench.pass(Span::from_millis(100)).is_empty();
+        // Its heartbeats arrive, but it never hears a receipt.
+        bench.receipt = 0;
+        bench.beat();
+    }
+    assert!(voted);
+}
+
+#[test]
+fn a_process_that_stood_still_counts_anew() {
+    let mut bench = Bench::new();
+    bench.pass(Span::from_millis(100));
+    bench.beat();
+    bench.beat();
+    bench.now += 20_000;
+    assert_eq!(bench.pass(Span::from_millis(2_500)), vec![]);
+    assert_eq!(bench.pass(Span::from_millis(100)).len(), 2);
+}
+
+#[test]
+fn without_a_leader_nobody_votes() {
+    let mut bench = Bench::new();
+    for _ in 0..200 {
+        bench.now += 50;
+        assert_eq!(bench.observer.tick(&bench.world.state, Moment(bench.now), false), vec![]);
+    }
+}
+
+#[test]
+fn what_an_older_incarnation_left_standing_is_withdrawn_first() {
+    let mut bench = Bench::new();
+    bench.world.vote(1, &west(), 9, Span::ZERO);
+    bench.world.done(Entry::ObserverStarted { observer: CoordinatorId(1), incarnation: Incarnation(2) });
+    bench.observer = Observer::new(CoordinatorId(1), Incarnation(2), Moment(bench.now));
+    assert_eq!(bench.beat().grants, vec![]);
+    let answer = bench.beat();
+    assert_eq!(answer.grants, vec![]);
+    let Some(Entry::Withdraw { incarnation, number, .. }) = answer.proposal else { panic!("{answer:?}") };
+    assert_eq!((incarnation, number), (Incarnation(2), VoteNumber(1)));
+}

@@ -1,0 +1,149 @@
+//! The server side of the agents' streams.
+
+use std::time::Duration;
+
+use regent_core::entry::Entry;
+use regent_core::id::ClusterId;
+use regent_core::state::Applied;
+use regent_proto::agent::v1::agent_service_server::AgentService;
+use regent_proto::agent::v1::connect_request::Body as Said;
+use regent_proto::agent::v1::connect_response::Body;
+use regent_proto::agent::v1::{ConnectRequest, ConnectResponse, Hello, Refusal};
+use regent_proto::tls::{Identity, peer_identity};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{info, warn};
+
+use crate::observer::{Post, STREAM_ROOM};
+
+pub mod convert;
+
+/// How long a new stream may take to say who it is.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// Between two tries to register an agent while there is no quorum.
+const REGISTER_AGAIN: Duration = Duration::from_millis(500);
+
+/// Serves agents.
+pub struct Agents {
+    post: Post,
+}
+
+impl Agents {
+    /// On top of the observation post.
+    #[must_use]
+    pub const fn new(post: Post) -> Self {
+        Self { post }
+    }
+}
+
+type Sender = mpsc::Sender<Result<ConnectResponse, Status>>;
+
+#[tonic::async_trait]
+impl AgentService for Agents {
+    type ConnectStream = ReceiverStream<Result<ConnectResponse, Status>>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<ConnectRequest>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let Identity::Agent(certified) = peer_identity(&request)? else {
+            return Err(Status::permission_denied("this service is for agents; use an agent's certificate"));
+        };
+        let mut stream = request.into_inner();
+        let post = self.post.clone();
+        let (sender, receiver) = mpsc::channel(STREAM_ROOM);
+        tokio::spawn(async move {
+            if let Err(status) = speak(&post, &certified, &mut stream, &sender).await {
+                warn!(cluster = certified, %status, "an agent's stream ended");
+                // The agent is gone or will read it; nothing else is to be done.
+                let _ = sender.try_send(Err(status));
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+async fn speak(
+    post: &Post,
+    certified: &str,
+    stream: &mut Streaming<ConnectRequest>,
+    sender: &Sender,
+) -> Result<(), Status> {
+    let first = tokio::time::timeout(HELLO_WITHIN, stream.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no Hello came"))??;
+    let Some(Said::Hello(hello)) = first.and_then(|first| first.body) else {
+        return Err(Status::invalid_argument("the first message must be Hello"));
+    };
+    let cluster = accept(post, certified, &hello)?;
+    let number = post.attach(&cluster, sender.clone());
+    info!(%cluster, release = hello.release, "an agent connected");
+    post.send(&cluster, Body::Welcome(post.welcome(&cluster)));
+    let registering = tokio::spawn(register(post.clone(), hello, cluster.clone(), sender.clone()));
+    let ended = listen(post, &cluster, stream).await;
+    registering.abort();
+    post.detach(&cluster, number);
+    info!(%cluster, "an agent's stream closed");
+    ended
+}
+
+async fn listen(post: &Post, cluster: &ClusterId, stream: &mut Streaming<ConnectRequest>) -> Result<(), Status> {
+    while let Some(message) = stream.message().await? {
+        match message.body {
+            Some(Said::Heartbeat(heartbeat)) => post.heartbeat(cluster, &heartbeat),
+            Some(Said::StepStatus(status)) => post.step_status(status),
+            Some(Said::Hello(_)) => return Err(Status::invalid_argument("Hello came twice")),
+            None => return Err(Status::invalid_argument("an empty message came")),
+        }
+    }
+    Ok(())
+}
+
+/// The certificate, and nothing else, says which cluster speaks.
+fn accept(post: &Post, certified: &str, hello: &Hello) -> Result<ClusterId, Status> {
+    if hello.cluster != certified {
+        return Err(Status::permission_denied(format!(
+            "the certificate is that of agent {certified}, the message says {:?}",
+            hello.cluster
+        )));
+    }
+    let group = post.node().replica.read(|state| state.group.0.clone());
+    if group.is_empty() {
+        return Err(Status::unavailable("the group does not exist yet; try again"));
+    }
+    if !hello.group.is_empty() && hello.group != group {
+        return Err(Status::failed_precondition(format!(
+            "this agent belongs to group {}, this is {group}; an agent changes its group only with a fresh data directory",
+            hello.group
+        )));
+    }
+    if hello.installation.is_empty() {
+        return Err(Status::invalid_argument("the installation id is missing"));
+    }
+    let agent = convert::agent(hello).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    Ok(agent.cluster)
+}
+
+/// Commits who the agent is, until that is done or refused; without it there are neither receipts nor grants.
+async fn register(post: Post, hello: Hello, cluster: ClusterId, sender: Sender) {
+    let Ok(agent) = convert::agent(&hello) else { return };
+    loop {
+        if post.node().replica.read(|state| state.agents.get(&cluster) == Some(&agent)) {
+            return;
+        }
+        let record = post.proposals().record(Entry::AgentRegistered(agent.clone()));
+        match post.node().replica.propose(record).await {
+            Ok(Applied::Done(_) | Applied::Repeated(_) | Applied::Ignored(_)) => {}
+            Ok(Applied::Refused { rule, detail }) => {
+                warn!(%cluster, rule, detail, "an agent was refused");
+                let refusal = Refusal { code: rule, message: detail };
+                // If the stream is full or gone the agent learns nothing, and gets nothing either.
+                let _ = sender.try_send(Ok(ConnectResponse { body: Some(Body::Refusal(refusal)) }));
+                return;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(REGISTER_AGAIN).await;
+    }
+}

@@ -1,0 +1,265 @@
+//! Between the agents' protocol and the core's types.
+
+use std::collections::BTreeMap;
+
+use regent_core::application::{Action, Application, OnCoordinatorLoss};
+use regent_core::entry::{Agent, Endpoint, Outcome, Report, StaleAnswer};
+use regent_core::evidence::{
+    Beat, Contact, FenceState, Health, LeaseState, PromiseSight, Role, Sighting, UpstreamSight, WitnessSight,
+};
+use regent_core::id::{
+    ApplicationId, ClusterId, Epoch, InstallationId, LogIndex, NameError, RegionId, ResourceId, SystemId, Token,
+};
+use regent_core::run::{Run, Step, StepKind};
+use regent_core::state::State;
+use regent_core::terms::Terms;
+use regent_core::time::{Moment, Span};
+use regent_proto::agent::v1 as wire;
+
+/// A token on the wire.
+#[must_use]
+pub fn token(token: Token) -> wire::Token {
+    wire::Token { restoration: token.restoration, index: token.index.0 }
+}
+
+/// A token from the wire.
+#[must_use]
+pub fn token_from(token: &wire::Token) -> Token {
+    Token { restoration: token.restoration, index: LogIndex(token.index) }
+}
+
+/// The agent as it introduced itself.
+///
+/// # Errors
+/// If a name in it is none.
+pub fn agent(hello: &wire::Hello) -> Result<Agent, NameError> {
+    let mut endpoints: BTreeMap<ApplicationId, BTreeMap<ResourceId, Endpoint>> = BTreeMap::new();
+    for endpoint in &hello.endpoints {
+        let of_application = endpoints.entry(ApplicationId::new(&endpoint.application)?).or_default();
+        of_application.insert(
+            ResourceId::new(&endpoint.resource)?,
+            Endpoint {
+                kind: endpoint.kind.clone(),
+                addresses: endpoint.addresses.clone(),
+                remote_fence: endpoint.remote_fence,
+            },
+        );
+    }
+    Ok(Agent {
+        cluster: ClusterId::new(&hello.cluster)?,
+        region: RegionId::new(&hello.region)?,
+        installation: InstallationId(hello.installation.clone()),
+        peer_address: hello.peer_address.clone(),
+        witness_key: hello.witness_key.clone(),
+        endpoints,
+    })
+}
+
+/// Terms with the addresses and keys that the agents need beside them.
+#[must_use]
+pub fn terms(state: &State, application: &ApplicationId, terms: &Terms) -> wire::TermsUpdate {
+    let cluster = |(cluster, listed): (&ClusterId, &regent_core::terms::Listed)| {
+        let agent = state.agents.get(cluster);
+        wire::ListedCluster {
+            cluster: cluster.to_string(),
+            installation: listed.installation.as_ref().map(ToString::to_string).unwrap_or_default(),
+            excluded: listed.excluded,
+            peer_address: agent.map(|agent| agent.peer_address.clone()).unwrap_or_default(),
+            witness_key: agent.map(|agent| agent.witness_key.clone()).unwrap_or_default(),
+        }
+    };
+    wire::TermsUpdate {
+        application: application.to_string(),
+        number: Some(token(terms.number)),
+        epoch: terms.epoch.0,
+        primary: terms.primary.to_string(),
+        fail_over_after_ms: terms.bound.fail_over_after.millis(),
+        fence_budget_ms: terms.bound.fence_budget.millis(),
+        clusters: terms.clusters.iter().map(cluster).collect(),
+        guarded: terms.guarded.iter().map(ToString::to_string).collect(),
+        voters: terms.voters.iter().flatten().map(|id| id.0).collect(),
+        failsafe: terms.on_coordinator_loss == OnCoordinatorLoss::Failsafe,
+        paused: terms.paused,
+    }
+}
+
+/// A heartbeat's applications.
+#[must_use]
+pub fn beats(beats: &[wire::ApplicationBeat]) -> BTreeMap<ApplicationId, Beat> {
+    beats.iter().filter_map(|beat| Some((ApplicationId::new(&beat.application).ok()?, one_beat(beat)))).collect()
+}
+
+fn one_beat(beat: &wire::ApplicationBeat) -> Beat {
+    Beat {
+        epoch: Epoch(beat.epoch),
+        terms_stored: beat.terms_stored.as_ref().map(token_from),
+        terms_named: beat.terms_named.as_ref().map(token_from),
+        lease: match beat.lease() {
+            wire::LeaseState::Held => LeaseState::Held,
+            wire::LeaseState::Lacked => LeaseState::Lacked,
+            wire::LeaseState::None | wire::LeaseState::Unspecified => LeaseState::None,
+        },
+        lease_left: Span::from_millis(beat.lease_left_ms),
+        fence: match beat.fence() {
+            wire::FenceState::Open => FenceState::Open,
+            wire::FenceState::Self_ => FenceState::SelfFenced,
+            wire::FenceState::Commanded => FenceState::Commanded,
+            wire::FenceState::Unconfirmed | wire::FenceState::Unspecified => FenceState::Unconfirmed,
+        },
+        guarded: beat.guarded,
+        guard_alive: beat.guard_alive,
+        failsafe: beat.failsafe,
+    }
+}
+
+/// Adds a report that was sent at `sent` to what is known of an agent. Names that are none are passed over: they
+/// can name nothing that is known.
+pub fn take_report(contact: &mut Contact, report: &wire::Report, sent: Moment) {
+    contact.reported = contact.reported.max(Some(sent));
+    for seen in &report.resources {
+        let (Ok(application), Ok(resource)) = (ApplicationId::new(&seen.application), ResourceId::new(&seen.resource))
+        else {
+            continue;
+        };
+        let of_application = contact.resources.entry(application).or_default();
+        let before = of_application.get(&resource);
+        let sighting = sighting(seen, before, sent);
+        if before.is_none_or(|before| before.at <= sighting.at) {
+            of_application.insert(resource, sighting);
+        }
+    }
+    for witness in &report.witnesses {
+        let Ok(cluster) = ClusterId::new(&witness.cluster) else { continue };
+        let leases = witness
+            .leases
+            .iter()
+            .filter_map(|lease| Some((ApplicationId::new(&lease.application).ok()?, Epoch(lease.epoch))))
+            .collect();
+        let at = sent.before(Span::from_millis(witness.age_ms));
+        contact.witnesses.insert(cluster, WitnessSight { at, answered: witness.answered, leases });
+    }
+    for asked in &report.promises_asked {
+        let (Ok(application), Ok(cluster)) = (ApplicationId::new(&asked.application), ClusterId::new(&asked.cluster))
+        else {
+            continue;
+        };
+        let at = sent.before(Span::from_millis(asked.age_ms));
+        let sight = PromiseSight { at, epoch: Epoch(asked.epoch) };
+        contact.promises.entry(application).or_default().insert(cluster, sight);
+    }
+}
+
+fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment) -> Sighting {
+    let at = sent.before(Span::from_millis(seen.age_ms));
+    let moved = seen.position.is_some() && before.is_some_and(|before| before.position < seen.position);
+    Sighting {
+        at,
+        interval: Span::from_millis(seen.interval_ms.max(1)),
+        health: match seen.health() {
+            wire::Health::Healthy => Health::Healthy,
+            wire::Health::Failed => Health::Failed,
+            wire::Health::Unknown | wire::Health::Unspecified => Health::Unknown,
+        },
+        failures: seen.failures,
+        role: match seen.role() {
+            wire::Role::Primary => Role::Primary,
+            wire::Role::Standby => Role::Standby,
+            wire::Role::None => Role::None,
+            wire::Role::Unspecified => Role::Unknown,
+        },
+        writable: seen.writable,
+        system_id: SystemId(seen.system_id.clone()),
+        timeline: seen.timeline,
+        position: seen.position,
+        position_text: seen.position_text.clone(),
+        advanced: if moved { Some(at) } else { before.and_then(|before| before.advanced) },
+        upstream: seen.upstream.as_ref().map(|upstream| UpstreamSight {
+            connected: upstream.connected,
+            last_heard: upstream.last_heard_ms.map(|age| sent.before(Span::from_millis(age))),
+            lag_bytes: upstream.lag_bytes,
+            lag: upstream.lag_ms.map(Span::from_millis),
+        }),
+        detail: seen.detail.clone(),
+    }
+}
+
+/// How an attempt ended; none while it runs.
+#[must_use]
+pub fn outcome(status: &wire::StepStatus) -> Option<Outcome> {
+    match status.phase() {
+        wire::StepPhase::Running | wire::StepPhase::Unspecified => None,
+        wire::StepPhase::Succeeded => Some(Outcome::Succeeded(Report {
+            message: status.message.clone(),
+            driver: Span::from_millis(status.driver_ms),
+            position: status.position,
+            timeline: status.timeline,
+            already: status.already,
+            stale_answers: status
+                .stale_answers
+                .iter()
+                .map(|stale| StaleAnswer {
+                    server: stale.server.clone(),
+                    lasted: Span::from_millis(stale.for_ms),
+                    cleared: stale.cleared,
+                })
+                .collect(),
+        })),
+        wire::StepPhase::Failed => Some(Outcome::Failed {
+            code: status.code.clone(),
+            message: status.message.clone(),
+            retryable: status.retryable,
+        }),
+    }
+}
+
+/// The command for a step whose intent is committed; none if no agent has a part in it.
+#[must_use]
+pub fn command(state: &State, document: &Application, run: &Run, step: &Step) -> Option<wire::StepCommand> {
+    let (_, progress) = run.step(step.id)?;
+    let kind = match step.kind {
+        StepKind::Action(action) => kind(action)?,
+        StepKind::Decide => return None,
+        StepKind::Unfence => wire::StepKind::Unfence,
+    };
+    let dns = step.resource.as_ref().and_then(|resource| document.resources.get(resource)?.dns.as_ref());
+    let endpoint = step
+        .resource
+        .as_ref()
+        .and_then(|resource| state.agents.get(&step.cluster)?.endpoints.get(&run.application)?.get(resource));
+    Some(wire::StepCommand {
+        run: run.id.0,
+        step: u32::try_from(step.id.0).unwrap_or(u32::MAX),
+        attempt: u32::try_from(progress.attempts.0).unwrap_or(u32::MAX),
+        token: Some(token(progress.token?)),
+        application: run.application.to_string(),
+        resource: step.resource.as_ref().map(ToString::to_string).unwrap_or_default(),
+        epoch: run.epoch_of(step).0,
+        kind: kind.into(),
+        timeout_ms: step.timeout.millis(),
+        old_side_fenced: run.old_side_fenced(),
+        addresses: endpoint.map(|endpoint| endpoint.addresses.clone()).unwrap_or_default(),
+        position: None,
+        upstream_cluster: if kind == wire::StepKind::Rejoin { run.to.to_string() } else { String::new() },
+        allow_reclone: false,
+        command: step.command.clone(),
+        dns_name: dns.map(|dns| dns.name.clone()).unwrap_or_default(),
+        dns_ttl_seconds: dns.map_or(0, |dns| u32::try_from(dns.ttl.millis() / 1000).unwrap_or(u32::MAX)),
+    })
+}
+
+const fn kind(action: Action) -> Option<wire::StepKind> {
+    Some(match action {
+        Action::Fence => wire::StepKind::Fence,
+        Action::Quiesce => wire::StepKind::Quiesce,
+        Action::CatchUp => wire::StepKind::CatchUp,
+        Action::Promote => wire::StepKind::Promote,
+        Action::Activate => wire::StepKind::Activate,
+        Action::Deactivate => wire::StepKind::Deactivate,
+        Action::Redirect => wire::StepKind::Redirect,
+        Action::Verify => wire::StepKind::Verify,
+        Action::Rejoin => wire::StepKind::Rejoin,
+        Action::Restore => wire::StepKind::Restore,
+        Action::Run => wire::StepKind::Run,
+        Action::Approve | Action::Wait => return None,
+    })
+}

@@ -1,0 +1,225 @@
+//! From the core's types to those of the operators' protocol. Nothing is decided here.
+
+use prost_types::{Duration, Timestamp as WireTime};
+use regent_core::entry::{Cause, Ground};
+use regent_core::run::{Decided, Progress, Run, RunStatus, Step, StepKind, StepState};
+use regent_core::state::{AuditRecord, Pause};
+use regent_core::time::{Span, Timestamp};
+use regent_core::why;
+use regent_proto::operator::v1 as wire;
+
+mod words;
+
+pub(crate) use words::{action, mode};
+
+/// A length of time.
+pub(crate) fn span(span: Span) -> Duration {
+    let millis = span.millis();
+    Duration {
+        seconds: i64::try_from(millis / 1000).unwrap_or(i64::MAX),
+        nanos: i32::try_from(millis % 1000 * 1_000_000).unwrap_or(0),
+    }
+}
+
+/// A wall-clock time.
+pub(crate) fn time(at: Timestamp) -> WireTime {
+    WireTime { seconds: at.0.div_euclid(1000), nanos: i32::try_from(at.0.rem_euclid(1000) * 1_000_000).unwrap_or(0) }
+}
+
+pub(crate) fn pause(pause: &Pause) -> wire::Pause {
+    wire::Pause { by: pause.by.clone(), reason: pause.reason.clone(), at: Some(time(pause.at)) }
+}
+
+pub(crate) fn audit(record: &AuditRecord) -> wire::AuditRecord {
+    wire::AuditRecord {
+        index: record.index.0,
+        at: Some(time(record.at)),
+        event: record.event.clone(),
+        application: record.application.as_ref().map(ToString::to_string).unwrap_or_default(),
+        run: record.run.map_or(0, |run| run.0),
+        actor: record.actor.clone(),
+        detail: record.detail.clone(),
+    }
+}
+
+pub(crate) fn explanation(explanation: &why::Explanation) -> wire::Explanation {
+    wire::Explanation {
+        application: explanation.application.to_string(),
+        epoch: explanation.epoch.0,
+        primary: explanation.primary.as_ref().map(ToString::to_string).unwrap_or_default(),
+        verdict: match explanation.verdict {
+            why::Verdict::Healthy => wire::Verdict::Healthy,
+            why::Verdict::Suspect => wire::Verdict::Suspect,
+            why::Verdict::Lost => wire::Verdict::Lost,
+            why::Verdict::Unknown => wire::Verdict::Unknown,
+            why::Verdict::AgentUnreachable => wire::Verdict::AgentUnreachable,
+        }
+        .into(),
+        would_start: explanation.would_start,
+        held_by: explanation.held_by.iter().map(rule).collect(),
+        target: explanation.target.as_ref().map(ToString::to_string).unwrap_or_default(),
+        others: explanation
+            .others
+            .iter()
+            .map(|(cluster, reason)| wire::RejectedTarget { cluster: cluster.to_string(), reason: reason.clone() })
+            .collect(),
+        expected_loss: explanation.expected_loss.clone(),
+        earliest: explanation.earliest.map(span),
+    }
+}
+
+fn rule(rule: &why::Rule) -> wire::Rule {
+    wire::Rule { code: rule.code.clone(), detail: rule.detail.clone() }
+}
+
+pub(crate) fn run(run: &Run) -> wire::Run {
+    wire::Run {
+        id: run.id.0,
+        application: run.application.to_string(),
+        cause: Some(cause(&run.cause)),
+        from: run.from.to_string(),
+        to: run.to.to_string(),
+        epoch_before: run.epoch_before.0,
+        decision: run.decided.as_ref().map(decision),
+        finding: Some(wire::Finding {
+            reasons: run.finding.reasons.clone(),
+            last_contact: run.finding.last_contact.map(time),
+            gaps: run.finding.gaps.iter().map(|(resource, known)| gap(resource.as_str(), known)).collect(),
+        }),
+        steps: run.walk().map(|(planned, progress)| step(planned, progress)).collect(),
+        status: match run.status {
+            RunStatus::Running => wire::RunStatus::Running,
+            RunStatus::Undoing => wire::RunStatus::Undoing,
+            RunStatus::Stuck => wire::RunStatus::Stuck,
+            RunStatus::Succeeded => wire::RunStatus::Succeeded,
+            RunStatus::Undone => wire::RunStatus::Undone,
+            RunStatus::Superseded => wire::RunStatus::Superseded,
+            RunStatus::Failed => wire::RunStatus::Failed,
+        }
+        .into(),
+        started: Some(time(run.started)),
+        ended: run.ended.map(time),
+    }
+}
+
+fn cause(cause: &Cause) -> wire::Cause {
+    let (kind, by, reason, resource) = match cause {
+        Cause::RegionLost => ("region-lost", "", "", String::new()),
+        Cause::ResourceFailed { resource, detail } => ("resource-failed", "", detail.as_str(), resource.to_string()),
+        Cause::AgentUnreachable => ("agent-unreachable", "", "", String::new()),
+        Cause::Switchover { by } => ("switchover", by.as_str(), "", String::new()),
+        Cause::Forced { by, reason } => ("forced", by.as_str(), reason.as_str(), String::new()),
+    };
+    wire::Cause { kind: kind.to_owned(), by: by.to_owned(), reason: reason.to_owned(), resource }
+}
+
+fn decision(decided: &Decided) -> wire::Decision {
+    let mut decision = wire::Decision {
+        index: decided.index.0,
+        at: Some(time(decided.at)),
+        epoch: decided.epoch.0,
+        ..wire::Decision::default()
+    };
+    match &decided.ground {
+        Ground::Lost { votes } => {
+            let votes: Vec<String> = votes.iter().map(ToString::to_string).collect();
+            "lost".clone_into(&mut decision.ground);
+            decision.detail = format!("votes {}", votes.join(", "));
+        }
+        Ground::Fenced { run } => {
+            "fenced".clone_into(&mut decision.ground);
+            decision.detail = format!("fences of run {run} were confirmed");
+        }
+        Ground::Switched { run } => {
+            "switched".clone_into(&mut decision.ground);
+            decision.detail = format!("fences and catch-up of run {run} were confirmed");
+        }
+        Ground::Forced { operator, second, attestation, reason } => {
+            "forced".clone_into(&mut decision.ground);
+            decision.detail = format!("{reason}; attested: {attestation}");
+            decision.operator.clone_from(operator);
+            decision.second = second.clone().unwrap_or_default();
+        }
+    }
+    decision
+}
+
+fn gap(resource: &str, gap: &regent_core::entry::Gap) -> wire::Gap {
+    wire::Gap {
+        resource: resource.to_owned(),
+        primary: gap.primary,
+        primary_age: gap.primary_age.map(span),
+        candidate: gap.candidate,
+        lag: gap.lag.map(span),
+        text: gap.text.clone(),
+    }
+}
+
+fn step(step: &Step, progress: &Progress) -> wire::Step {
+    wire::Step {
+        id: step.id.0,
+        stage: step.stage,
+        kind: match step.kind {
+            StepKind::Action(kind) => action(kind),
+            StepKind::Decide => "decide",
+            StepKind::Unfence => "unfence",
+        }
+        .to_owned(),
+        resource: step.resource.as_ref().map(ToString::to_string).unwrap_or_default(),
+        cluster: step.cluster.to_string(),
+        state: match progress.state {
+            StepState::Pending => wire::StepState::Pending,
+            StepState::Running => wire::StepState::Running,
+            StepState::Retrying => wire::StepState::Retrying,
+            StepState::Succeeded => wire::StepState::Succeeded,
+            StepState::FailedContinued => wire::StepState::FailedContinued,
+            StepState::Stuck => wire::StepState::Stuck,
+            StepState::Skipped => wire::StepState::Skipped,
+        }
+        .into(),
+        attempts: progress.attempts.0,
+        retries: step.retries,
+        timeout: Some(span(step.timeout)),
+        on_failure: words::on_failure(step.on_failure).to_owned(),
+        detached: step.detached,
+        command: step.command.clone(),
+        started: progress.started.map(time),
+        ended: progress.ended.map(time),
+        report: progress.report.as_ref().map(report),
+        failure: progress
+            .failure
+            .as_ref()
+            .map(|(code, message)| wire::Failure { code: code.clone(), message: message.clone() }),
+    }
+}
+
+fn report(report: &regent_core::entry::Report) -> wire::StepReport {
+    wire::StepReport {
+        message: report.message.clone(),
+        driver: Some(span(report.driver)),
+        position: report.position,
+        timeline: report.timeline,
+        already: report.already,
+        stale_answers: report
+            .stale_answers
+            .iter()
+            .map(|answer| wire::StaleAnswer {
+                server: answer.server.clone(),
+                lasted: Some(span(answer.lasted)),
+                cleared: answer.cleared,
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_and_after_1970_keep_their_milliseconds() {
+        assert_eq!(time(Timestamp(1_500)), WireTime { seconds: 1, nanos: 500_000_000 });
+        assert_eq!(time(Timestamp(-500)), WireTime { seconds: -1, nanos: 500_000_000 });
+        assert_eq!(span(Span::from_millis(61_001)), Duration { seconds: 61, nanos: 1_000_000 });
+    }
+}

@@ -1,0 +1,205 @@
+//! Documents, and why a failover would or would not start.
+
+use regent_core::application::{Application, json_schema, parse};
+use regent_core::decide::Viewpoint;
+use regent_core::entry::{Entry, FORMAT, Record};
+use regent_core::state::Applied;
+use regent_core::why;
+use regent_proto::operator::v1 as wire;
+use regent_proto::operator::v1::application_service_client::ApplicationServiceClient;
+use regent_proto::operator::v1::application_service_server::ApplicationService;
+use tonic::{Request, Response, Status};
+
+use super::sight::Look;
+use super::{Operators, application_id, document, request_id, unknown_application, view};
+use crate::api::auth::{self, Caller};
+use crate::api::convert;
+use crate::api::status::{Fault, outcome};
+
+/// Largest accepted document, in bytes.
+const DOCUMENT_LIMIT: usize = 256 * 1024;
+
+#[tonic::async_trait]
+impl ApplicationService for Operators {
+    async fn apply(&self, request: Request<wire::ApplyRequest>) -> Result<Response<wire::ApplyResponse>, Status> {
+        let by = auth::operator(&request)?;
+        let asked = request.into_inner();
+        let application = read(&asked.document)?;
+        let answer = if asked.dry_run {
+            self.fresh(false).await?;
+            self.preview(application, by)?
+        } else {
+            self.accept(request_id(&asked.request_id)?, application, by).await?
+        };
+        Ok(Response::new(answer))
+    }
+
+    async fn get(
+        &self,
+        request: Request<wire::ApplicationServiceGetRequest>,
+    ) -> Result<Response<wire::ApplicationServiceGetResponse>, Status> {
+        auth::operator(&request)?;
+        let asked = request.into_inner();
+        self.fresh(asked.stale_ok).await?;
+        let id = application_id(&asked.application)?;
+        let (me, now) = (self.node().id, self.node().now());
+        let found = self.node().see(|evidence| {
+            self.node().replica.read(|state| {
+                let known = state.applications.get(&id)?;
+                let look = Look { me, state, evidence, now };
+                Some((view::application(&look, &id, known), document::render(&known.document)))
+            })
+        });
+        let (application, rendered) = found.ok_or_else(|| unknown_application(&asked.application))?;
+        let document = serde_saphyr::to_string(&rendered)
+            .map_err(|error| Status::internal(format!("the document cannot be written as YAML: {error}")))?;
+        Ok(Response::new(wire::ApplicationServiceGetResponse {
+            application: Some(application),
+            document,
+            view: Some(self.view()),
+        }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<wire::ApplicationServiceListRequest>,
+    ) -> Result<Response<wire::ApplicationServiceListResponse>, Status> {
+        auth::operator(&request)?;
+        self.fresh(request.get_ref().stale_ok).await?;
+        let (me, now) = (self.node().id, self.node().now());
+        let applications = self.node().see(|evidence| {
+            self.node().replica.read(|state| {
+                let look = Look { me, state, evidence, now };
+                state.applications.iter().map(|(id, known)| view::application(&look, id, known)).collect()
+            })
+        });
+        Ok(Response::new(wire::ApplicationServiceListResponse { applications, view: Some(self.view()) }))
+    }
+
+    async fn explain(&self, request: Request<wire::ExplainRequest>) -> Result<Response<wire::ExplainResponse>, Status> {
+        let caller = auth::operator_or_forwarded(&request)?;
+        let pass_on = caller != Caller::Forwarded && !auth::is_forwarded(&request);
+        let asked = request.into_inner();
+        let mut notice = String::new();
+        if pass_on && let Some(leader) = self.elsewhere() {
+            let call =
+                |channel, question| async move { ApplicationServiceClient::new(channel).explain(question).await };
+            match self.ask(&leader, asked.clone(), call).await {
+                Ok(answer) => return Ok(Response::new(answer)),
+                // The leader knows the application or it does not; its word is better than a follower's.
+                Err(status) if status.code() == tonic::Code::NotFound => return Err(status),
+                Err(_) => notice = self.own_view_notice(&leader),
+            }
+        }
+        let id = application_id(&asked.application)?;
+        let viewpoint = Viewpoint { me: self.node().id, now: self.node().now(), wall: self.node().wall() };
+        let explained = self
+            .node()
+            .see(|evidence| self.node().replica.read(|state| why::explain(state, evidence, viewpoint, &id)))
+            .ok_or_else(|| unknown_application(&asked.application))?;
+        let explanation = Some(convert::explanation(&explained));
+        Ok(Response::new(wire::ExplainResponse { explanation, view: Some(noted(self.view(), &notice)) }))
+    }
+
+    async fn validate(
+        &self,
+        request: Request<wire::ValidateRequest>,
+    ) -> Result<Response<wire::ValidateResponse>, Status> {
+        auth::operator(&request)?;
+        let text = &request.get_ref().document;
+        check_size(text)?;
+        let answer = match parse(text) {
+            Ok(application) => {
+                wire::ValidateResponse { application: application.name.to_string(), mistakes: Vec::new() }
+            }
+            Err(mistakes) if mistakes.is_empty() => return Err(Fault::Document(mistakes).into()),
+            Err(mistakes) => wire::ValidateResponse {
+                application: String::new(),
+                mistakes: mistakes
+                    .into_iter()
+                    .map(|mistake| wire::Mistake {
+                        path: mistake.path,
+                        line: mistake.line,
+                        column: mistake.column,
+                        message: mistake.message,
+                    })
+                    .collect(),
+            },
+        };
+        Ok(Response::new(answer))
+    }
+
+    async fn schema(&self, request: Request<wire::SchemaRequest>) -> Result<Response<wire::SchemaResponse>, Status> {
+        auth::operator(&request)?;
+        Ok(Response::new(wire::SchemaResponse { json_schema: json_schema().to_string() }))
+    }
+}
+
+impl Operators {
+    /// Asks the state machine itself what it would do, on a copy.
+    fn preview(&self, application: Application, by: String) -> Result<wire::ApplyResponse, Fault> {
+        let name = application.name.clone();
+        let mut copy = self.node().replica.read(Clone::clone);
+        let before = copy.applications.get(&name).map(|known| known.document.clone());
+        let changes = document::changes(before.as_ref(), &application);
+        let entry = Entry::Applied { application: Box::new(application), by };
+        let record = Record { format: FORMAT, at: self.node().wall(), request: None, entry };
+        let (applied, _) = copy.apply(copy.applied.next(), &record);
+        if !matches!(applied, Applied::Ignored(_)) {
+            outcome(applied, name.as_str())?;
+        }
+        let revision = copy.applications.get(&name).map_or(0, |known| known.revision.0);
+        Ok(wire::ApplyResponse {
+            application: name.to_string(),
+            index: 0,
+            revision,
+            created: before.is_none(),
+            changes,
+        })
+    }
+
+    async fn accept(
+        &self,
+        request: regent_core::id::RequestId,
+        application: Application,
+        by: String,
+    ) -> Result<wire::ApplyResponse, Fault> {
+        // Read where it is current: what it changes is told from the document that was there before.
+        self.fresh(false).await?;
+        let name = application.name.clone();
+        let before = self.node().replica.read(|state| Some(state.applications.get(&name)?.document.clone()));
+        let changes = document::changes(before.as_ref(), &application);
+        let unchanged = before.as_ref() == Some(&application);
+        let entry = Entry::Applied { application: Box::new(application), by };
+        let index = match self.propose(request, name.as_str(), entry).await {
+            Ok(index) => index,
+            // An unchanged document is as good as applied.
+            Err(Fault::Refused { rule, .. }) if rule == "no-effect" && unchanged => 0,
+            Err(fault) => return Err(fault),
+        };
+        let revision =
+            self.node().replica.read(|state| state.applications.get(&name).map_or(0, |known| known.revision.0));
+        Ok(wire::ApplyResponse { application: name.to_string(), index, revision, created: before.is_none(), changes })
+    }
+}
+
+fn read(text: &str) -> Result<Application, Fault> {
+    check_size(text)?;
+    parse(text).map_err(Fault::Document)
+}
+
+fn check_size(text: &str) -> Result<(), Fault> {
+    if text.len() <= DOCUMENT_LIMIT {
+        return Ok(());
+    }
+    let problem = format!("it has {} bytes; the limit is {DOCUMENT_LIMIT}", text.len());
+    Err(Fault::Field { field: "document", problem })
+}
+
+/// Puts a notice before the one that a view has.
+pub(super) fn noted(mut view: wire::View, notice: &str) -> wire::View {
+    if !notice.is_empty() {
+        view.notice = if view.notice.is_empty() { notice.to_owned() } else { format!("{notice}; {}", view.notice) };
+    }
+    view
+}

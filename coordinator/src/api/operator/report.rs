@@ -1,0 +1,176 @@
+//! What a run achieved: time without service and lost writes against the objectives, with their uncertainty.
+
+use regent_core::application::Action;
+use regent_core::entry::{Cause, Gap, Ground};
+use regent_core::id::ResourceId;
+use regent_core::run::{Run, RunStatus, StepKind, StepState};
+use regent_core::state::State;
+use regent_core::time::{Span, Timestamp};
+use regent_proto::operator::v1 as wire;
+
+use super::view::objectives;
+use crate::api::convert::{self, span, time};
+
+/// The report of one run, as of now.
+pub(super) fn report(state: &State, run: &Run, wall: Timestamp) -> wire::Report {
+    let document = state.applications.get(&run.application).map(|known| &known.document);
+    let lost = service_lost(run);
+    let restored = service_restored(run);
+    let losses: Vec<wire::Loss> = run.finding.gaps.iter().map(|(resource, gap)| loss(run, resource, gap)).collect();
+    wire::Report {
+        run: Some(convert::run(run)),
+        objectives: document.map(objectives),
+        service_lost: Some(time(lost)),
+        service_restored: restored.map(time),
+        rto: document.map(|document| rto(document.objectives.rto, lost, restored, wall)),
+        rpo: document.map(|document| rpo(document.objectives.rpo, run)),
+        losses,
+        audit: state.audit.iter().filter(|record| record.run == Some(run.id)).map(convert::audit).collect(),
+    }
+}
+
+/// When the old side was last known to serve: a lost region is silent before its run begins.
+fn service_lost(run: &Run) -> Timestamp {
+    match run.cause {
+        Cause::RegionLost | Cause::Forced { .. } => run.finding.last_contact.unwrap_or(run.started).min(run.started),
+        Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::Switchover { .. } => run.started,
+    }
+}
+
+/// When the last step had ended that the service needs. Bringing the old side back is not one of them.
+fn service_restored(run: &Run) -> Option<Timestamp> {
+    match run.status {
+        RunStatus::Undone => run.ended,
+        RunStatus::Succeeded => {
+            let needed = run.walk().filter(|(step, progress)| {
+                !step.detached
+                    && step.kind != StepKind::Action(Action::Rejoin)
+                    && step.kind != StepKind::Unfence
+                    && progress.state == StepState::Succeeded
+            });
+            needed.filter_map(|(_, progress)| progress.ended).max().or(run.ended)
+        }
+        RunStatus::Running | RunStatus::Undoing | RunStatus::Stuck | RunStatus::Superseded | RunStatus::Failed => None,
+    }
+}
+
+fn rto(wanted: Span, lost: Timestamp, restored: Option<Timestamp>, wall: Timestamp) -> wire::Objective {
+    let achieved = restored.map(|restored| restored.since(lost));
+    let judgement = match achieved {
+        Some(achieved) if achieved <= wanted => wire::Judgement::Met,
+        Some(_) => wire::Judgement::Missed,
+        None if wall.since(lost) > wanted => wire::Judgement::Missed,
+        None => wire::Judgement::Unknown,
+    };
+    wire::Objective { wanted: Some(span(wanted)), achieved: achieved.map(span), judgement: judgement.into() }
+}
+
+fn rpo(wanted: Span, run: &Run) -> wire::Objective {
+    let achieved = if switched(run) {
+        Some(Span::ZERO)
+    } else if run.finding.gaps.is_empty() {
+        None
+    } else {
+        run.finding.gaps.values().map(|gap| gap.lag).try_fold(Span::ZERO, |most, lag| lag.map(|lag| most.max(lag)))
+    };
+    let judgement = match achieved {
+        Some(achieved) if achieved <= wanted => wire::Judgement::Met,
+        Some(_) => wire::Judgement::Missed,
+        None => wire::Judgement::Unknown,
+    };
+    wire::Objective { wanted: Some(span(wanted)), achieved: achieved.map(span), judgement: judgement.into() }
+}
+
+/// A switchover is decided only after the new side has everything.
+fn switched(run: &Run) -> bool {
+    matches!(run.decided.as_ref().map(|decided| &decided.ground), Some(Ground::Switched { .. }))
+}
+
+fn loss(run: &Run, resource: &ResourceId, gap: &Gap) -> wire::Loss {
+    let bytes =
+        if switched(run) { Some(0) } else { gap.primary.zip(gap.candidate).map(|(old, new)| old.saturating_sub(new)) };
+    let seen =
+        gap.primary_age.map_or_else(|| "at an unknown time".to_owned(), |age| format!("{age} before the decision"));
+    let sentence = if switched(run) {
+        format!("{resource}: nothing was lost; the new primary had everything before it was promoted")
+    } else {
+        match bytes {
+            Some(0) => format!(
+                "{resource}: the new primary had everything that the old one reported, {seen}; writes after that are not counted"
+            ),
+            Some(bytes) => format!(
+                "{resource}: at least {bytes} bytes that the old primary reported, {seen}, had not reached the new one"
+            ),
+            None => format!("{resource}: how much was lost is not known; a position is missing"),
+        }
+    };
+    wire::Loss { resource: resource.to_string(), bytes, lag: gap.lag.map(span), sentence }
+}
+
+#[cfg(test)]
+mod tests {
+    use regent_core::id::{ApplicationId, ClusterId, Epoch, RunId};
+    use regent_core::run::Opening;
+
+    use super::*;
+
+    fn run(gap: Gap) -> Run {
+        let cluster = |name| ClusterId::new(name).unwrap();
+        let mut opening = Opening {
+            application: ApplicationId::new("shop").unwrap(),
+            cause: Cause::RegionLost,
+            from: cluster("eu-west-1"),
+            to: cluster("eu-central-1"),
+            epoch: Epoch(1),
+            finding: regent_core::entry::Finding::default(),
+            at: Timestamp(60_000),
+        };
+        opening.finding.last_contact = Some(Timestamp(50_000));
+        opening.finding.gaps.insert(ResourceId::new("orders-db").unwrap(), gap);
+        Run::begin(RunId(7), Vec::new(), opening)
+    }
+
+    fn gap(primary: Option<u64>, candidate: Option<u64>, lag: Option<u64>) -> Gap {
+        Gap {
+            primary,
+            primary_age: Some(Span::from_secs(11)),
+            candidate,
+            lag: lag.map(Span::from_millis),
+            text: String::new(),
+        }
+    }
+
+    #[test]
+    fn time_without_service_counts_from_the_last_contact() {
+        let mut run = run(gap(Some(10), Some(10), Some(0)));
+        assert_eq!(service_lost(&run), Timestamp(50_000));
+        assert_eq!(service_restored(&run), None);
+        run.status = RunStatus::Succeeded;
+        run.ended = Some(Timestamp(63_000));
+        let objective = rto(Span::from_secs(12), service_lost(&run), service_restored(&run), Timestamp(99_000));
+        assert_eq!(objective.achieved, Some(span(Span::from_secs(13))));
+        assert_eq!(objective.judgement(), wire::Judgement::Missed);
+    }
+
+    #[test]
+    fn a_run_that_goes_on_has_missed_its_objective_once_the_time_is_over() {
+        let judged = |wall| rto(Span::from_secs(20), Timestamp(0), None, Timestamp(wall)).judgement();
+        assert_eq!(judged(19_000), wire::Judgement::Unknown);
+        assert_eq!(judged(21_000), wire::Judgement::Missed);
+    }
+
+    #[test]
+    fn an_unknown_position_is_an_unknown_loss() {
+        let known = run(gap(Some(4_096), Some(1_024), Some(200)));
+        let (resource, distance) = known.finding.gaps.first_key_value().unwrap();
+        let found = loss(&known, resource, distance);
+        assert_eq!(found.bytes, Some(3_072));
+        assert!(found.sentence.contains("at least 3072 bytes"), "{}", found.sentence);
+        assert_eq!(rpo(Span::from_secs(1), &known).judgement(), wire::Judgement::Met);
+
+        let unknown = run(gap(Some(4_096), None, None));
+        let (resource, distance) = unknown.finding.gaps.first_key_value().unwrap();
+        assert_eq!(loss(&unknown, resource, distance).bytes, None);
+        assert_eq!(rpo(Span::from_secs(1), &unknown).judgement(), wire::Judgement::Unknown);
+    }
+}

@@ -1,0 +1,133 @@
+//! Runs: what is under way, what was, and an operator's word on a stuck step.
+
+use std::pin::Pin;
+
+use regent_core::entry::{Clearing, Entry};
+use regent_core::id::{RunId, StepId};
+use regent_core::run::Run;
+use regent_proto::operator::v1 as wire;
+use regent_proto::operator::v1::run_service_server::RunService;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{Operators, report, request_id};
+use crate::api::status::Fault;
+use crate::api::{auth, convert};
+
+#[tonic::async_trait]
+impl RunService for Operators {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<wire::RunServiceWatchResponse, Status>> + Send>>;
+
+    async fn list(
+        &self,
+        request: Request<wire::RunServiceListRequest>,
+    ) -> Result<Response<wire::RunServiceListResponse>, Status> {
+        auth::operator(&request)?;
+        let asked = request.into_inner();
+        self.fresh(asked.stale_ok).await?;
+        let application = self.known_or_all(&asked.application)?;
+        let runs = self.node().replica.read(|state| {
+            let all = state.runs.values().rev();
+            all.filter(|run| application.as_ref().is_none_or(|id| run.application == *id)).map(convert::run).collect()
+        });
+        Ok(Response::new(wire::RunServiceListResponse { runs, view: Some(self.view()) }))
+    }
+
+    async fn get(
+        &self,
+        request: Request<wire::RunServiceGetRequest>,
+    ) -> Result<Response<wire::RunServiceGetResponse>, Status> {
+        auth::operator(&request)?;
+        let asked = request.into_inner();
+        self.fresh(asked.stale_ok).await?;
+        let run = self.run(asked.run, convert::run)?;
+        Ok(Response::new(wire::RunServiceGetResponse { run: Some(run), view: Some(self.view()) }))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<wire::RunServiceWatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        auth::operator(&request)?;
+        let id = request.get_ref().run;
+        self.run(id, |_| ())?;
+        let (sender, receiver) = mpsc::channel(1);
+        let operators = self.clone();
+        tokio::spawn(async move { operators.follow(id, &sender).await });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn report(&self, request: Request<wire::ReportRequest>) -> Result<Response<wire::ReportResponse>, Status> {
+        auth::operator(&request)?;
+        let asked = request.into_inner();
+        self.fresh(asked.stale_ok).await?;
+        let wall = self.node().wall();
+        let report = self
+            .node()
+            .replica
+            .read(|state| state.runs.get(&RunId(asked.run)).map(|run| report::report(state, run, wall)));
+        let report = report.ok_or_else(|| unknown(asked.run))?;
+        Ok(Response::new(wire::ReportResponse { report: Some(report), view: Some(self.view()) }))
+    }
+
+    async fn clear(&self, request: Request<wire::ClearRequest>) -> Result<Response<wire::ClearResponse>, Status> {
+        let by = auth::operator(&request)?;
+        let asked = request.into_inner();
+        let id = request_id(&asked.request_id)?;
+        let how = match asked.how() {
+            wire::Clearing::Retry => Clearing::Retry,
+            wire::Clearing::Done => Clearing::Done,
+            wire::Clearing::Unspecified => {
+                return Err(Fault::Field { field: "how", problem: "say CLEARING_RETRY or CLEARING_DONE".into() }.into());
+            }
+        };
+        self.fresh(false).await?;
+        self.run(asked.run, |_| ())?;
+        let entry = Entry::Cleared { run: RunId(asked.run), step: StepId(asked.step), how, by };
+        let index = self.propose(id, &format!("run {}", asked.run), entry).await?;
+        Ok(Response::new(wire::ClearResponse { index }))
+    }
+}
+
+impl Operators {
+    fn run<R>(&self, id: u64, look: impl FnOnce(&Run) -> R) -> Result<R, Fault> {
+        self.node().replica.read(|state| state.runs.get(&RunId(id)).map(look)).ok_or_else(|| unknown(id))
+    }
+
+    /// Sends the run whenever it has changed, until it has ended, the caller is gone or the process stops.
+    async fn follow(&self, id: u64, sender: &mpsc::Sender<Result<wire::RunServiceWatchResponse, Status>>) {
+        let mut applied = self.node().replica.applied();
+        let mut last = None;
+        loop {
+            applied.mark_unchanged();
+            let (run, ended) = match self.run(id, |run| (convert::run(run), run.status.is_final())) {
+                Ok(found) => found,
+                Err(fault) => {
+                    let _ = sender.send(Err(fault.into())).await;
+                    return;
+                }
+            };
+            if last.as_ref() != Some(&run) {
+                let answer = wire::RunServiceWatchResponse { run: Some(run.clone()), view: Some(self.view()) };
+                if sender.send(Ok(answer)).await.is_err() {
+                    return;
+                }
+                last = Some(run);
+            }
+            if ended {
+                return;
+            }
+            tokio::select! {
+                changed = applied.changed() => if changed.is_err() { return },
+                () = sender.closed() => return,
+                () = self.parts.stop.cancelled() => return,
+            }
+        }
+    }
+}
+
+fn unknown(run: u64) -> Fault {
+    Fault::Unknown { kind: "run", name: run.to_string() }
+}

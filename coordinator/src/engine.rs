@@ -1,0 +1,203 @@
+//! The leader's loop: evidence → core → raft → dispatch → outcome. Only here is anything dispatched.
+//!
+//! It keeps nothing that a new leader would need: what has to be done follows from the applied state, so whoever
+//! leads next asks the core the same question and gets the same answer. Commands are sent again when an agent
+//! connects, when leadership changes, and every second; an agent attaches a repeated one to the running step.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use regent_core::decide::{self, Viewpoint};
+use regent_core::effect::Effect;
+use regent_core::entry::Entry;
+use regent_core::id::{Attempt, ClusterId, RunId, StepId};
+use regent_core::run::StepState;
+use regent_proto::agent::v1 as wire;
+use regent_proto::agent::v1::connect_response::Body;
+use regent_proto::peer::v1::RelayRequest;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::api::agent::convert;
+use crate::node::Node;
+use crate::observer::{Heardings, Post};
+use crate::peers::Peers;
+use crate::proposals::Proposals;
+use crate::replica::{AppliedEvent, Leadership};
+
+/// Between two looks when nothing happens; the core's own deadlines are met within it.
+const TICK: Duration = Duration::from_millis(25);
+/// Between two sendings of a command whose step still runs.
+const SEND_AGAIN: Duration = Duration::from_secs(1);
+
+/// The engine of one coordinator; it sleeps while another one leads.
+pub struct Engine {
+    node: Node,
+    post: Post,
+    peers: Peers,
+    proposals: Proposals,
+    leading: bool,
+    sent: Option<Instant>,
+}
+
+impl Engine {
+    /// Nothing is dispatched before [`Engine::run`].
+    #[must_use]
+    pub fn new(post: Post, peers: Peers) -> Self {
+        let (node, proposals) = (post.node().clone(), post.proposals().clone());
+        Self { node, post, peers, proposals, leading: false, sent: None }
+    }
+
+    /// Works until told to stop.
+    pub async fn run(
+        mut self,
+        mut heardings: Heardings,
+        mut events: mpsc::UnboundedReceiver<AppliedEvent>,
+        stop: CancellationToken,
+    ) {
+        let mut leadership = self.node.replica.leadership();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = leadership.changed() => if changed.is_err() { break },
+                Some(status) = heardings.statuses.recv() => self.status(&status),
+                Some(cluster) = heardings.connected.recv() => self.dispatch_all(Some(&cluster)),
+                event = events.recv() => match event {
+                    Some(event) => self.applied(&event),
+                    None => break,
+                },
+                _ = tick.tick() => {}
+            }
+            let now = leadership.borrow_and_update().clone();
+            self.follow(&now);
+            self.think();
+        }
+    }
+
+    /// Takes over what raft says of leadership.
+    fn follow(&mut self, leadership: &Leadership) {
+        let leading = leadership.is_leader();
+        let now = self.node.now();
+        let heard = leadership.heard.iter().map(|(id, at)| (*id, self.node.moment(*at))).collect();
+        self.node.note(|evidence| {
+            evidence.voters_heard = heard;
+            if leading {
+                evidence.leading_since.get_or_insert(now);
+            } else {
+                evidence.leading_since = None;
+                evidence.relayed.clear();
+            }
+        });
+        if leading && !self.leading {
+            info!(term = leadership.term, "leading");
+            self.dispatch_all(None);
+        } else if !leading && self.leading {
+            info!(term = leadership.term, "no longer leading");
+        }
+        self.leading = leading;
+    }
+
+    /// Asks the core what should be proposed now.
+    fn think(&mut self) {
+        if !self.leading {
+            return;
+        }
+        let view = Viewpoint { me: self.node.id, now: self.node.now(), wall: self.node.wall() };
+        let entries = self.node.replica.read(|state| self.node.see(|evidence| decide::decide(state, evidence, view)));
+        for entry in entries {
+            self.proposals.offer(entry);
+        }
+        if self.sent.is_none_or(|sent| sent.elapsed() >= SEND_AGAIN) {
+            self.dispatch_all(None);
+        }
+    }
+
+    fn applied(&self, event: &AppliedEvent) {
+        for effect in &event.effects {
+            match effect {
+                Effect::Dispatch(run, step) if self.leading => self.dispatch(*run, *step),
+                Effect::Dispatch(..)
+                | Effect::TermsChanged(_)
+                | Effect::VoteStands { .. }
+                | Effect::VoteWithdrawn { .. }
+                | Effect::AnswerChanged(..)
+                | Effect::RunChanged(_)
+                | Effect::Audited => {}
+            }
+        }
+    }
+
+    /// Sends every step that runs, to one cluster or to all.
+    fn dispatch_all(&mut self, only: Option<&ClusterId>) {
+        if only.is_none() {
+            self.sent = Some(Instant::now());
+        }
+        let running: Vec<(RunId, StepId)> = self.node.replica.read(|state| {
+            let open = state.runs.values().filter(|run| !run.status.is_final());
+            open.flat_map(|run| run.walk().map(move |(step, progress)| (run, step, progress)))
+                .filter(|(_, step, progress)| {
+                    progress.state == StepState::Running && only.is_none_or(|only| step.cluster == *only)
+                })
+                .map(|(run, step, _)| (run.id, step.id))
+                .collect()
+        });
+        for (run, step) in running {
+            self.dispatch(run, step);
+        }
+    }
+
+    /// Sends one step down any coordinator's stream that reaches the agent. Its intent is committed (S3).
+    fn dispatch(&self, run: RunId, step: StepId) {
+        let found = self.node.replica.read(|state| {
+            let run = state.runs.get(&run)?;
+            let (spec, _) = run.step(step)?;
+            let document = &state.applications.get(&run.application)?.document;
+            Some((spec.cluster.clone(), convert::command(state, document, run, spec)?))
+        });
+        let Some((cluster, command)) = found else { return };
+        if self.post.send(&cluster, Body::Step(command.clone())) {
+            return;
+        }
+        let heard = self.node.see(|evidence| {
+            let by = evidence.relayed.iter().filter(|(_, clusters)| clusters.contains_key(&cluster));
+            by.map(|(id, _)| *id).collect::<BTreeSet<_>>()
+        });
+        let peers = self.peers.clone();
+        tokio::spawn(async move {
+            for id in heard {
+                let request = RelayRequest { cluster: cluster.to_string(), step: Some(command.clone()) };
+                let Ok(mut client) = peers.client(id) else { continue };
+                match tokio::time::timeout(SEND_AGAIN, client.relay(request)).await {
+                    Ok(Ok(response)) if response.get_ref().sent => return,
+                    Ok(Ok(_) | Err(_)) | Err(_) => {}
+                }
+            }
+            debug!(%cluster, run = run.0, step = step.0, "no coordinator reaches the agent");
+        });
+    }
+
+    /// A step's status: a final one of the attempt that runs becomes its outcome.
+    fn status(&self, status: &wire::StepStatus) {
+        let Some(outcome) = convert::outcome(status) else { return };
+        if !self.leading {
+            self.post.keep_for_leader(status);
+            return;
+        }
+        let (run, step) = (RunId(status.run), StepId(u64::from(status.step)));
+        let attempt = Attempt(u64::from(status.attempt));
+        let open = self.node.replica.read(|state| {
+            let progress = state.runs.get(&run).and_then(|run| run.step(step)).map(|(_, progress)| progress);
+            progress.is_some_and(|progress| progress.state == StepState::Running && progress.attempts == attempt)
+        });
+        if !open {
+            return;
+        }
+        if let regent_core::entry::Outcome::Failed { code, message, .. } = &outcome {
+            warn!(run = run.0, step = step.0, attempt = attempt.0, code, message, "a step failed");
+        }
+        self.proposals.offer(Entry::StepOutcome { run, step, attempt, outcome });
+    }
+}

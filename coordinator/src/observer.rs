@@ -1,0 +1,345 @@
+//! The observation post: agents' streams in, receipts, grants and votes out.
+//!
+//! The rules stand in [`regent_core::observer`]; here are the streams, the clock and the evidence they leave.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use regent_core::effect::Effect;
+use regent_core::entry::{Database, Entry};
+use regent_core::id::{ApplicationId, ClusterId, Epoch, Incarnation, InstallationId, ResourceId};
+use regent_core::observer::{Heard, Observer};
+use regent_core::state::Applied;
+use regent_proto::agent::v1::connect_response::Body;
+use regent_proto::agent::v1::{self as wire, ConnectResponse};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::api::agent::convert;
+use crate::node::Node;
+use crate::proposals::Proposals;
+use crate::replica::AppliedEvent;
+
+pub mod relay;
+
+/// Between two looks at silence. Small against the shortest D/4, 500 ms.
+const TICK: Duration = Duration::from_millis(50);
+/// Messages that wait for one agent; a stream that is fuller than this is not being read and is dropped.
+pub const STREAM_ROOM: usize = 256;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Post {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: Node,
+    proposals: Proposals,
+    observer: Mutex<Observer>,
+    streams: Mutex<BTreeMap<ClusterId, Stream>>,
+    statuses: mpsc::UnboundedSender<wire::StepStatus>,
+    connected: mpsc::UnboundedSender<ClusterId>,
+    /// Final statuses heard while another coordinator leads: to be relayed.
+    foreign: Mutex<Vec<wire::StepStatus>>,
+}
+
+/// An agent's stream.
+struct Stream {
+    number: u64,
+    sender: mpsc::Sender<Result<ConnectResponse, tonic::Status>>,
+}
+
+/// What the engine hears from the post.
+pub struct Heardings {
+    /// Statuses of steps.
+    pub statuses: mpsc::UnboundedReceiver<wire::StepStatus>,
+    /// Agents that have just connected.
+    pub connected: mpsc::UnboundedReceiver<ClusterId>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Post {
+    /// A process that starts to observe; [`Post::run`] must run for it to grant or vote.
+    #[must_use]
+    pub fn new(node: Node, proposals: Proposals, incarnation: Incarnation) -> (Self, Heardings) {
+        let observer = Mutex::new(Observer::new(node.id, incarnation, node.now()));
+        let (statuses, statuses_out) = mpsc::unbounded_channel();
+        let (connected, connected_out) = mpsc::unbounded_channel();
+        let inner = Inner { node, proposals, observer, streams: Mutex::default(), statuses, connected, foreign: Mutex::default() };
+        (Self { inner: Arc::new(inner) }, Heardings { statuses: statuses_out, connected: connected_out })
+    }
+
+    /// Commits the start, then looks at silence until told to stop.
+    pub async fn run(self, mut events: mpsc::UnboundedReceiver<AppliedEvent>, stop: CancellationToken) {
+        let started = self.clone();
+        let starting = tokio::spawn(async move { started.commit_start().await });
+        self.load_votes();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = tick.tick() => self.tick(),
+                event = events.recv() => match event {
+                    Some(event) => self.applied(&event),
+                    None => break,
+                },
+            }
+        }
+        starting.abort();
+    }
+
+    async fn commit_start(&self) {
+        loop {
+            let entry = lock(&self.inner.observer).start();
+            match self.inner.node.replica.propose(self.inner.proposals.record(entry)).await {
+                Ok(Applied::Done(_) | Applied::Repeated(_) | Applied::Ignored(_)) => {
+                    info!("observing");
+                    return;
+                }
+                Ok(Applied::Refused { rule, detail }) => {
+                    error!(rule, detail, "this process must not observe; see deploy/runbooks");
+                    return;
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    }
+
+    /// Votes that stand in the loaded state have the time of loading.
+    fn load_votes(&self) {
+        let node = &self.inner.node;
+        let standing: Vec<_> = node.replica.read(|state| {
+            let ballots = state.votes.values().flat_map(BTreeMap::values);
+            ballots.filter_map(|ballot| ballot.standing.map(|vote| vote.index)).collect()
+        });
+        let now = node.now();
+        node.note(|evidence| {
+            for index in standing {
+                evidence.votes_applied.entry(index).or_insert(now);
+            }
+        });
+    }
+
+    fn tick(&self) {
+        let node = &self.inner.node;
+        let led = node.replica.leadership().borrow().leader.is_some();
+        let now = node.now();
+        node.note(|evidence| {
+            if !led {
+                evidence.led_since = None;
+            } else if evidence.led_since.is_none() {
+                evidence.led_since = Some(now);
+            }
+        });
+        let words = node.replica.read(|state| lock(&self.inner.observer).tick(state, now, led));
+        for word in words {
+            self.inner.proposals.offer(word);
+        }
+    }
+
+    fn applied(&self, event: &AppliedEvent) {
+        let node = &self.inner.node;
+        let at = node.moment(event.at);
+        for effect in &event.effects {
+            match effect {
+                Effect::TermsChanged(application) => self.push_terms(application),
+                Effect::VoteStands { cluster, observer, index } => {
+                    warn!(%cluster, observer = observer.0, "a vote stands");
+                    node.note(|evidence| evidence.votes_applied.insert(*index, at));
+                }
+                Effect::VoteWithdrawn { cluster, observer } => {
+                    info!(%cluster, observer = observer.0, "a vote was withdrawn");
+                    let standing: Vec<_> = node.replica.read(|state| {
+                        let ballots = state.votes.values().flat_map(BTreeMap::values);
+                        ballots.filter_map(|ballot| ballot.standing.map(|vote| vote.index)).collect()
+                    });
+                    node.note(|evidence| evidence.votes_applied.retain(|index, _| standing.contains(index)));
+                }
+                Effect::AnswerChanged(..) | Effect::Dispatch(..) | Effect::RunChanged(_) | Effect::Audited => {}
+            }
+        }
+    }
+
+    fn push_terms(&self, application: &ApplicationId) {
+        let updates: Vec<(ClusterId, wire::TermsUpdate)> = self.inner.node.replica.read(|state| {
+            let Some(known) = state.applications.get(application) else { return Vec::new() };
+            let Some(newest) = known.terms.last() else { return Vec::new() };
+            let update = convert::terms(state, application, newest);
+            known.document.clusters.iter().map(|cluster| (cluster.clone(), update.clone())).collect()
+        });
+        for (cluster, update) in updates {
+            self.send(&cluster, Body::Terms(update));
+        }
+    }
+
+    /// Everything an agent must know when it connects.
+    #[must_use]
+    pub fn welcome(&self, cluster: &ClusterId) -> wire::Welcome {
+        let me = self.inner.node.id.0;
+        self.inner.node.replica.read(|state| {
+            let listing = state.applications.iter().filter(|(_, known)| known.document.clusters.contains(cluster));
+            let terms = listing
+                .filter_map(|(application, known)| Some(convert::terms(state, application, known.terms.last()?)))
+                .collect();
+            wire::Welcome { group: state.group.0.clone(), coordinator: me, terms }
+        })
+    }
+
+    /// An agent's stream is up; an older one of the same agent is dropped.
+    pub fn attach(&self, cluster: &ClusterId, sender: mpsc::Sender<Result<ConnectResponse, tonic::Status>>) -> u64 {
+        let mut streams = lock(&self.inner.streams);
+        let number = streams.get(cluster).map_or(1, |stream| stream.number + 1);
+        streams.insert(cluster.clone(), Stream { number, sender });
+        drop(streams);
+        let _ = self.inner.connected.send(cluster.clone());
+        number
+    }
+
+    /// An agent's stream has ended.
+    pub fn detach(&self, cluster: &ClusterId, number: u64) {
+        let mut streams = lock(&self.inner.streams);
+        if streams.get(cluster).is_some_and(|stream| stream.number == number) {
+            streams.remove(cluster);
+        }
+    }
+
+    /// Sends down an agent's stream. False if there is none, or it is not being read.
+    pub fn send(&self, cluster: &ClusterId, body: Body) -> bool {
+        let mut streams = lock(&self.inner.streams);
+        let Some(stream) = streams.get(cluster) else { return false };
+        let sent = stream.sender.try_send(Ok(ConnectResponse { body: Some(body) })).is_ok();
+        if !sent {
+            streams.remove(cluster);
+        }
+        sent
+    }
+
+    /// A heartbeat: answered at once, then noted.
+    pub fn heartbeat(&self, cluster: &ClusterId, heartbeat: &wire::Heartbeat) {
+        let node = &self.inner.node;
+        let Some(stamp) = heartbeat.stamp.clone() else { return };
+        let now = node.now();
+        let installation = InstallationId(stamp.installation.clone());
+        let beats = convert::beats(&heartbeat.applications);
+        let epochs: BTreeMap<ApplicationId, Epoch> = beats.iter().map(|(id, beat)| (id.clone(), beat.epoch)).collect();
+        let heard = Heard { cluster, installation: &installation, receipt: heartbeat.receipt, epochs: &epochs };
+        let answer = node.replica.read(|state| lock(&self.inner.observer).heard(state, now, &heard));
+        if answer.receipt > 0 {
+            self.send(
+                cluster,
+                Body::Answer(wire::Answer {
+                    stamp: Some(stamp.clone()),
+                    receipt: answer.receipt,
+                    grants: answer
+                        .grants
+                        .iter()
+                        .map(|(id, epoch)| wire::Grant { application: id.to_string(), epoch: epoch.0 })
+                        .collect(),
+                    higher: answer
+                        .higher
+                        .iter()
+                        .map(|(id, epoch)| wire::EpochNotice { application: id.to_string(), epoch: epoch.0 })
+                        .collect(),
+                }),
+            );
+        }
+        if let Some(withdrawal) = answer.proposal {
+            self.inner.proposals.offer(withdrawal);
+        }
+        node.note(|evidence| {
+            let contact = evidence.contacts.entry(cluster.clone()).or_default();
+            contact.installation = installation;
+            contact.incarnation = Incarnation(stamp.incarnation);
+            contact.last_beat = Some(now);
+            if answer.two_way {
+                contact.two_way = Some(now);
+            }
+            contact.beats = beats;
+            if let Some(report) = &heartbeat.report {
+                convert::take_report(contact, report, now);
+            }
+        });
+        self.confirm_terms(cluster);
+    }
+
+    /// The primary's agent named terms that are not confirmed yet: this coordinator commits that. Naming is by every
+    /// stream, so the leader goes first and the others follow if it does not.
+    fn confirm_terms(&self, cluster: &ClusterId) {
+        let node = &self.inner.node;
+        let named: Vec<(ApplicationId, regent_core::id::Token, InstallationId)> = node.see(|evidence| {
+            let Some(contact) = evidence.contacts.get(cluster) else { return Vec::new() };
+            let named = contact
+                .beats
+                .iter()
+                .filter_map(|(id, beat)| Some((id.clone(), beat.terms_named?, contact.installation.clone())));
+            named.collect()
+        });
+        for (application, terms, installation) in named {
+            let open = node.replica.read(|state| {
+                state.applications.get(&application).is_some_and(|known| {
+                    let position = known.terms.iter().position(|one| one.number == terms);
+                    let primary = known.primary.as_ref() == Some(cluster);
+                    primary && position.is_some_and(|position| position > 0 || !known.confirmed)
+                })
+            });
+            if open {
+                let databases = self.databases(cluster, &application);
+                let cluster = cluster.clone();
+                self.inner.proposals.offer(Entry::TermsConfirmed {
+                    application,
+                    terms,
+                    cluster,
+                    installation,
+                    databases,
+                });
+            }
+        }
+    }
+
+    fn databases(&self, cluster: &ClusterId, application: &ApplicationId) -> BTreeMap<ResourceId, Database> {
+        self.inner.node.see(|evidence| {
+            let resources = evidence.contacts.get(cluster).and_then(|contact| contact.resources.get(application));
+            let identified = resources.into_iter().flatten().filter(|(_, seen)| !seen.system_id.0.is_empty());
+            identified
+                .map(|(id, seen)| (id.clone(), Database { system_id: seen.system_id.clone(), timeline: seen.timeline }))
+                .collect()
+        })
+    }
+
+    /// A step's status, heard here or relayed: the engine decides what it means.
+    pub fn step_status(&self, status: wire::StepStatus) {
+        let _ = self.inner.statuses.send(status);
+    }
+
+    /// A final status that another coordinator, which leads, has to know.
+    pub fn keep_for_leader(&self, status: &wire::StepStatus) {
+        let mut foreign = lock(&self.inner.foreign);
+        if foreign.len() < STREAM_ROOM && !foreign.contains(status) {
+            foreign.push(status.clone());
+        }
+    }
+
+    /// Takes what was kept for the leader.
+    fn kept_for_leader(&self) -> Vec<wire::StepStatus> {
+        std::mem::take(&mut lock(&self.inner.foreign))
+    }
+
+    /// The clock and state this post works with.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.inner.node
+    }
+
+    /// Where it proposes.
+    #[must_use]
+    pub fn proposals(&self) -> &Proposals {
+        &self.inner.proposals
+    }
+}

@@ -1,0 +1,202 @@
+//! Followers tell the leader what they hear: an agent that reaches any coordinator has reached the leader.
+
+use std::time::Duration;
+
+use regent_core::evidence::{Beat, Contact, FenceState, Health, LeaseState, Role, Sighting};
+use regent_core::id::{ApplicationId, ClusterId, CoordinatorId, Incarnation, InstallationId, ResourceId};
+use regent_core::time::{Moment, Span};
+use regent_proto::agent::v1 as wire;
+use regent_proto::peer::v1::{Observation, ObserveRequest};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::Post;
+use crate::api::agent::convert;
+use crate::peers::Peers;
+
+/// Between two messages to the leader. Small against three intervals of the shortest D, 600 ms.
+const INTERVAL: Duration = Duration::from_millis(150);
+
+/// Sends what this coordinator hears to the leader, while another one leads.
+pub async fn run(post: Post, peers: Peers, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = tick.tick() => {}
+        }
+        let node = post.node();
+        let leader = node.replica.leadership().borrow().leader;
+        let Some(leader) = leader.filter(|leader| *leader != node.id) else { continue };
+        let request = observe(&post);
+        let statuses = request.step_statuses.clone();
+        let sent =
+            tokio::time::timeout(INTERVAL * 4, async { peers.client(leader)?.observe(request).await.map(|_| ()) });
+        match sent.await {
+            Ok(Ok(())) => {}
+            Ok(Err(status)) => {
+                debug!(leader = leader.0, %status, "the leader did not take the observations");
+                statuses.iter().for_each(|status| post.keep_for_leader(status));
+            }
+            Err(_) => {
+                debug!(leader = leader.0, "the leader did not answer in time");
+                statuses.iter().for_each(|status| post.keep_for_leader(status));
+            }
+        }
+    }
+}
+
+fn observe(post: &Post) -> ObserveRequest {
+    let node = post.node();
+    let now = node.now();
+    let observations = node.see(|evidence| {
+        evidence.contacts.iter().map(|(cluster, contact)| observation(cluster, contact, now)).collect()
+    });
+    ObserveRequest { coordinator: node.id.0, observations, step_statuses: post.kept_for_leader() }
+}
+
+/// The leader dates what another coordinator heard by its own clock.
+pub fn take(post: &Post, from: CoordinatorId, request: &ObserveRequest) {
+    let node = post.node();
+    let now = node.now();
+    node.note(|evidence| {
+        let relayed = evidence.relayed.entry(from).or_default();
+        for observation in &request.observations {
+            let Ok(cluster) = ClusterId::new(&observation.cluster) else { continue };
+            take_one(relayed.entry(cluster).or_default(), observation, now);
+        }
+    });
+    for status in &request.step_statuses {
+        post.step_status(status.clone());
+    }
+}
+
+fn take_one(contact: &mut Contact, observation: &Observation, now: Moment) {
+    let date = |age: Option<u64>| age.map(|age| now.before(Span::from_millis(age)));
+    contact.installation = InstallationId(observation.installation.clone());
+    contact.incarnation = Incarnation(observation.incarnation);
+    contact.two_way = contact.two_way.max(date(observation.two_way_ms));
+    contact.last_beat = contact.last_beat.max(date(observation.beat_ms));
+    contact.beats = convert::beats(&observation.applications);
+    if let Some(report) = &observation.report {
+        convert::take_report(contact, report, now.before(Span::from_millis(observation.report_age_ms)));
+    }
+}
+
+fn observation(cluster: &ClusterId, contact: &Contact, now: Moment) -> Observation {
+    let age = |at: Option<Moment>| at.map(|at| now.since(at).millis());
+    let reported = contact.reported.unwrap_or(now);
+    Observation {
+        cluster: cluster.to_string(),
+        installation: contact.installation.to_string(),
+        incarnation: contact.incarnation.0,
+        two_way_ms: age(contact.two_way),
+        beat_ms: age(contact.last_beat),
+        applications: contact.beats.iter().map(|(id, beat)| beat_of(id, beat)).collect(),
+        report: contact.reported.map(|_| report(contact, reported)),
+        report_age_ms: now.since(reported).millis(),
+    }
+}
+
+/// A report whose ages count from `sent`.
+fn report(contact: &Contact, sent: Moment) -> wire::Report {
+    let resources = contact
+        .resources
+        .iter()
+        .flat_map(|(application, seen)| seen.iter().map(move |(resource, sighting)| (application, resource, sighting)))
+        .map(|(application, resource, seen)| resource_report(application, resource, seen, sent))
+        .collect();
+    let witnesses = contact
+        .witnesses
+        .iter()
+        .map(|(cluster, seen)| wire::WitnessReport {
+            cluster: cluster.to_string(),
+            age_ms: sent.since(seen.at).millis(),
+            leases: seen
+                .leases
+                .iter()
+                .map(|(id, epoch)| wire::SignedLease { application: id.to_string(), epoch: epoch.0 })
+                .collect(),
+            answered: seen.answered,
+        })
+        .collect();
+    let promises_asked = contact
+        .promises
+        .iter()
+        .flat_map(|(id, asked)| asked.iter().map(move |(cluster, sight)| (id, cluster, sight)))
+        .map(|(id, cluster, sight)| wire::PromiseAsked {
+            application: id.to_string(),
+            cluster: cluster.to_string(),
+            epoch: sight.epoch.0,
+            age_ms: sent.since(sight.at).millis(),
+        })
+        .collect();
+    wire::Report { resources, witnesses, promises_asked }
+}
+
+fn resource_report(
+    application: &ApplicationId,
+    resource: &ResourceId,
+    seen: &Sighting,
+    sent: Moment,
+) -> wire::ResourceReport {
+    wire::ResourceReport {
+        application: application.to_string(),
+        resource: resource.to_string(),
+        age_ms: sent.since(seen.at).millis(),
+        health: match seen.health {
+            Health::Healthy => wire::Health::Healthy,
+            Health::Failed => wire::Health::Failed,
+            Health::Unknown => wire::Health::Unknown,
+        }
+        .into(),
+        role: match seen.role {
+            Role::Primary => wire::Role::Primary,
+            Role::Standby => wire::Role::Standby,
+            Role::None => wire::Role::None,
+            Role::Unknown => wire::Role::Unspecified,
+        }
+        .into(),
+        writable: seen.writable,
+        system_id: seen.system_id.0.clone(),
+        timeline: seen.timeline,
+        position: seen.position,
+        upstream: seen.upstream.as_ref().map(|upstream| wire::Upstream {
+            connected: upstream.connected,
+            last_heard_ms: upstream.last_heard.map(|heard| sent.since(heard).millis()),
+            lag_bytes: upstream.lag_bytes,
+            lag_ms: upstream.lag.map(Span::millis),
+        }),
+        detail: seen.detail.clone(),
+        failures: seen.failures,
+        interval_ms: seen.interval.millis(),
+        position_text: seen.position_text.clone(),
+    }
+}
+
+fn beat_of(id: &ApplicationId, beat: &Beat) -> wire::ApplicationBeat {
+    wire::ApplicationBeat {
+        application: id.to_string(),
+        epoch: beat.epoch.0,
+        terms_stored: beat.terms_stored.map(convert::token),
+        terms_named: beat.terms_named.map(convert::token),
+        lease: match beat.lease {
+            LeaseState::None => wire::LeaseState::None,
+            LeaseState::Lacked => wire::LeaseState::Lacked,
+            LeaseState::Held => wire::LeaseState::Held,
+        }
+        .into(),
+        lease_left_ms: beat.lease_left.millis(),
+        fence: match beat.fence {
+            FenceState::Open => wire::FenceState::Open,
+            FenceState::SelfFenced => wire::FenceState::Self_,
+            FenceState::Commanded => wire::FenceState::Commanded,
+            FenceState::Unconfirmed => wire::FenceState::Unconfirmed,
+        }
+        .into(),
+        guarded: beat.guarded,
+        guard_alive: beat.guard_alive,
+        failsafe: beat.failsafe,
+    }
+}

@@ -1,0 +1,145 @@
+//! Proposing without flooding: an entry of which the like is in flight, or was refused just now, is not proposed again.
+//!
+//! The core is asked at every change and answers with everything that should be proposed; asking again is harmless,
+//! proposing again a hundred times a second is not.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use regent_core::entry::{Entry, FORMAT, Record};
+use regent_core::id::{ApplicationId, Attempt, ClusterId, RunId, StepId};
+use regent_core::state::Applied;
+use tracing::{debug, warn};
+
+use crate::node::Node;
+
+/// After a refusal or a failure the like is not proposed again for so long.
+const PAUSE: Duration = Duration::from_millis(1000);
+
+/// What makes two entries alike.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Word(ClusterId),
+    Start(ApplicationId),
+    Decide(ApplicationId),
+    Adopt(ApplicationId),
+    Confirm(ApplicationId),
+    Refusal(ApplicationId),
+    Intent(RunId, StepId, Attempt),
+    Outcome(RunId, StepId, Attempt),
+    Undo(RunId),
+    Breaker,
+    Register(ClusterId),
+}
+
+impl Key {
+    fn of(entry: &Entry) -> Option<Self> {
+        Some(match entry {
+            Entry::Vote { cluster, .. } | Entry::Withdraw { cluster, .. } => Self::Word(cluster.clone()),
+            Entry::RunStarted { application, .. } => Self::Start(application.clone()),
+            Entry::Decide { application, .. } => Self::Decide(application.clone()),
+            Entry::Adopt { application, .. } => Self::Adopt(application.clone()),
+            Entry::TermsConfirmed { application, .. } => Self::Confirm(application.clone()),
+            Entry::Refused { application, .. } => Self::Refusal(application.clone()),
+            Entry::StepIntent { run, step, attempt } => Self::Intent(*run, *step, *attempt),
+            Entry::StepOutcome { run, step, attempt, .. } => Self::Outcome(*run, *step, *attempt),
+            Entry::UndoBegun { run, .. } => Self::Undo(*run),
+            Entry::Frozen { .. } | Entry::Thawed => Self::Breaker,
+            Entry::AgentRegistered(agent) => Self::Register(agent.cluster.clone()),
+            Entry::GroupCreated { .. }
+            | Entry::CoordinatorJoined(_)
+            | Entry::ObserverStarted { .. }
+            | Entry::Applied { .. }
+            | Entry::Paused { .. }
+            | Entry::Resumed { .. }
+            | Entry::Acknowledged { .. }
+            | Entry::Cleared { .. } => return None,
+        })
+    }
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Proposals {
+    node: Node,
+    held: Arc<Mutex<BTreeMap<Key, Held>>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Held {
+    InFlight,
+    Until(Instant),
+}
+
+impl Proposals {
+    /// Nothing in flight yet.
+    #[must_use]
+    pub fn new(node: Node) -> Self {
+        Self { node, held: Arc::default() }
+    }
+
+    /// A record of this node, now.
+    #[must_use]
+    pub fn record(&self, entry: Entry) -> Record {
+        Record { format: FORMAT, at: self.node.wall(), request: None, entry }
+    }
+
+    /// Proposes in a task of its own, unless the like is in flight or was refused just now.
+    pub fn offer(&self, entry: Entry) {
+        let key = Key::of(&entry);
+        if let Some(key) = &key
+            && !self.take(key)
+        {
+            return;
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            let record = this.record(entry);
+            let result = this.node.replica.propose(record).await;
+            let settled = match &result {
+                Ok(Applied::Done(_) | Applied::Repeated(_)) => true,
+                Ok(Applied::Ignored(why)) => {
+                    debug!(why, "proposal ignored");
+                    false
+                }
+                Ok(Applied::Refused { rule, detail }) => {
+                    warn!(rule, detail, "proposal refused");
+                    false
+                }
+                Err(error) => {
+                    debug!(%error, "proposal not applied");
+                    false
+                }
+            };
+            if let Some(key) = key {
+                this.release(&key, settled);
+            }
+        });
+    }
+
+    fn take(&self, key: &Key) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = match held.get(key) {
+            None => true,
+            Some(Held::InFlight) => false,
+            Some(Held::Until(until)) => Instant::now() >= *until,
+        };
+        if free {
+            held.insert(key.clone(), Held::InFlight);
+        }
+        free
+    }
+
+    fn release(&self, key: &Key, settled: bool) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if settled {
+            held.remove(key);
+        } else {
+            held.insert(key.clone(), Held::Until(Instant::now() + PAUSE));
+        }
+        // What is no longer held needs no room.
+        let now = Instant::now();
+        held.retain(|_, held| !matches!(held, Held::Until(until) if *until < now));
+    }
+}
