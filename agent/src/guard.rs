@@ -117,22 +117,26 @@ struct Shared {
     drivers: Drivers,
 }
 
+/// Sets this process apart from the agent that started it.
+pub fn protect() {
+    // A session of its own: Ctrl-C at the agent's terminal does not reach it. Fails if systemd has seen to it.
+    let _ = nix::unistd::setsid();
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-1000") {
+        tracing::info!(error = chain(&error), "not protected from the out-of-memory killer");
+    }
+}
+
 /// Runs the guard until nothing is armed and no agent is left. With `stay` it waits for agents for ever.
 ///
 /// # Errors
 /// If another guard runs, or the runtime directory cannot be used.
 pub async fn run(runtime: &Path, drivers: Drivers, stay: bool) -> Result<(), GuardError> {
-    // A session of its own: Ctrl-C at the agent's terminal does not reach it. Fails if systemd has seen to it.
-    let _ = nix::unistd::setsid();
     let bad = |path: &Path| {
         let path = path.to_owned();
         move |source| GuardError::Runtime { path, source }
     };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(runtime).map_err(bad(runtime))?;
     let _lock = lock(&runtime.join("guard.lock"))?;
-    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-1000") {
-        tracing::info!(error = chain(&error), "not protected from the out-of-memory killer");
-    }
     let file = runtime.join("guard.json");
     let table = Table::load(&file, &clock::boot_id()).map_err(bad(&file))?;
     let path = socket(runtime);

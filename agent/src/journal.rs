@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use regent_core::id::{Incarnation, InstallationId};
@@ -38,6 +38,8 @@ pub struct Journal {
     to_writer: mpsc::UnboundedSender<Append>,
     view: Arc<Mutex<View>>,
     failing: Arc<AtomicBool>,
+    room: Arc<AtomicBool>,
+    revision: Arc<AtomicU64>,
 }
 
 impl Journal {
@@ -70,7 +72,9 @@ impl Journal {
         let (to_writer, appends) = mpsc::unbounded_channel();
         let view = Arc::new(Mutex::new(view));
         let failing = Arc::new(AtomicBool::new(false));
-        let journal = Self { directory: directory.to_owned(), to_writer, view, failing };
+        let (room, revision) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
+        let journal = Self { directory: directory.to_owned(), to_writer, view, failing, room, revision };
+        journal.look_for_room();
         journal.spawn_writer(file, lock, appends)?;
         Ok(journal)
     }
@@ -96,12 +100,23 @@ impl Journal {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True if a record can be expected to reach the disk: the last one did, and there is room.
+    /// Changes with the view.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
+    }
+
+    /// True if a record can be expected to reach the disk: the last one did, and there was room lately.
     #[must_use]
     pub fn has_room(&self) -> bool {
+        !self.failing.load(Ordering::Relaxed) && self.room.load(Ordering::Relaxed)
+    }
+
+    /// Looks how much room is left. Asks the file system, and may wait for it.
+    pub fn look_for_room(&self) {
         let room = nix::sys::statvfs::statvfs(&self.directory)
             .map(|disk| disk.blocks_available().saturating_mul(disk.fragment_size()));
-        !self.failing.load(Ordering::Relaxed) && room.is_ok_and(|room| room >= ROOM_NEEDED)
+        self.room.store(room.is_ok_and(|room| room >= ROOM_NEEDED), Ordering::Relaxed);
     }
 
     fn spawn_writer(
@@ -110,7 +125,7 @@ impl Journal {
         lock: File,
         mut appends: mpsc::UnboundedReceiver<Append>,
     ) -> Result<(), JournalError> {
-        let (view, failing) = (self.view.clone(), self.failing.clone());
+        let (view, failing, revision) = (self.view.clone(), self.failing.clone(), self.revision.clone());
         let writer = move || {
             let _held = lock;
             while let Some(Append { records, done }) = appends.blocking_recv() {
@@ -120,6 +135,7 @@ impl Journal {
                     Ok(()) => {
                         let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
                         records.iter().for_each(|record| view.apply(record));
+                        revision.fetch_add(1, Ordering::Relaxed);
                     }
                     Err(error) => tracing::error!(error = chain(error), "the journal cannot be written"),
                 }

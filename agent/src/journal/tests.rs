@@ -172,6 +172,7 @@ async fn a_full_disk_refuses_and_leaves_the_journal_whole() {
         }
     };
     assert!(matches!(error, JournalError::Full { .. }), "{error}");
+    journal.look_for_room();
     assert!(!journal.has_room());
     assert!(journal.view().applications.len() == before.applications.len());
     std::fs::remove_file(&filler).unwrap();

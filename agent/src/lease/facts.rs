@@ -195,7 +195,8 @@ impl Lease {
             self.guarded = true;
             if epoch > self.led {
                 self.led = epoch;
-                self.fence = Fence::Open;
+                // A database that was restarted since its marker was written came up closed: opening is idempotent.
+                self.fence = Fence::Lifting { retry: Some(now.after(Span::ZERO)) };
             }
         }
         self.settle(now)
@@ -245,6 +246,30 @@ impl Lease {
     pub fn commanded_is(&mut self, now: Reading, any: bool, all_confirmed: bool) -> Vec<Command> {
         self.commanded = any;
         self.closed = all_confirmed;
+        self.settle(now)
+    }
+
+    /// A dispatched release: the application has ended for this agent.
+    pub fn released(&mut self, now: Reading) -> Vec<Command> {
+        self.drop_rights();
+        self.terms = None;
+        self.storing = None;
+        self.named = None;
+        self.guarded = false;
+        self.led = Epoch(0);
+        self.fence = Fence::None;
+        self.guard.asked = None;
+        self.guard.armed = None;
+        let mut commands = vec![Command::DisarmGuard];
+        commands.extend(self.settle(now));
+        commands
+    }
+
+    /// Every guarded resource was seen as standby of the new primary: that ends the self-fence of the older epoch.
+    pub fn rejoined(&mut self, now: Reading) -> Vec<Command> {
+        if matches!(self.fence, Fence::Closed { epoch } if epoch < self.seen) && !self.is_primary() {
+            self.fence = Fence::None;
+        }
         self.settle(now)
     }
 

@@ -74,6 +74,7 @@ fn held() -> Lease {
     let _ = grant(&mut lease, 2, 2, 0, 6);
     let _ = lease.guard_armed(at(7), arm(10, 1, 0));
     let _ = lease.guarded_written(at(8), Epoch(1), true);
+    let _ = lease.lifted(at(8), true);
     assert_eq!(lease.end(at(8)), Some(until(T)));
     lease
 }
@@ -91,7 +92,8 @@ fn the_first_lease_arms_then_guards_then_names() {
     assert_eq!(lease.end(at(6)), None, "not before the guard counts");
     assert_eq!(lease.guard_armed(at(7), arm(10, 1, 0)), [Command::WriteGuarded { epoch: Epoch(1) }]);
     assert_eq!((lease.end(at(7)), lease.named()), (None, None), "not before journal and marker are written");
-    let named = [Command::NameTerms(token(10)), Command::Heartbeat];
+    // The lifting is for a database that was restarted after its marker was written.
+    let named = [Command::NameTerms(token(10)), Command::Heartbeat, Command::LiftSelfFence];
     assert_eq!(lease.guarded_written(at(8), Epoch(1), true), named);
     assert_eq!(lease.end(at(8)), Some(until(T)));
 }
