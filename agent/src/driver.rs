@@ -8,6 +8,9 @@ pub mod build;
 pub mod command;
 pub mod dns;
 pub mod http;
+pub mod postgres;
+pub mod process;
+pub mod redis;
 
 use std::time::Duration;
 

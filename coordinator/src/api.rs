@@ -20,6 +20,7 @@ pub mod agent;
 pub(crate) mod auth;
 pub(crate) mod convert;
 pub(crate) mod operator;
+pub mod peer;
 pub(crate) mod status;
 
 pub use operator::Operators;

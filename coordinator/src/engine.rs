@@ -5,6 +5,7 @@
 //! connects, when leadership changes, and every second; an agent attaches a repeated one to the running step.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use regent_core::decide::{self, Viewpoint};
@@ -22,8 +23,8 @@ use tracing::{debug, info, warn};
 use crate::api::agent::convert;
 use crate::node::Node;
 use crate::observer::{Heardings, Post};
-use crate::peers::Peers;
 use crate::proposals::Proposals;
+use crate::raft::Peers;
 use crate::replica::{AppliedEvent, Leadership};
 
 /// Between two looks when nothing happens; the core's own deadlines are met within it.
@@ -35,7 +36,7 @@ const SEND_AGAIN: Duration = Duration::from_secs(1);
 pub struct Engine {
     node: Node,
     post: Post,
-    peers: Peers,
+    peers: Arc<Peers>,
     proposals: Proposals,
     leading: bool,
     sent: Option<Instant>,
@@ -44,7 +45,7 @@ pub struct Engine {
 impl Engine {
     /// Nothing is dispatched before [`Engine::run`].
     #[must_use]
-    pub fn new(post: Post, peers: Peers) -> Self {
+    pub fn new(post: Post, peers: Arc<Peers>) -> Self {
         let (node, proposals) = (post.node().clone(), post.proposals().clone());
         Self { node, post, peers, proposals, leading: false, sent: None }
     }
@@ -169,10 +170,8 @@ impl Engine {
         tokio::spawn(async move {
             for id in heard {
                 let request = RelayRequest { cluster: cluster.to_string(), step: Some(command.clone()) };
-                let Ok(mut client) = peers.client(id) else { continue };
-                match tokio::time::timeout(SEND_AGAIN, client.relay(request)).await {
-                    Ok(Ok(response)) if response.get_ref().sent => return,
-                    Ok(Ok(_) | Err(_)) | Err(_) => {}
+                if let Ok(Ok(true)) = tokio::time::timeout(SEND_AGAIN, peers.relay(id, request)).await {
+                    return;
                 }
             }
             debug!(%cluster, run = run.0, step = step.0, "no coordinator reaches the agent");

@@ -71,7 +71,15 @@ impl Post {
         let observer = Mutex::new(Observer::new(node.id, incarnation, node.now()));
         let (statuses, statuses_out) = mpsc::unbounded_channel();
         let (connected, connected_out) = mpsc::unbounded_channel();
-        let inner = Inner { node, proposals, observer, streams: Mutex::default(), statuses, connected, foreign: Mutex::default() };
+        let inner = Inner {
+            node,
+            proposals,
+            observer,
+            streams: Mutex::default(),
+            statuses,
+            connected,
+            foreign: Mutex::default(),
+        };
         (Self { inner: Arc::new(inner) }, Heardings { statuses: statuses_out, connected: connected_out })
     }
 

@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use regent_core::id::{ApplicationId, ClusterId, ResourceId};
 
 use super::command::CommandDriver;
 use super::dns::DnsDriver;
 use super::http::HttpDriver;
-use super::{Driver, DriverError, Health, Probe};
+use super::postgres::Postgres;
+use super::redis::Redis;
+use super::{Driver, DriverError};
 use crate::config::ResourceConfig;
 
 /// Makes the driver of one resource. Nothing is contacted yet.
@@ -17,7 +18,7 @@ use crate::config::ResourceConfig;
 /// # Errors
 /// If the options cannot be used; the message names the resource.
 pub fn build(
-    _cluster: &ClusterId,
+    cluster: &ClusterId,
     application: &ApplicationId,
     resource: &ResourceId,
     config: &ResourceConfig,
@@ -33,27 +34,11 @@ pub fn build(
             Ok(driver) => Ok(Arc::new(driver)),
             Err(error) => Err(error),
         },
-        // INTEGRATION: one line each for the drivers of `driver/postgres.rs` and `driver/redis.rs`.
-        ResourceConfig::Postgres(_) | ResourceConfig::Redis(_) => Ok(Arc::new(WithoutDriver { kind: config.kind() })),
+        ResourceConfig::Postgres(options) => Ok(Arc::new(Postgres::new(options.clone(), cluster.as_str()))),
+        ResourceConfig::Redis(options) => Ok(Arc::new(Redis::new(options.clone(), cluster.as_str()))),
     };
     driver.map_err(|error| DriverError {
         message: format!("resource {resource} of application {application}: {}", error.message),
         ..error
     })
-}
-
-/// A kind that this build has no driver for: nothing is known of it, and it can do nothing.
-struct WithoutDriver {
-    kind: &'static str,
-}
-
-#[async_trait]
-impl Driver for WithoutDriver {
-    fn kind(&self) -> &'static str {
-        self.kind
-    }
-
-    async fn probe(&self) -> Probe {
-        Probe::without_answer(Health::Unknown, format!("this build has no driver for {}", self.kind))
-    }
 }

@@ -8,10 +8,6 @@ use regent_core::time::{Span, Timestamp};
 use regent_core::why;
 use regent_proto::operator::v1 as wire;
 
-mod words;
-
-pub(crate) use words::{action, mode};
-
 /// A length of time.
 pub(crate) fn span(span: Span) -> Duration {
     let millis = span.millis();
@@ -160,7 +156,7 @@ fn step(step: &Step, progress: &Progress) -> wire::Step {
         id: step.id.0,
         stage: step.stage,
         kind: match step.kind {
-            StepKind::Action(kind) => action(kind),
+            StepKind::Action(action) => action.as_str(),
             StepKind::Decide => "decide",
             StepKind::Unfence => "unfence",
         }
@@ -180,7 +176,7 @@ fn step(step: &Step, progress: &Progress) -> wire::Step {
         attempts: progress.attempts.0,
         retries: step.retries,
         timeout: Some(span(step.timeout)),
-        on_failure: words::on_failure(step.on_failure).to_owned(),
+        on_failure: step.on_failure.as_str().to_owned(),
         detached: step.detached,
         command: step.command.clone(),
         started: progress.started.map(time),

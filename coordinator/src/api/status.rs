@@ -14,6 +14,9 @@ pub(crate) const DOMAIN: &str = "regent";
 /// Reason in the `ErrorInfo` of an answer that needed a quorum.
 pub(crate) const NO_QUORUM: &str = "no-quorum";
 
+/// Rule of an entry that came late, twice or was overtaken, and did nothing.
+pub(crate) const NO_EFFECT: &str = "no-effect";
+
 /// Why a call was not answered as asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
@@ -130,7 +133,7 @@ pub(crate) fn outcome(applied: Applied, subject: &str) -> Result<u64, Fault> {
     match applied {
         Applied::Done(index) | Applied::Repeated(index) => Ok(index.0),
         Applied::Ignored(detail) => {
-            Err(Fault::Refused { subject: subject.to_owned(), rule: "no-effect".to_owned(), detail })
+            Err(Fault::Refused { subject: subject.to_owned(), rule: NO_EFFECT.to_owned(), detail })
         }
         Applied::Refused { rule, detail } => Err(Fault::Refused { subject: subject.to_owned(), rule, detail }),
     }

@@ -1,5 +1,6 @@
 //! Followers tell the leader what they hear: an agent that reaches any coordinator has reached the leader.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use regent_core::evidence::{Beat, Contact, FenceState, Health, LeaseState, Role, Sighting};
@@ -12,13 +13,13 @@ use tracing::debug;
 
 use super::Post;
 use crate::api::agent::convert;
-use crate::peers::Peers;
+use crate::raft::Peers;
 
 /// Between two messages to the leader. Small against three intervals of the shortest D, 600 ms.
 const INTERVAL: Duration = Duration::from_millis(150);
 
 /// Sends what this coordinator hears to the leader, while another one leads.
-pub async fn run(post: Post, peers: Peers, stop: CancellationToken) {
+pub async fn run(post: Post, peers: Arc<Peers>, stop: CancellationToken) {
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -31,12 +32,10 @@ pub async fn run(post: Post, peers: Peers, stop: CancellationToken) {
         let Some(leader) = leader.filter(|leader| *leader != node.id) else { continue };
         let request = observe(&post);
         let statuses = request.step_statuses.clone();
-        let sent =
-            tokio::time::timeout(INTERVAL * 4, async { peers.client(leader)?.observe(request).await.map(|_| ()) });
-        match sent.await {
+        match tokio::time::timeout(INTERVAL * 4, peers.observe(leader, request)).await {
             Ok(Ok(())) => {}
-            Ok(Err(status)) => {
-                debug!(leader = leader.0, %status, "the leader did not take the observations");
+            Ok(Err(error)) => {
+                debug!(leader = leader.0, %error, "the leader did not take the observations");
                 statuses.iter().for_each(|status| post.keep_for_leader(status));
             }
             Err(_) => {

@@ -8,19 +8,22 @@ use futures::future::BoxFuture;
 use regent_coordinator::node::Node;
 use regent_coordinator::replica::{Leadership, Propose, ProposeError, Replica, Shared};
 use regent_core::application::{
-    Action, Application, Automation, Beyond, DnsName, DnsProvider, Mode, Objectives, OnCoordinatorLoss, OnFailure,
-    Resource, ResourceKind,
+    Application, Automation, Beyond, DnsName, DnsProvider, Mode, Objectives, OnCoordinatorLoss, Resource, ResourceKind,
 };
-use regent_core::entry::{Agent, Cause, Coordinator, Endpoint, Finding, Gap, Ground, Record, Report, StaleAnswer};
+use regent_core::entry::{Agent, Coordinator, Endpoint, Record};
 use regent_core::evidence::{
     Beat, Contact, FenceState, Health, LeaseState, Role, Sighting, UpstreamSight, WitnessSight,
 };
 use regent_core::id::*;
 use regent_core::lease::TimeBound;
-use regent_core::run::{Decided, Progress, Run, RunStatus, Step, StepKind, StepState};
 use regent_core::state::{Answer, ApplicationState, Applied, AuditRecord, Ballot, StandingVote, State};
 use regent_core::terms::{Listed, Terms};
 use regent_core::time::{Span, Timestamp};
+
+#[path = "fixture/runs.rs"]
+mod runs;
+
+use runs::{current_run, past_run};
 
 /// A node over a state that the test changes at will.
 pub struct World {
@@ -108,6 +111,37 @@ impl World {
         self.shared.lead(Leadership { me, term: 15, leader: None, heard: BTreeMap::new(), quorum_at: Some(then) });
     }
 
+    /// Whoever was heard a moment ago is heard now.
+    pub fn live_on(&self) {
+        let now = self.node.now();
+        let recent = Span::from_secs(5);
+        self.node.note(|evidence| {
+            let own = evidence.contacts.values_mut().map(|contact| (contact, now));
+            let later = now.before(Span::from_millis(90));
+            let relayed =
+                evidence.relayed.values_mut().flat_map(|all| all.values_mut()).map(|contact| (contact, later));
+            for (contact, at) in relayed.chain(own) {
+                if contact.two_way.is_none_or(|at| now.since(at) > recent) {
+                    continue;
+                }
+                contact.two_way = Some(at);
+                contact.last_beat = Some(at);
+                for seen in contact.resources.values_mut().flat_map(|all| all.values_mut()) {
+                    seen.at = at;
+                }
+            }
+        });
+        let mut leadership = self.node.replica.leadership().borrow().clone();
+        if leadership.leader.is_some() {
+            let instant = std::time::Instant::now();
+            for heard in leadership.heard.values_mut().filter(|heard| heard.elapsed().as_secs() < 5) {
+                *heard = instant;
+            }
+            leadership.quorum_at = Some(instant);
+            self.shared.lead(leadership);
+        }
+    }
+
     fn see_everyone(&self) {
         let now = self.node.now();
         let ago = |millis| now.before(Span::from_millis(millis));
@@ -134,6 +168,7 @@ impl World {
                 for other in [1, 3] {
                     let mut theirs = contact.clone();
                     theirs.two_way = Some(ago(millis + 90 * other));
+                    theirs.last_beat = theirs.two_way;
                     evidence.relayed.entry(CoordinatorId(other)).or_default().insert(cluster(name), theirs);
                 }
             }
@@ -449,154 +484,5 @@ fn contact(name: &str, at: regent_core::time::Moment, primary: bool) -> Contact 
         resources: BTreeMap::from([(application("shop"), shop), (application("billing"), billing)]),
         witnesses: BTreeMap::new(),
         promises: BTreeMap::new(),
-    }
-}
-
-fn step(id: u64, stage: u32, kind: StepKind, on: Option<&str>, at: &str) -> Step {
-    Step {
-        id: StepId(id),
-        stage,
-        after: Vec::new(),
-        kind,
-        resource: on.map(resource),
-        cluster: cluster(at),
-        timeout: Span::from_secs(60),
-        retries: 3,
-        on_failure: OnFailure::Stuck,
-        detached: false,
-        command: String::new(),
-        duration: Span::ZERO,
-    }
-}
-
-fn progress(state: StepState, attempts: u64, started: Option<i64>, ended: Option<i64>, message: &str) -> Progress {
-    Progress {
-        state,
-        attempts: Attempt(attempts),
-        spent: u32::try_from(attempts).unwrap(),
-        token: None,
-        started: started.map(Timestamp),
-        ended: ended.map(Timestamp),
-        report: (!message.is_empty()).then(|| Report { message: message.to_owned(), ..Report::default() }),
-        failure: None,
-    }
-}
-
-fn current_run(wall: i64) -> Run {
-    let began = wall - 8_100;
-    let action = StepKind::Action;
-    let mut fence = step(1, 1, action(Action::Fence), Some("orders-db"), WEST);
-    fence.detached = true;
-    let steps = vec![
-        step(0, 0, StepKind::Decide, None, CENTRAL),
-        fence,
-        step(2, 2, action(Action::Promote), Some("orders-db"), CENTRAL),
-        step(3, 2, action(Action::Promote), Some("cache"), CENTRAL),
-        step(4, 3, action(Action::Redirect), Some("www"), CENTRAL),
-        step(5, 4, action(Action::Activate), Some("service"), CENTRAL),
-        step(6, 5, action(Action::Verify), Some("checks"), CENTRAL),
-    ];
-    let mut cache = progress(StepState::Retrying, 2, Some(began + 30), None, "");
-    cache.failure = Some(("refused".to_owned(), "REPLICAOF NO ONE: <LOADING> Redis is loading the dataset".to_owned()));
-    let mut fence = progress(StepState::Running, 3, Some(began + 20), None, "");
-    fence.failure = Some(("no-agent".to_owned(), "the agent of eu-west-1 is not connected".to_owned()));
-    let progress = vec![
-        progress(StepState::Succeeded, 1, Some(began), Some(began), "epoch 8, by two of three votes"),
-        fence,
-        progress(StepState::Succeeded, 1, Some(began + 30), Some(began + 1_240), "writable on timeline 4"),
-        cache,
-        progress(StepState::Pending, 0, None, None, ""),
-        progress(StepState::Pending, 0, None, None, ""),
-        progress(StepState::Pending, 0, None, None, ""),
-    ];
-    Run {
-        id: RunId(4_711),
-        application: application("shop"),
-        cause: Cause::RegionLost,
-        from: cluster(WEST),
-        to: cluster(CENTRAL),
-        epoch_before: Epoch(7),
-        decided: Some(Decided {
-            index: LogIndex(4_711),
-            at: Timestamp(began),
-            ground: Ground::Lost { votes: BTreeSet::from([LogIndex(4_702), LogIndex(4_703)]) },
-            epoch: Epoch(8),
-        }),
-        finding: Finding {
-            reasons: vec![
-                "coordinators 2 and 3 have not heard eu-west-1 for 10.3s".to_owned(),
-                "the standbys have lost their upstream".to_owned(),
-                "eu-north-1's witness probe got no answer".to_owned(),
-            ],
-            last_contact: Some(Timestamp(began - 10_300)),
-            gaps: BTreeMap::from([
-                (
-                    resource("orders-db"),
-                    Gap {
-                        primary: Some(0x2_6B00_0148),
-                        primary_age: Some(Span::from_millis(10_900)),
-                        candidate: Some(0x2_6AFF_FA18),
-                        lag: Some(Span::from_millis(40)),
-                        text: "2/6B000148 → 2/6AFFFA18".to_owned(),
-                    },
-                ),
-                (
-                    resource("cache"),
-                    Gap {
-                        primary: Some(88_120_443),
-                        primary_age: Some(Span::from_millis(10_900)),
-                        candidate: Some(88_120_443),
-                        lag: None,
-                        text: String::new(),
-                    },
-                ),
-            ]),
-        },
-        steps,
-        progress,
-        status: RunStatus::Running,
-        started: Timestamp(began),
-        ended: None,
-    }
-}
-
-fn past_run(wall: i64) -> Run {
-    let action = StepKind::Action;
-    let steps = vec![
-        step(0, 0, action(Action::Quiesce), Some("orders-db"), CENTRAL),
-        step(1, 1, action(Action::CatchUp), Some("orders-db"), WEST),
-        step(2, 2, StepKind::Decide, None, WEST),
-        step(3, 3, action(Action::Promote), Some("orders-db"), WEST),
-        step(4, 4, action(Action::Redirect), Some("www"), WEST),
-    ];
-    let mut done: Vec<Progress> = (0..5)
-        .map(|at| progress(StepState::Succeeded, 1, Some(wall + at * 400), Some(wall + at * 400 + 380), "done"))
-        .collect();
-    if let Some(report) = done[4].report.as_mut() {
-        report.stale_answers.push(StaleAnswer {
-            server: "10.9.0.53:53".to_owned(),
-            lasted: Span::from_millis(3_100),
-            cleared: true,
-        });
-    }
-    Run {
-        id: RunId(3_120),
-        application: application("shop"),
-        cause: Cause::Switchover { by: "anna".to_owned() },
-        from: cluster(CENTRAL),
-        to: cluster(WEST),
-        epoch_before: Epoch(6),
-        decided: Some(Decided {
-            index: LogIndex(3_124),
-            at: Timestamp(wall + 800),
-            ground: Ground::Switched { run: RunId(3_120) },
-            epoch: Epoch(7),
-        }),
-        finding: Finding::default(),
-        steps,
-        progress: done,
-        status: RunStatus::Succeeded,
-        started: Timestamp(wall),
-        ended: Some(Timestamp(wall + 2_050)),
     }
 }

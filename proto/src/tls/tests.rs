@@ -142,7 +142,10 @@ macro_rules! unserved {
 
 unserved! {
     append_entries(AppendEntriesRequest) -> AppendEntriesResponse;
+    pre_vote(PreVoteRequest) -> PreVoteResponse;
     vote(VoteRequest) -> VoteResponse;
+    introduce(IntroduceRequest) -> IntroduceResponse;
+    read_index(ReadIndexRequest) -> ReadIndexResponse;
     install_snapshot(tonic::Streaming<InstallSnapshotRequest>) -> InstallSnapshotResponse;
     transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse;
     propose(ProposeRequest) -> ProposeResponse;

@@ -1,5 +1,12 @@
 //! The core from outside: entries in, exact results out.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::needless_pass_by_value,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests"
+)]
 
 mod deciding;
 mod fixture;

@@ -1,9 +1,9 @@
 //! Documents, and why a failover would or would not start.
 
-use regent_core::application::{Application, json_schema, parse};
+use regent_core::application::{Application, json_schema, parse, to_yaml};
 use regent_core::decide::Viewpoint;
 use regent_core::entry::{Entry, FORMAT, Record};
-use regent_core::state::Applied;
+use regent_core::state::{Applied, State};
 use regent_core::why;
 use regent_proto::operator::v1 as wire;
 use regent_proto::operator::v1::application_service_client::ApplicationServiceClient;
@@ -14,17 +14,14 @@ use super::sight::Look;
 use super::{Operators, application_id, document, request_id, unknown_application, view};
 use crate::api::auth::{self, Caller};
 use crate::api::convert;
-use crate::api::status::{Fault, outcome};
-
-/// Largest accepted document, in bytes.
-const DOCUMENT_LIMIT: usize = 256 * 1024;
+use crate::api::status::{Fault, NO_EFFECT, outcome};
 
 #[tonic::async_trait]
 impl ApplicationService for Operators {
     async fn apply(&self, request: Request<wire::ApplyRequest>) -> Result<Response<wire::ApplyResponse>, Status> {
         let by = auth::operator(&request)?;
         let asked = request.into_inner();
-        let application = read(&asked.document)?;
+        let application = parse(&asked.document).map_err(Fault::Document)?;
         let answer = if asked.dry_run {
             self.fresh(false).await?;
             self.preview(application, by)?
@@ -47,12 +44,10 @@ impl ApplicationService for Operators {
             self.node().replica.read(|state| {
                 let known = state.applications.get(&id)?;
                 let look = Look { me, state, evidence, now };
-                Some((view::application(&look, &id, known), document::render(&known.document)))
+                Some((view::application(&look, &id, known), to_yaml(&known.document)))
             })
         });
-        let (application, rendered) = found.ok_or_else(|| unknown_application(&asked.application))?;
-        let document = serde_saphyr::to_string(&rendered)
-            .map_err(|error| Status::internal(format!("the document cannot be written as YAML: {error}")))?;
+        let (application, document) = found.ok_or_else(|| unknown_application(&asked.application))?;
         Ok(Response::new(wire::ApplicationServiceGetResponse {
             application: Some(application),
             document,
@@ -107,12 +102,10 @@ impl ApplicationService for Operators {
     ) -> Result<Response<wire::ValidateResponse>, Status> {
         auth::operator(&request)?;
         let text = &request.get_ref().document;
-        check_size(text)?;
         let answer = match parse(text) {
             Ok(application) => {
                 wire::ValidateResponse { application: application.name.to_string(), mistakes: Vec::new() }
             }
-            Err(mistakes) if mistakes.is_empty() => return Err(Fault::Document(mistakes).into()),
             Err(mistakes) => wire::ValidateResponse {
                 application: String::new(),
                 mistakes: mistakes
@@ -167,33 +160,25 @@ impl Operators {
         // Read where it is current: what it changes is told from the document that was there before.
         self.fresh(false).await?;
         let name = application.name.clone();
-        let before = self.node().replica.read(|state| Some(state.applications.get(&name)?.document.clone()));
-        let changes = document::changes(before.as_ref(), &application);
+        let (before, repeated) = self.node().replica.read(|state| {
+            let before = state.applications.get(&name).map(|known| known.document.clone());
+            (before, state.requests.iter().any(|(id, _)| *id == request))
+        });
+        // A repeat finds its own work: it has the same index, and what it changed can no longer be told.
+        let changes = if repeated { Vec::new() } else { document::changes(before.as_ref(), &application) };
         let unchanged = before.as_ref() == Some(&application);
         let entry = Entry::Applied { application: Box::new(application), by };
         let index = match self.propose(request, name.as_str(), entry).await {
             Ok(index) => index,
             // An unchanged document is as good as applied.
-            Err(Fault::Refused { rule, .. }) if rule == "no-effect" && unchanged => 0,
+            Err(Fault::Refused { rule, .. }) if rule == NO_EFFECT && unchanged => 0,
             Err(fault) => return Err(fault),
         };
-        let revision =
-            self.node().replica.read(|state| state.applications.get(&name).map_or(0, |known| known.revision.0));
-        Ok(wire::ApplyResponse { application: name.to_string(), index, revision, created: before.is_none(), changes })
+        let known = |state: &State| state.applications.get(&name).map_or(0, |known| known.revision.0);
+        let revision = self.node().replica.read(known);
+        let created = if repeated { revision == 1 && index != 0 } else { before.is_none() };
+        Ok(wire::ApplyResponse { application: name.to_string(), index, revision, created, changes })
     }
-}
-
-fn read(text: &str) -> Result<Application, Fault> {
-    check_size(text)?;
-    parse(text).map_err(Fault::Document)
-}
-
-fn check_size(text: &str) -> Result<(), Fault> {
-    if text.len() <= DOCUMENT_LIMIT {
-        return Ok(());
-    }
-    let problem = format!("it has {} bytes; the limit is {DOCUMENT_LIMIT}", text.len());
-    Err(Fault::Field { field: "document", problem })
 }
 
 /// Puts a notice before the one that a view has.

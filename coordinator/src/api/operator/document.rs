@@ -1,91 +1,21 @@
-//! An accepted Application in the form of its document again, with every default written out, and what a new one
-//! changes.
+//! What a new document changes, path by path.
 
-use regent_core::application::{Application, Beyond, Line, Resource};
+use regent_core::application::{Application, to_yaml};
 use regent_proto::operator::v1::Change;
-use serde_json::{Map, Value, json};
-
-use crate::api::convert::action;
-
-/// The document as the parser would read it back.
-pub(super) fn render(application: &Application) -> Value {
-    let automation = &application.automation;
-    let resources: Map<String, Value> =
-        application.resources.iter().map(|(id, spec)| (id.to_string(), resource(spec))).collect();
-    let runbooks: Map<String, Value> = application
-        .runbooks
-        .iter()
-        .map(|(name, runbook)| (name.clone(), runbook.lines.iter().map(line).collect()))
-        .collect();
-    json!({
-        "apiVersion": "regent/v1",
-        "kind": "Application",
-        "metadata": { "name": application.name },
-        "spec": {
-            "objectives": { "rto": application.objectives.rto, "rpo": application.objectives.rpo },
-            "clusters": application.clusters,
-            "resources": resources,
-            "automation": {
-                "mode": automation.mode,
-                "failoverAfter": automation.bound.fail_over_after,
-                "fenceBudget": automation.bound.fence_budget,
-                "cooldown": automation.cooldown,
-                "maxDataLoss": automation.max_data_loss,
-                "beyondMaxDataLoss": beyond(automation.beyond_max_data_loss),
-                "onCoordinatorLoss": automation.on_coordinator_loss,
-                "probeFailures": automation.probe_failures,
-            },
-            "runbooks": runbooks,
-        },
-    })
-}
-
-fn resource(spec: &Resource) -> Value {
-    let mut fields = Map::new();
-    fields.insert("kind".to_owned(), json!(spec.kind));
-    if !spec.after.is_empty() {
-        fields.insert("after".to_owned(), json!(spec.after));
-    }
-    if let Some(dns) = &spec.dns {
-        fields.insert("name".to_owned(), json!(dns.name));
-        fields.insert("ttl".to_owned(), json!(dns.ttl));
-        fields.insert("provider".to_owned(), json!(dns.provider));
-    }
-    Value::Object(fields)
-}
-
-fn beyond(beyond: Beyond) -> String {
-    match beyond {
-        Beyond::Refuse => "refuse".to_owned(),
-        Beyond::Wait(span) => format!("wait {span}"),
-        Beyond::Ask => "ask".to_owned(),
-        Beyond::Accept => "accept".to_owned(),
-    }
-}
-
-fn line(line: &Line) -> Value {
-    let mut fields = Map::new();
-    let what = line.duration.map_or_else(|| json!(line.resources), |duration| json!(duration));
-    fields.insert(action(line.action).to_owned(), what);
-    if !line.command.is_empty() {
-        fields.insert("command".to_owned(), json!(line.command));
-    }
-    fields.insert("timeout".to_owned(), json!(line.timeout));
-    fields.insert("retries".to_owned(), json!(line.retries));
-    fields.insert("onFailure".to_owned(), json!(line.on_failure));
-    if let Some(when) = line.when {
-        fields.insert("when".to_owned(), json!(when));
-    }
-    Value::Object(fields)
-}
+use serde_json::Value;
 
 /// What a new document changes, by path; none before: everything is new, and nothing is listed.
 pub(super) fn changes(before: Option<&Application>, after: &Application) -> Vec<Change> {
     let mut found = Vec::new();
     if let Some(before) = before {
-        compare("", Some(&render(before)), Some(&render(after)), &mut found);
+        compare("", tree(before).as_ref(), tree(after).as_ref(), &mut found);
     }
     found
+}
+
+/// The document as its reader sees it, with every default spelled out.
+fn tree(application: &Application) -> Option<Value> {
+    serde_saphyr::from_str(&to_yaml(application)).ok()
 }
 
 fn compare(path: &str, before: Option<&Value>, after: Option<&Value>, found: &mut Vec<Change>) {
@@ -109,7 +39,24 @@ fn compare(path: &str, before: Option<&Value>, after: Option<&Value>, found: &mu
 
 #[cfg(test)]
 mod tests {
+    use regent_core::application::parse;
+    use serde_json::json;
+
     use super::*;
+
+    const SHOP: &str = include_str!("../../../core/src/application/sample.yaml");
+
+    #[test]
+    fn a_changed_setting_is_one_change() {
+        let before = parse(SHOP).unwrap();
+        let after = parse(&SHOP.replace("failoverAfter: 10s", "failoverAfter: 20s")).unwrap();
+        let found = changes(Some(&before), &after);
+        let found: Vec<_> =
+            found.iter().map(|one| (one.path.as_str(), one.before.as_str(), one.after.as_str())).collect();
+        assert_eq!(found, [("spec.automation.failoverAfter", "10s", "20s")]);
+        assert!(changes(Some(&before), &before).is_empty());
+        assert!(changes(None, &before).is_empty());
+    }
 
     #[test]
     fn changes_name_their_path_and_both_values() {

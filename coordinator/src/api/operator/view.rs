@@ -13,7 +13,7 @@ use regent_core::time::{Moment, Span, Timestamp};
 use regent_proto::operator::v1 as wire;
 
 use super::sight::{Look, placement, sight};
-use crate::api::convert::{self, mode, span, time};
+use crate::api::convert::{self, span, time};
 use crate::replica::Leadership;
 
 /// Without news of a majority for so long there is no quorum, whatever raft last said of a leader.
@@ -143,7 +143,7 @@ pub(super) fn application(look: &Look<'_>, id: &ApplicationId, known: &Applicati
         revision: known.revision.0,
         epoch: known.epoch.0,
         primary: known.primary.as_ref().map(ToString::to_string).unwrap_or_default(),
-        mode: mode(document.automation.mode).to_owned(),
+        mode: document.automation.mode.as_str().to_owned(),
         objectives: Some(objectives(document)),
         failover_after: Some(span(document.automation.bound.fail_over_after)),
         confirmed: known.confirmed && known.terms.len() == 1,

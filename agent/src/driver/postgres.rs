@@ -1,0 +1,193 @@
+//! PostgreSQL on this machine.
+//!
+//! ```text
+//!  at rest           standby.signal in PGDATA: every start comes up in recovery and refuses writes
+//!  opened            the agent alone promotes, under a lease, and puts standby.signal back at once
+//!  fenced            a block at the top of pg_hba.conf, reloaded; every client backend ended; refusals seen
+//!  fenced hard       every process that works in PGDATA killed; needs no disk and no connection
+//! ```
+//!
+//! Invariants
+//! - Between the moment PostgreSQL removes `standby.signal` (in a promotion) and the moment it is back, the fence block
+//!   stands in `pg_hba.conf`: there is no instant at which a crash leaves an open database at rest.
+//! - `primary_conninfo` is empty on a primary and set on a standby: after a restart in recovery this tells a primary
+//!   that is closed at rest from a standby.
+//! - A fence never waits for an opening that is under way; an opening that meets a fence gives up and leaves it.
+
+mod canary;
+mod conninfo;
+mod fence;
+mod files;
+mod follow;
+mod hba;
+mod open;
+mod options;
+mod outside;
+mod probe;
+mod rejoin;
+mod renew;
+mod server;
+mod session;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use self::options::PostgresOptions;
+use self::session::Session;
+use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rejoin};
+
+/// A statement that only looks or signals.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(2);
+
+/// A file operation that must reach the disk.
+const DISK_LIMIT: Duration = Duration::from_secs(10);
+
+/// Between two looks at something that is about to change.
+const GLANCE: Duration = Duration::from_millis(3);
+
+/// One PostgreSQL server on this machine.
+pub struct Postgres {
+    options: PostgresOptions,
+    cluster: String,
+    /// PGDATA as the process table shows it; resolved early, because a fence must not need the disk.
+    data: PathBuf,
+    probing: Session,
+    acting: Session,
+    canary: canary::Kept,
+    /// Held by whoever opens or rebuilds the database; never by a fence.
+    changing: tokio::sync::Mutex<()>,
+    gate: Gate,
+    hba_file: Mutex<Option<PathBuf>>,
+    config_file: Mutex<Option<PathBuf>>,
+}
+
+impl Postgres {
+    /// A driver for this server, which belongs to this cluster. Connects to nothing yet.
+    #[must_use]
+    pub fn new(options: PostgresOptions, cluster: &str) -> Self {
+        let data = std::fs::canonicalize(&options.data_directory).unwrap_or_else(|_| options.data_directory.clone());
+        Self {
+            probing: Session::new(&options),
+            acting: Session::new(&options),
+            canary: canary::Kept::default(),
+            changing: tokio::sync::Mutex::new(()),
+            gate: Gate::default(),
+            hba_file: Mutex::new(None),
+            config_file: Mutex::new(None),
+            cluster: cluster.to_owned(),
+            data,
+            options,
+        }
+    }
+
+    /// Where `pg_hba.conf` is: as the server last said, else in PGDATA.
+    fn hba_file(&self) -> PathBuf {
+        let known = self.hba_file.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone().unwrap_or_else(|| self.data.join("pg_hba.conf"))
+    }
+
+    /// Where `postgresql.conf` is: as the server last said, else in PGDATA.
+    fn config_file(&self) -> PathBuf {
+        let known = self.config_file.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone().unwrap_or_else(|| self.data.join("postgresql.conf"))
+    }
+
+    fn remember_files(&self, hba: Option<&str>, config: Option<&str>) {
+        for (known, file) in [(&self.hba_file, hba), (&self.config_file, config)] {
+            if let Some(file) = file {
+                *known.lock().unwrap_or_else(PoisonError::into_inner) = Some(Path::new(file).to_owned());
+            }
+        }
+    }
+
+    async fn close_at_rest(&self) -> Result<bool, DriverError> {
+        let data = self.data.clone();
+        files::blocking(DISK_LIMIT, "closing the database at rest (standby.signal in PGDATA)", move || {
+            files::close_at_rest(&data)
+        })
+        .await
+    }
+}
+
+/// Orders fences before openings: a fence counts itself before it touches the file, an opening takes the block out
+/// only while the count is the one it began with.
+#[derive(Debug, Default, Clone)]
+struct Gate {
+    fences: Arc<AtomicU64>,
+    file: Arc<Mutex<()>>,
+}
+
+impl Gate {
+    /// What an opening begins with.
+    fn count(&self) -> u64 {
+        self.fences.load(Ordering::SeqCst)
+    }
+
+    /// A fence begins.
+    fn fence_begins(&self) {
+        self.fences.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Refuses to go on opening once a fence has begun.
+    fn still(&self, count: u64) -> Result<(), DriverError> {
+        if self.count() == count { Ok(()) } else { Err(fenced_meanwhile()) }
+    }
+}
+
+fn fenced_meanwhile() -> DriverError {
+    DriverError::retryable("postgres-fenced", "the database was fenced while it was being opened; the fence stays")
+}
+
+#[async_trait]
+impl Driver for Postgres {
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn fence_reach(&self) -> FenceReach {
+        FenceReach::Local
+    }
+
+    async fn probe(&self) -> Probe {
+        self.look().await
+    }
+
+    async fn guard(&self, marker: &Marker) -> DriverResult {
+        self.take_into_guard(marker).await
+    }
+
+    async fn fence(&self) -> DriverResult {
+        self.fence_gently(Duration::ZERO).await
+    }
+
+    async fn fence_hard(&self) -> DriverResult {
+        self.kill_all().await
+    }
+
+    async fn unfence(&self) -> DriverResult {
+        let _changing = self.changing.lock().await;
+        self.reopen().await
+    }
+
+    async fn quiesce(&self) -> DriverResult {
+        self.fence_gently(Duration::from_millis(100)).await
+    }
+
+    async fn catch_up(&self, position: u64) -> DriverResult {
+        self.wait_for(position).await
+    }
+
+    async fn promote(&self, position: Option<u64>) -> DriverResult {
+        let _changing = self.changing.lock().await;
+        self.become_primary(position).await
+    }
+
+    async fn rejoin(&self, rejoin: &Rejoin) -> DriverResult {
+        let _changing = self.changing.lock().await;
+        self.become_standby(rejoin).await
+    }
+}

@@ -1,0 +1,225 @@
+//! Opening: promotion, the lifting of a fence, and waiting for a position. Run-time only, never in configuration.
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use super::files::{self, Durability};
+use super::outside::Met;
+use super::probe::Sight;
+use super::session::{lsn_text, truth};
+use super::{DISK_LIMIT, GLANCE, Postgres, STATEMENT_LIMIT, hba};
+use crate::driver::{Done, DriverError, DriverResult};
+
+/// `pg_promote` sent at the very moment the upstream is lost can take 5 s (the startup process waits for
+/// `wal_retrieve_retry_interval`); a signal sent again wakes it.
+const SIGNAL_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long a promotion may take; a standby with much to replay first needs long.
+const PROMOTE_LIMIT: Duration = Duration::from_secs(300);
+
+/// How long after the reload a client may still be rejected.
+const ADMIT_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long a standby may stand still below the position that is waited for.
+const STALL_LIMIT: Duration = Duration::from_secs(30);
+
+impl Postgres {
+    /// Promotes, if the position has been reached.
+    pub(super) async fn become_primary(&self, position: Option<u64>) -> DriverResult {
+        let count = self.gate.count();
+        let sight = self.sight().await?;
+        if sight.standby
+            && let Some(wanted) = position
+            && sight.position.is_none_or(|reached| reached < wanted)
+        {
+            let reached = sight.position.map_or("unknown".to_owned(), lsn_text);
+            return Err(DriverError::retryable(
+                "postgres-behind",
+                format!("position {} is not reached: this standby has {reached}", lsn_text(wanted)),
+            ));
+        }
+        self.open(&sight, count).await
+    }
+
+    /// Lifts a fence. A primary that came up closed at rest is promoted; a standby is left a standby.
+    pub(super) async fn reopen(&self) -> DriverResult {
+        let count = self.gate.count();
+        let started = self.family().is_gone();
+        if started {
+            self.start().await?;
+        }
+        let sight = self.sight().await?;
+        if sight.standby {
+            self.refuse_true_standby(&sight).await?;
+        }
+        let done = self.open(&sight, count).await?;
+        Ok(Done { already: done.already && !started, ..done })
+    }
+
+    /// Opening a standby of a living primary would make two: only a primary that is closed at rest passes.
+    async fn refuse_true_standby(&self, sight: &Sight) -> Result<(), DriverError> {
+        let data = self.data.clone();
+        let marker =
+            files::blocking(DISK_LIMIT, "reading regent.marker in PGDATA", move || Ok(files::marker(&data))).await?;
+        let ours = marker.is_some_and(|marker| marker.cluster == self.cluster);
+        let follows = sight.streaming || sight.has_conninfo;
+        if ours && !follows {
+            return Ok(());
+        }
+        if !follows {
+            return Err(DriverError::permanent(
+                "postgres-unmarked",
+                "the database is in recovery and follows nobody, but regent.marker in PGDATA does not name this \
+                 cluster: it may be a copy of another's; guard it, or promote it by a failover",
+            ));
+        }
+        Err(DriverError::permanent(
+            "postgres-standby",
+            "the database is a standby, not a primary that is closed at rest; promote it by a failover or switchover",
+        ))
+    }
+
+    async fn open(&self, before: &Sight, count: u64) -> DriverResult {
+        let promoted = before.standby;
+        if promoted {
+            // Until standby.signal is back, this block is what keeps a crash from leaving the database open at rest.
+            // It is not reloaded: only the next start would read it.
+            self.gate.still(count)?;
+            self.put_fence(Durability::Synced, DISK_LIMIT).await?;
+            self.promote_until_out(count).await?;
+        }
+        let forget = async { if promoted || before.has_conninfo { self.follow_nobody().await } else { Ok(()) } };
+        let (closed, forgot) = tokio::join!(self.close_at_rest(), forget);
+        let closed = closed?;
+        forgot?;
+        let lifted = self.lift_fence(count).await?;
+        if lifted {
+            self.reload().await?;
+        }
+        let note = self.see_open().await?;
+        self.gate.still(count)?;
+        let after = self.sight().await?;
+        let message = match (promoted, lifted) {
+            (true, _) => "promoted, a write was accepted",
+            (false, true) => "fence lifted, a write was accepted",
+            (false, false) => "is primary and accepts writes",
+        };
+        Ok(Done {
+            already: !promoted && !lifted && !closed,
+            message: format!("{message}{note}"),
+            position: after.position,
+            timeline: after.timeline,
+            ..Done::default()
+        })
+    }
+
+    async fn promote_until_out(&self, count: u64) -> Result<(), DriverError> {
+        let began = Instant::now();
+        let mut signalled: Option<Instant> = None;
+        loop {
+            let row = self.acting.row("SELECT pg_is_in_recovery() AS standby", STATEMENT_LIMIT).await?;
+            if truth(&row, "standby") == Some(false) {
+                return Ok(());
+            }
+            if signalled.is_none_or(|at| at.elapsed() >= SIGNAL_AGAIN) {
+                self.gate.still(count)?;
+                // Fails if recovery ended between the two statements; the next look says so.
+                let _ = self.acting.execute("SELECT pg_promote(false)", STATEMENT_LIMIT).await;
+                signalled = Some(Instant::now());
+            }
+            if began.elapsed() > PROMOTE_LIMIT {
+                return Err(DriverError::retryable("postgres-promote", "still in recovery; see the server's log"));
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    pub(super) async fn lift_fence(&self, count: u64) -> Result<bool, DriverError> {
+        let (file, gate) = (self.hba_file(), self.gate.clone());
+        let lifted = files::blocking(DISK_LIMIT, "taking the fence out of pg_hba.conf", move || {
+            let _lock = gate.file.lock().unwrap_or_else(PoisonError::into_inner);
+            // A fence that began has counted itself; it waits for this lock and then writes, or has written.
+            if gate.still(count).is_err() { Ok(None) } else { hba::take(&file, Durability::Written).map(Some) }
+        })
+        .await?;
+        lifted.ok_or_else(super::fenced_meanwhile)
+    }
+
+    /// Empties `primary_conninfo`: a primary that comes up closed at rest must follow nobody.
+    pub(super) async fn follow_nobody(&self) -> Result<(), DriverError> {
+        self.acting.execute("ALTER SYSTEM SET primary_conninfo = ''", DISK_LIMIT).await?;
+        self.reload().await
+    }
+
+    /// Sees a write accepted and a client let in.
+    async fn see_open(&self) -> Result<&'static str, DriverError> {
+        // A transaction id is a write of its own and needs no table; it does not wait for standbys in this session.
+        let row = self
+            .acting
+            .row(
+                "SELECT txid_current(), current_setting('default_transaction_read_only') = 'on' AS read_only",
+                DISK_LIMIT,
+            )
+            .await?;
+        if truth(&row, "read_only") == Some(true) {
+            return Err(DriverError::permanent(
+                "postgres-read-only",
+                "default_transaction_read_only is on in the server's configuration; take it out",
+            ));
+        }
+        let began = Instant::now();
+        loop {
+            let (outside, local) =
+                tokio::join!(self.knock(&self.options.owner, false), self.knock(&self.options.owner, true));
+            if outside == Met::Admitted || local == Met::Admitted {
+                return Ok("");
+            }
+            if began.elapsed() > ADMIT_LIMIT {
+                self.refuse_broken_rules().await?;
+                return Ok("; the owner is not let in from this machine by the rules of pg_hba.conf itself");
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    /// Waits until everything up to the position is replayed.
+    pub(super) async fn wait_for(&self, wanted: u64) -> DriverResult {
+        let mut last = None;
+        let mut moved = Instant::now();
+        let mut waited = false;
+        loop {
+            let sight = self.sight().await?;
+            let reached = if sight.standby { sight.replayed } else { sight.position };
+            if reached.is_some_and(|reached| reached >= wanted) {
+                return Ok(Done {
+                    already: !waited,
+                    message: format!("replayed {}", reached.map(lsn_text).unwrap_or_default()),
+                    position: reached,
+                    timeline: sight.timeline,
+                    ..Done::default()
+                });
+            }
+            if !sight.standby {
+                return Err(DriverError::permanent(
+                    "postgres-not-standby",
+                    format!("a primary below position {} cannot catch up; rejoin it first", lsn_text(wanted)),
+                ));
+            }
+            if reached != last {
+                (last, moved) = (reached, Instant::now());
+            }
+            if moved.elapsed() > STALL_LIMIT {
+                return Err(DriverError::retryable(
+                    "postgres-behind",
+                    format!(
+                        "stands still at {} below {}; check the replication link",
+                        reached.map_or("an unknown position".to_owned(), lsn_text),
+                        lsn_text(wanted)
+                    ),
+                ));
+            }
+            waited = true;
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+}

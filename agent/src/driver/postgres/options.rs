@@ -1,0 +1,91 @@
+//! What the agent's configuration says of a PostgreSQL server.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::secret::Secret;
+
+/// One PostgreSQL server on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PostgresOptions {
+    /// PGDATA.
+    pub data_directory: PathBuf,
+    /// Where clients connect from outside.
+    #[serde(default = "loopback")]
+    pub host: String,
+    /// Its port.
+    #[serde(default = "port")]
+    pub port: u16,
+    /// Folder of the Unix socket; the agent's own login goes over it.
+    #[serde(default = "socket_directory")]
+    pub socket_directory: PathBuf,
+    /// The agent's own login, a superuser.
+    #[serde(default = "user")]
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+    /// The role whose writes must be seen refused.
+    pub owner: String,
+    /// The database that the owner writes to.
+    pub database: String,
+    /// Folder of `pg_rewind` and the others; found if absent.
+    #[serde(default)]
+    pub bin_directory: Option<PathBuf>,
+    /// Programs run as this user.
+    #[serde(default = "os_user")]
+    pub os_user: String,
+    /// Starts the server and returns.
+    pub start: Vec<String>,
+    /// Stops the server and returns.
+    pub stop: Vec<String>,
+    /// By cluster: how a superuser reaches its server, for `pg_rewind`; `key=value` pairs as libpq reads them.
+    #[serde(default)]
+    pub upstreams: BTreeMap<String, Secret>,
+    /// By cluster: `primary_conninfo` to follow it.
+    #[serde(default)]
+    pub replication: BTreeMap<String, Secret>,
+}
+
+fn loopback() -> String {
+    "127.0.0.1".to_owned()
+}
+
+fn port() -> u16 {
+    5432
+}
+
+fn socket_directory() -> PathBuf {
+    PathBuf::from("/var/run/postgresql")
+}
+
+fn user() -> String {
+    "regent".to_owned()
+}
+
+fn os_user() -> String {
+    "postgres".to_owned()
+}
+
+impl PostgresOptions {
+    /// The folder of PostgreSQL's programs: the configured one, else the one that fits the version of the data.
+    #[must_use]
+    pub fn programs(&self) -> PathBuf {
+        if let Some(folder) = &self.bin_directory {
+            return folder.clone();
+        }
+        let version = std::fs::read_to_string(self.data_directory.join("PG_VERSION")).unwrap_or_default();
+        let version = version.trim();
+        [
+            PathBuf::from(format!("/usr/lib/postgresql/{version}/bin")),
+            PathBuf::from(format!("/usr/pgsql-{version}/bin")),
+            PathBuf::from("/usr/local/pgsql/bin"),
+            PathBuf::from("/usr/local/bin"),
+        ]
+        .into_iter()
+        .find(|folder| folder.join("pg_rewind").exists())
+        .unwrap_or_else(|| PathBuf::from("/usr/bin"))
+    }
+}

@@ -1,0 +1,153 @@
+//! The server as a process: whether it runs, starting, stopping and killing it.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::Postgres;
+use super::session::truth;
+use crate::driver::process::table::{Family, Process, family};
+use crate::driver::process::{Finished, ProcessError, Program};
+use crate::driver::{Done, DriverError, DriverResult};
+
+/// What the server's processes are called.
+const NAMES: [&str; 2] = ["postgres", "postmaster"];
+
+/// How long a hard fence goes on killing.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the listed start and stop commands may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a started server may take until it answers.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long init may take to reap a killed postmaster.
+const BURIAL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long after the start command no process at all may be there.
+const APPEAR_LIMIT: Duration = Duration::from_secs(5);
+
+impl Postgres {
+    /// All processes of this server, orphans included. Needs no disk.
+    pub(super) fn family(&self) -> Family {
+        let directories: [&Path; 2] = [&self.data, &self.options.data_directory];
+        family(&NAMES, &directories)
+    }
+
+    /// Kills every process of the server until none is left.
+    pub(super) async fn kill_all(&self) -> DriverResult {
+        self.gate.fence_begins();
+        let deadline = Instant::now() + KILL_LIMIT;
+        let mut killed = 0_usize;
+        loop {
+            let family = self.family();
+            if family.is_gone() {
+                let message =
+                    if killed == 0 { "no process was left".into() } else { format!("killed {killed} processes") };
+                return Ok(Done { already: killed == 0, message, ..Done::default() });
+            }
+            if family.members.is_empty() {
+                return Err(DriverError::permanent(
+                    "postgres-hidden",
+                    "there are postgres processes this agent may not look at; run it as root or as the database's user",
+                ));
+            }
+            // The postmaster first: it would answer the death of a backend by starting all anew.
+            for process in &family.members {
+                match process.signal(Signal::SIGKILL) {
+                    Ok(()) => killed += 1,
+                    Err(error) => {
+                        return Err(DriverError::permanent(
+                            "postgres-kill",
+                            format!("cannot kill process {}: {error}; run the agent as root", process.pid),
+                        ));
+                    }
+                }
+            }
+            if Instant::now() > deadline {
+                let left: Vec<String> = family.members.iter().map(|process| process.pid.to_string()).collect();
+                return Err(DriverError::retryable(
+                    "postgres-kill",
+                    format!("processes {} are still there after SIGKILL; cut the machine's power", left.join(", ")),
+                ));
+            }
+            tokio::time::sleep(super::GLANCE).await;
+        }
+    }
+
+    /// Starts the server by its listed command and waits until it answers. It comes up closed at rest.
+    pub(super) async fn start(&self) -> Result<(), DriverError> {
+        self.wait_for_burial().await;
+        let program = Program::listed(&self.options.start).user(&self.options.os_user);
+        succeed("postgres-start", &program, COMMAND_LIMIT).await?;
+        let began = Instant::now();
+        loop {
+            match self.acting.row("SELECT pg_is_in_recovery() AS standby", super::STATEMENT_LIMIT).await {
+                Ok(row) if truth(&row, "standby").is_some() => return Ok(()),
+                Ok(_) => {}
+                Err(error) if began.elapsed() > ANSWER_LIMIT => return Err(error.into()),
+                Err(_) if began.elapsed() > APPEAR_LIMIT && self.family().is_gone() => {
+                    return Err(DriverError::retryable(
+                        "postgres-start",
+                        "the server ended right after it was started",
+                    ));
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(super::GLANCE * 4).await;
+        }
+    }
+
+    /// A dead postmaster that nobody has reaped yet still has its id: the server would refuse to start, because its
+    /// lock file names a process that seems to live.
+    async fn wait_for_burial(&self) {
+        let file = self.data.join("postmaster.pid");
+        let text = tokio::fs::read_to_string(file).await.unwrap_or_default();
+        let Some(pid) = text.lines().next().and_then(|line| line.trim().parse().ok()) else { return };
+        let began = Instant::now();
+        while began.elapsed() < BURIAL_LIMIT && Process::read(pid).is_some_and(|process| !process.lives()) {
+            tokio::time::sleep(super::GLANCE).await;
+        }
+    }
+
+    /// Stops the server by its listed command and sees it gone.
+    pub(super) async fn stop(&self) -> Result<(), DriverError> {
+        if self.family().is_gone() {
+            return Ok(());
+        }
+        let program = Program::listed(&self.options.stop).user(&self.options.os_user);
+        succeed("postgres-stop", &program, COMMAND_LIMIT).await?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.family().is_gone() {
+            if Instant::now() > deadline {
+                return Err(DriverError::retryable(
+                    "postgres-stop",
+                    "the stop command returned, but the server still runs; check what it stops",
+                ));
+            }
+            tokio::time::sleep(super::GLANCE).await;
+        }
+        Ok(())
+    }
+}
+
+/// Runs a program and demands that it succeeds.
+pub(super) async fn succeed(code: &'static str, program: &Program, limit: Duration) -> Result<Finished, DriverError> {
+    let finished = program.run(limit).await.map_err(|error| failed(code, &error))?;
+    if finished.success() {
+        return Ok(finished);
+    }
+    let name = program.name();
+    Err(DriverError::retryable(code, format!("{name} failed: {}", finished.last_words())))
+}
+
+fn failed(code: &'static str, error: &ProcessError) -> DriverError {
+    use std::error::Error as _;
+    let message = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+    match error {
+        ProcessError::Empty | ProcessError::NoSuchUser(_) => DriverError::permanent(code, message),
+        _ => DriverError::retryable(code, message),
+    }
+}

@@ -1,0 +1,79 @@
+//! Files beside a database: replaced whole, with the owner they had, durable where a crash must find them.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::driver::DriverError;
+
+/// Whether a file must have reached the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Written and synced, with its folder: a crash finds it.
+    Synced,
+    /// Written: the fence never waits for a disk.
+    Written,
+}
+
+/// Runs file operations off the async threads, bounded: a hanging disk must not hold the agent.
+///
+/// # Errors
+/// With this code, if the work failed or the disk did not answer in time.
+pub async fn bounded<T: Send + 'static>(
+    code: &'static str,
+    limit: Duration,
+    what: &'static str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, DriverError> {
+    match tokio::time::timeout(limit, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(Ok(value))) => Ok(value),
+        Ok(Ok(Err(error))) => Err(DriverError::retryable(code, format!("{what}: {error}"))),
+        Ok(Err(_)) => Err(DriverError::retryable(code, format!("{what}: was interrupted"))),
+        Err(_) => Err(DriverError::retryable(code, format!("{what}: the disk did not answer in {limit:?}"))),
+    }
+}
+
+/// Replaces a file as a whole; owner and mode stay as they were, or become those of the folder's owner and 0600.
+///
+/// # Errors
+/// If it could not be written; then the file is as it was.
+pub fn replace(path: &Path, content: &[u8], durability: Durability) -> io::Result<()> {
+    let folder = path.parent().ok_or_else(|| io::Error::other("a path without a folder"))?;
+    let name = path.file_name().ok_or_else(|| io::Error::other("a path without a name"))?;
+    let temporary = folder.join(format!(".{}.regent-{}", name.to_string_lossy(), std::process::id()));
+    let (owner, mode) = match std::fs::metadata(path) {
+        Ok(metadata) => (metadata.clone(), metadata.mode() & 0o7777),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (std::fs::metadata(folder)?, 0o600),
+        Err(error) => return Err(error),
+    };
+    let written = (|| {
+        let mut file = File::create(&temporary)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        if nix::unistd::geteuid().is_root() {
+            chown(&temporary, Some(owner.uid()), Some(owner.gid()))?;
+        }
+        file.write_all(content)?;
+        if durability == Durability::Synced {
+            file.sync_all()?;
+        }
+        std::fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written?;
+    if durability == Durability::Synced {
+        sync(folder)?;
+    }
+    Ok(())
+}
+
+/// Syncs a file or a folder.
+///
+/// # Errors
+/// If the disk says so.
+pub fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}

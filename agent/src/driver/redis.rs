@@ -1,0 +1,173 @@
+//! Redis on this machine.
+//!
+//! ```text
+//!  at rest       min-replicas-to-write 65535 in redis.conf: every start refuses writes (NOREPLICAS)
+//!  opened        the agent alone sets 0 at run time, under a lease; never CONFIG REWRITE
+//!  fenced        65535 at run time, the clients' ACL users off, their connections killed; refusals seen
+//!  fenced hard   the process killed
+//! ```
+//!
+//! Replication is not touched by any of it: `min-replicas-to-write` concerns clients of a primary only.
+//!
+//! Invariant: between the look at the gate and the answer to the command that opens, the gate is held; a fence waits
+//! for it, bounded, and an opening that meets a fence gives up.
+
+mod closed;
+mod fence;
+mod open;
+mod options;
+mod probe;
+mod rejoin;
+mod server;
+mod session;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use self::options::{RedisOptions, RedisUpstream};
+use self::session::{Failure, Login, Session, command};
+use super::process::table::Process;
+use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rejoin};
+
+/// A number of replicas that no primary has.
+const CLOSED: &str = "65535";
+
+/// One command.
+const COMMAND_LIMIT: Duration = Duration::from_secs(1);
+
+/// A file operation that must reach the disk.
+const DISK_LIMIT: Duration = Duration::from_secs(10);
+
+/// Between two looks at something that is about to change.
+const GLANCE: Duration = Duration::from_millis(3);
+
+/// One Redis server on this machine.
+pub struct Redis {
+    options: RedisOptions,
+    cluster: String,
+    probing: Session,
+    acting: Session,
+    /// Held by whoever opens or rebuilds the database; never by a fence.
+    changing: tokio::sync::Mutex<()>,
+    gate: Gate,
+    known: Mutex<Known>,
+}
+
+/// What the server said of itself, for the time when it does not answer.
+#[derive(Debug, Default)]
+struct Known {
+    process: Option<Process>,
+    config_file: Option<PathBuf>,
+}
+
+/// Orders fences before openings.
+#[derive(Debug, Default)]
+struct Gate {
+    fences: AtomicU64,
+    opening: tokio::sync::Mutex<()>,
+}
+
+impl Gate {
+    /// What an opening begins with.
+    fn count(&self) -> u64 {
+        self.fences.load(Ordering::SeqCst)
+    }
+
+    /// A fence begins.
+    fn begins(&self) {
+        self.fences.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Refuses to go on opening once a fence has begun.
+    fn still(&self, count: u64) -> Result<(), DriverError> {
+        if self.count() == count {
+            return Ok(());
+        }
+        Err(DriverError::retryable("redis-fenced", "Redis was fenced while it was being opened; the fence stays"))
+    }
+}
+
+impl Redis {
+    /// A driver for this server, which belongs to this cluster. Connects to nothing yet.
+    #[must_use]
+    pub fn new(options: RedisOptions, cluster: &str) -> Self {
+        let login = Login {
+            host: options.host.clone(),
+            port: options.port,
+            user: Some(options.user.clone()),
+            password: Some(options.password.clone()),
+        };
+        Self {
+            probing: Session::new(login.clone()),
+            acting: Session::new(login),
+            changing: tokio::sync::Mutex::new(()),
+            gate: Gate::default(),
+            known: Mutex::default(),
+            cluster: cluster.to_owned(),
+            options,
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An answer that says nothing but that it was done.
+fn ok(answer: Result<redis::Value, Failure>) -> Result<(), DriverError> {
+    answer.map(drop).map_err(DriverError::from)
+}
+
+#[async_trait]
+impl Driver for Redis {
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
+    fn fence_reach(&self) -> FenceReach {
+        FenceReach::Local
+    }
+
+    async fn probe(&self) -> Probe {
+        self.look().await
+    }
+
+    async fn guard(&self, marker: &Marker) -> DriverResult {
+        self.take_into_guard(marker).await
+    }
+
+    async fn fence(&self) -> DriverResult {
+        self.fence_gently(Duration::ZERO).await
+    }
+
+    async fn fence_hard(&self) -> DriverResult {
+        self.kill_all().await
+    }
+
+    async fn unfence(&self) -> DriverResult {
+        let _changing = self.changing.lock().await;
+        self.reopen().await
+    }
+
+    async fn quiesce(&self) -> DriverResult {
+        self.fence_gently(Duration::from_millis(100)).await
+    }
+
+    async fn catch_up(&self, position: u64) -> DriverResult {
+        self.wait_for(position).await
+    }
+
+    async fn promote(&self, position: Option<u64>) -> DriverResult {
+        let _changing = self.changing.lock().await;
+        self.become_primary(position).await
+    }
+
+    async fn rejoin(&self, rejoin: &Rejoin) -> DriverResult {
+        let _changing = self.changing.lock().await;
+        self.become_replica(rejoin).await
+    }
+}

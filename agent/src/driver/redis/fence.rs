@@ -1,0 +1,175 @@
+//! The gentle fence: writes refused by the server itself, clients switched off and cut, and refusals seen.
+
+use std::time::Duration;
+
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+
+use super::session::{Failure, Login, ask, command};
+use super::{CLOSED, COMMAND_LIMIT, DISK_LIMIT, Redis, ok};
+use crate::driver::process::disk::{self, Durability, replace};
+use crate::driver::{Done, DriverError, DriverResult, Marker};
+
+/// Everything a gentle fence may take; the agent goes hard long before.
+const FENCE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a fence waits for a command that opens, to come after it.
+const GATE_LIMIT: Duration = Duration::from_millis(500);
+
+/// A write that changes nothing, should it be accepted after all.
+const HARMLESS_WRITE: [&str; 2] = ["DEL", "regent:fence-check"];
+
+impl Redis {
+    /// Writes the marker beside the data and closes the server at rest. A replica is closed at run time, too, which
+    /// it does not feel: should it be promoted by hand, it refuses writes.
+    pub(super) async fn take_into_guard(&self, marker: &Marker) -> DriverResult {
+        let info = self.info().await?;
+        let closed = self.close_at_rest(!info.is_replica()).await?;
+        if info.is_replica() {
+            self.set("min-replicas-to-write", CLOSED).await?;
+        }
+        let folder = std::path::PathBuf::from(self.get("dir").await?);
+        let marker = marker.clone();
+        let marked = disk::bounded("redis-files", DISK_LIMIT, "writing regent.marker beside the data", move || {
+            let file = folder.join("regent.marker");
+            let mut text = serde_json::to_vec(&marker)?;
+            text.push(b'\n');
+            if std::fs::read(&file).is_ok_and(|before| before == text) {
+                return Ok(false);
+            }
+            replace(&file, &text, Durability::Synced).map(|()| true)
+        })
+        .await?;
+        Ok(Done {
+            already: !closed && !marked,
+            message: "closed at rest (min-replicas-to-write), marker written".into(),
+            ..Done::default()
+        })
+    }
+
+    /// Fences; live clients may finish within `grace`: commands are refused at once, connections cut after it.
+    pub(super) async fn fence_gently(&self, grace: Duration) -> DriverResult {
+        self.gate.begins();
+        match tokio::time::timeout(FENCE_LIMIT, self.fence_within(grace)).await {
+            Ok(done) => done,
+            Err(_) => Err(unconfirmed("the server did not settle")),
+        }
+    }
+
+    async fn fence_within(&self, grace: Duration) -> DriverResult {
+        if self.is_gone().await {
+            return self.fence_at_rest().await;
+        }
+        match self.fence_running(grace).await {
+            // It was about to end when the fence began.
+            Err(error) if error.code == "redis-unreachable" && self.is_gone().await => self.fence_at_rest().await,
+            done => done,
+        }
+    }
+
+    async fn fence_running(&self, grace: Duration) -> DriverResult {
+        let _gate = tokio::time::timeout(GATE_LIMIT, self.gate.opening.lock())
+            .await
+            .map_err(|_| unconfirmed("an opening is under way and does not end"))?;
+        let was_closed = self.get("min-replicas-to-write").await? == CLOSED;
+        let mut old = self.acting.login.connect(COMMAND_LIMIT).await?;
+        self.close().await?;
+        let switched = self.switch_clients("off").await?;
+        tokio::time::sleep(grace).await;
+        let cut = self.cut_clients().await?;
+        // Whatever an older connection of the agent's still had on the way came before this.
+        self.close().await?;
+        self.see_refused(&mut old, "an old connection").await?;
+        let mut new = self.acting.login.connect(COMMAND_LIMIT).await?;
+        self.see_refused(&mut new, "a new connection").await?;
+        self.see_nameless_refused().await?;
+        let info = self.info().await?;
+        Ok(Done {
+            already: was_closed && !switched && cut == 0,
+            message: format!("writes are refused on old and new connections, {cut} connections cut"),
+            position: if info.is_replica() { None } else { info.position() },
+            ..Done::default()
+        })
+    }
+
+    /// No server: what counts is how the next start comes up.
+    async fn fence_at_rest(&self) -> DriverResult {
+        let known = self.known().config_file.is_some();
+        // Not known: this agent never met the server alive, and the guard closed the file in an earlier life.
+        let closed = if known { self.close_at_rest(false).await? } else { false };
+        if !self.is_gone().await {
+            return Err(unconfirmed("the server was started meanwhile"));
+        }
+        Ok(Done {
+            already: !closed,
+            message: "the server does not run; its next start refuses writes".into(),
+            ..Done::default()
+        })
+    }
+
+    async fn close(&self) -> Result<(), DriverError> {
+        // A lag of 0 would switch the check off.
+        if self.get("min-replicas-max-lag").await? == "0" {
+            self.set("min-replicas-max-lag", "10").await?;
+        }
+        self.set("min-replicas-to-write", CLOSED).await
+    }
+
+    /// Switches the clients' ACL users; true if one had to be switched. The agent's own user is never among them.
+    pub(super) async fn switch_clients(&self, to: &str) -> Result<bool, DriverError> {
+        let users: Vec<String> = self.acting.ask(&command(&["ACL", "LIST"]), COMMAND_LIMIT).await?;
+        let mut switched = false;
+        for client in self.options.clients.iter().filter(|client| **client != self.options.user) {
+            let rule = users.iter().find(|rule| rule.split(' ').nth(1) == Some(client));
+            let Some(rule) = rule else { continue };
+            if rule.split(' ').nth(2) != Some(to) {
+                switched = true;
+                ok(self.acting.ask(&command(&["ACL", "SETUSER", client, to]), COMMAND_LIMIT).await)?;
+            }
+        }
+        Ok(switched)
+    }
+
+    /// Cuts clients, but no replicas. An agent's own other connections come back by themselves and are not counted.
+    async fn cut_clients(&self) -> Result<u64, DriverError> {
+        let mut cut = 0;
+        for client in self.options.clients.iter().filter(|client| **client != self.options.user) {
+            // A user that does not exist is an error, and has no connections.
+            let kill = command(&["CLIENT", "KILL", "USER", client, "TYPE", "normal", "SKIPME", "yes"]);
+            cut += self.acting.ask::<u64>(&kill, COMMAND_LIMIT).await.unwrap_or_default();
+        }
+        for kind in ["normal", "pubsub"] {
+            let kill = command(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]);
+            self.acting.ask::<u64>(&kill, COMMAND_LIMIT).await?;
+        }
+        Ok(cut)
+    }
+
+    /// A write as the agent's own user, which may do everything, is refused or the connection is cut.
+    async fn see_refused(&self, connection: &mut MultiplexedConnection, which: &str) -> Result<(), DriverError> {
+        match ask::<Value>(connection, &command(&HARMLESS_WRITE), COMMAND_LIMIT).await {
+            Err(Failure::Broken(_) | Failure::Refused) => Ok(()),
+            Err(failure) if matches!(failure.code(), "NOREPLICAS" | "READONLY") => Ok(()),
+            Err(failure) => Err(unconfirmed(&format!("a write on {which}: {failure}"))),
+            Ok(_) => Err(unconfirmed(&format!("a write on {which} was accepted"))),
+        }
+    }
+
+    /// A client that does not log in is refused.
+    async fn see_nameless_refused(&self) -> Result<(), DriverError> {
+        let nameless = Login { user: None, password: None, ..self.acting.login.clone() };
+        match nameless.connect(COMMAND_LIMIT).await {
+            Ok(mut connection) => match ask::<Value>(&mut connection, &command(&HARMLESS_WRITE), COMMAND_LIMIT).await {
+                Ok(_) => Err(unconfirmed("a write without a login was accepted")),
+                Err(Failure::TimedOut(limit)) => Err(unconfirmed(&format!("no answer within {limit:?}"))),
+                Err(_) => Ok(()),
+            },
+            Err(Failure::TimedOut(limit)) => Err(unconfirmed(&format!("no answer within {limit:?}"))),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+fn unconfirmed(why: &str) -> DriverError {
+    DriverError::retryable("redis-fence-unconfirmed", format!("the fence is not confirmed: {why}; go hard"))
+}

@@ -1,0 +1,120 @@
+//! Opening: promotion, the lifting of a fence, and waiting for an offset. Run-time only, never in configuration.
+
+use std::time::{Duration, Instant};
+
+use redis::Value;
+
+use super::session::{Info, command};
+use super::{CLOSED, COMMAND_LIMIT, GLANCE, Redis, ok};
+use crate::driver::{Done, DriverError, DriverResult};
+
+/// How long a replica may stand still below the offset that is waited for.
+const STALL_LIMIT: Duration = Duration::from_secs(30);
+
+impl Redis {
+    /// Promotes, if the offset has been reached.
+    pub(super) async fn become_primary(&self, position: Option<u64>) -> DriverResult {
+        let count = self.gate.count();
+        let info = self.info().await?;
+        if info.is_replica() {
+            if let Some(wanted) = position
+                && info.position().is_none_or(|reached| reached < wanted)
+            {
+                let reached = info.position().map_or("unknown".to_owned(), |reached| reached.to_string());
+                let message = format!("offset {wanted} is not reached: this replica has {reached}");
+                return Err(DriverError::retryable("redis-behind", message));
+            }
+            if info.is("master_sync_in_progress", "1") {
+                let message = "this replica is taking a full copy: its data is not whole; wait for its end";
+                return Err(DriverError::retryable("redis-behind", message));
+            }
+        }
+        self.open(&info, count).await
+    }
+
+    /// Lifts a fence, and opens a primary that came up closed at rest. A replica is left a replica.
+    pub(super) async fn reopen(&self) -> DriverResult {
+        let count = self.gate.count();
+        let started = self.is_gone().await;
+        if started {
+            self.start().await?;
+        }
+        let info = self.info().await?;
+        if info.is_replica() {
+            return Err(DriverError::permanent(
+                "redis-standby",
+                "Redis is a replica, not a primary that is closed at rest; promote it by a failover or switchover",
+            ));
+        }
+        let done = self.open(&info, count).await?;
+        Ok(Done { already: done.already && !started, ..done })
+    }
+
+    async fn open(&self, before: &Info, count: u64) -> DriverResult {
+        let promoted = before.is_replica();
+        if promoted {
+            // Closed first, so that the end of replication is not yet the beginning of writes.
+            self.set("min-replicas-to-write", CLOSED).await?;
+            self.gate.still(count)?;
+            ok(self.acting.ask(&command(&["REPLICAOF", "NO", "ONE"]), COMMAND_LIMIT).await)?;
+        }
+        let closed = self.close_at_rest(true).await?;
+        let was_closed = self.get("min-replicas-to-write").await? != "0";
+        let switched = {
+            let _gate = self.gate.opening.lock().await;
+            self.gate.still(count)?;
+            self.set("min-replicas-to-write", "0").await?;
+            self.switch_clients("on").await?
+        };
+        let check = command(&["SET", "regent:check", &self.cluster, "PX", "1000"]);
+        let _: Value = self.acting.ask(&check, COMMAND_LIMIT).await.map_err(|failure| {
+            DriverError::retryable("redis-refused", format!("Redis is open but refuses a write: {failure}"))
+        })?;
+        self.gate.still(count)?;
+        let info = self.info().await?;
+        let message = match (promoted, was_closed || switched) {
+            (true, _) => "promoted, a write was accepted",
+            (false, true) => "opened, a write was accepted",
+            (false, false) => "is primary and accepts writes",
+        };
+        Ok(Done {
+            already: !promoted && !was_closed && !switched && !closed,
+            message: message.into(),
+            position: info.position(),
+            ..Done::default()
+        })
+    }
+
+    /// Waits until everything up to the offset is applied.
+    pub(super) async fn wait_for(&self, wanted: u64) -> DriverResult {
+        let mut last = None;
+        let mut moved = Instant::now();
+        let mut waited = false;
+        loop {
+            let info = self.info().await?;
+            let reached = info.position();
+            if reached.is_some_and(|reached| reached >= wanted) && !info.is("master_sync_in_progress", "1") {
+                return Ok(Done {
+                    already: !waited,
+                    message: format!("applied {}", reached.unwrap_or_default()),
+                    position: reached,
+                    ..Done::default()
+                });
+            }
+            if !info.is_replica() {
+                let message = format!("a primary below offset {wanted} cannot catch up; rejoin it first");
+                return Err(DriverError::permanent("redis-not-standby", message));
+            }
+            if reached != last {
+                (last, moved) = (reached, Instant::now());
+            }
+            if moved.elapsed() > STALL_LIMIT {
+                let at = reached.map_or("an unknown offset".to_owned(), |reached| reached.to_string());
+                let message = format!("stands still at {at} below {wanted}; check the replication link");
+                return Err(DriverError::retryable("redis-behind", message));
+            }
+            waited = true;
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+}

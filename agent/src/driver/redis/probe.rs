@@ -1,0 +1,116 @@
+//! Looking: `INFO` over the kept session.
+
+use std::time::Duration;
+
+use super::session::{Failure, Info, Session, command};
+use super::{CLOSED, Redis};
+use crate::driver::process::table::Process;
+use crate::driver::{Health, Probe, Role, Upstream};
+
+/// Everything a probe may take.
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
+
+impl Redis {
+    /// One look by an action.
+    pub(super) async fn info(&self) -> Result<Info, Failure> {
+        self.info_by(&self.acting, super::COMMAND_LIMIT).await
+    }
+
+    async fn info_by(&self, session: &Session, limit: Duration) -> Result<Info, Failure> {
+        let info: String = session.ask(&command(&["INFO"]), limit).await?;
+        let info = Info::parse(&info);
+        let mut known = self.known();
+        let pid = info.text("process_id").parse().ok();
+        if pid != known.process.as_ref().map(|process| process.pid)
+            || !known.process.as_ref().is_some_and(Process::still_lives)
+        {
+            // In a container of its own the number means nothing here: then the name does not fit.
+            known.process = pid.and_then(Process::read).filter(|process| {
+                process.lives() && (process.name.starts_with("redis") || process.name.starts_with("valkey"))
+            });
+        }
+        if !info.text("config_file").is_empty() {
+            known.config_file = Some(info.text("config_file").into());
+        }
+        drop(known);
+        Ok(info)
+    }
+
+    /// The probe.
+    pub(super) async fn look(&self) -> Probe {
+        match tokio::time::timeout(PROBE_LIMIT, self.look_within()).await {
+            Ok(Ok(probe)) => probe,
+            Ok(Err(failure)) => without_answer(&failure),
+            Err(_) => Probe::without_answer(Health::Unknown, format!("no answer within {PROBE_LIMIT:?}")),
+        }
+    }
+
+    async fn look_within(&self) -> Result<Probe, Failure> {
+        let info = self.info_by(&self.probing, PROBE_LIMIT).await?;
+        if info.is("loading", "1") {
+            return Ok(Probe::without_answer(Health::Unknown, "loads its data"));
+        }
+        let limit: Vec<String> =
+            self.probing.ask(&command(&["CONFIG", "GET", "min-replicas-to-write"]), PROBE_LIMIT).await?;
+        let limit = limit.get(1).map(String::as_str).unwrap_or_default();
+        let wanted: u64 = limit.parse().unwrap_or_default();
+        let good = info.number("min_slaves_good_slaves").unwrap_or_default();
+        let replica = info.is_replica();
+        let position = info.position();
+        Ok(Probe {
+            health: Health::Healthy,
+            role: if replica { Role::Standby } else { Role::Primary },
+            writable: !replica && (wanted == 0 || good >= wanted),
+            system_id: info.text("master_replid").to_owned(),
+            timeline: 0,
+            position,
+            position_text: position.map(|position| position.to_string()).unwrap_or_default(),
+            upstream: replica.then(|| upstream(&info)),
+            detail: detail(&info, limit),
+        })
+    }
+}
+
+fn upstream(info: &Info) -> Upstream {
+    let connected = info.is("master_link_status", "up");
+    // A primary sends everything at once: what exists there and is known here is what was read.
+    let lag_bytes = info
+        .number("slave_read_repl_offset")
+        .zip(info.number("slave_repl_offset"))
+        .filter(|_| connected)
+        .map(|(read, applied)| read.saturating_sub(applied));
+    Upstream {
+        connected,
+        last_heard: info.number("master_last_io_seconds_ago").map(Duration::from_secs),
+        lag_bytes,
+        lag: (lag_bytes == Some(0)).then_some(Duration::ZERO),
+    }
+}
+
+fn detail(info: &Info, limit: &str) -> String {
+    let mut parts = Vec::new();
+    if info.is_replica() {
+        let (host, port) = (info.text("master_host"), info.text("master_port"));
+        parts.push(format!("replica of {host}:{port}, link {}", info.text("master_link_status")));
+        if info.is("master_sync_in_progress", "1") {
+            parts.push("takes a full copy".to_owned());
+        }
+    } else {
+        parts.push("primary".to_owned());
+        if limit == CLOSED {
+            parts.push("closed".to_owned());
+        }
+    }
+    if info.is("rdb_last_bgsave_status", "err") {
+        parts.push("the last save failed".to_owned());
+    }
+    parts.join(", ")
+}
+
+fn without_answer(failure: &Failure) -> Probe {
+    let health = match failure {
+        Failure::Refused => Health::Failed,
+        Failure::Server { .. } | Failure::TimedOut(_) | Failure::Broken(_) => Health::Unknown,
+    };
+    Probe::without_answer(health, failure.to_string())
+}

@@ -1,0 +1,143 @@
+//! The server as a process: finding, starting and killing it.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::{COMMAND_LIMIT, GLANCE, Redis, ok};
+use crate::driver::process::contact::{Contact, contact};
+use crate::driver::process::table::{Process, living, with_descendants};
+use crate::driver::process::{Program, disk};
+use crate::driver::{Done, DriverError, DriverResult};
+
+/// How long a hard fence goes on killing.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// Reading the pid file: a hard fence must not wait for a disk.
+const PID_LIMIT: Duration = Duration::from_millis(200);
+
+/// How long the listed start command may take, and the server until it answers.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+impl Redis {
+    /// The server's process: the one it last named itself, else the one the pid file names, if it is this server.
+    pub(super) async fn process(&self) -> Option<Process> {
+        let known = self.known().process.clone();
+        if let Some(process) = known.filter(Process::still_lives) {
+            return Some(process);
+        }
+        let file = self.options.pid_file.clone();
+        let text = disk::bounded("redis-files", PID_LIMIT, "reading pidFile", move || std::fs::read_to_string(file));
+        let pid = text.await.ok()?.trim().parse().ok()?;
+        Process::read(pid).filter(|process| process.lives() && self.is_this_server(process))
+    }
+
+    /// A pid file may be stale and its number somebody else's.
+    fn is_this_server(&self, process: &Process) -> bool {
+        let redis = process.name.starts_with("redis") || process.name.starts_with("valkey");
+        // `redis-server HOST:PORT`, unless the operator set another title.
+        let title = process.title();
+        let ports: Vec<&str> = title.split(' ').filter_map(|word| word.rsplit_once(':')).map(|pair| pair.1).collect();
+        redis && (ports.is_empty() || ports.contains(&self.options.port.to_string().as_str()))
+    }
+
+    /// Nothing of it runs, and nobody listens where clients connect.
+    pub(super) async fn is_gone(&self) -> bool {
+        self.process().await.is_none() && self.contact().await == Contact::Nobody
+    }
+
+    async fn contact(&self) -> Contact {
+        contact(&self.options.host, self.options.port, COMMAND_LIMIT / 4).await
+    }
+
+    /// Kills the server and its children, and sees them gone.
+    pub(super) async fn kill_all(&self) -> DriverResult {
+        self.gate.begins();
+        let deadline = Instant::now() + KILL_LIMIT;
+        let mut killed = 0_usize;
+        let mut family: Vec<Process> = Vec::new();
+        loop {
+            if let Some(head) = self.process().await {
+                family.extend(with_descendants(&living(), BTreeSet::from([head.pid])));
+            }
+            family.retain(Process::still_lives);
+            let found = self.contact().await;
+            if family.is_empty() && found == Contact::Nobody {
+                let message =
+                    if killed == 0 { "no process was left".into() } else { format!("killed {killed} processes") };
+                return Ok(Done { already: killed == 0, message, ..Done::default() });
+            }
+            for process in &family {
+                process.signal(Signal::SIGKILL).map_err(|error| {
+                    let message = format!("cannot kill process {}: {error}; run the agent as root", process.pid);
+                    DriverError::permanent("redis-kill", message)
+                })?;
+                killed += 1;
+            }
+            if Instant::now() > deadline {
+                return Err(match family.first() {
+                    Some(process) => DriverError::retryable(
+                        "redis-kill",
+                        format!("process {} is still there after SIGKILL; cut the machine's power", process.pid),
+                    ),
+                    None => DriverError::retryable(
+                        "redis-hidden",
+                        "something listens on the port, but pidFile names no Redis of this port; correct pidFile",
+                    ),
+                });
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    /// Starts the server by its listed command and waits until it answers. It comes up closed at rest.
+    pub(super) async fn start(&self) -> Result<(), DriverError> {
+        let program = Program::listed(&self.options.start);
+        let finished = program.run(START_LIMIT).await.map_err(|error| {
+            use std::error::Error as _;
+            let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            DriverError::retryable("redis-start", format!("{error}{source}"))
+        })?;
+        if !finished.success() {
+            let message = format!("{} failed: {}", program.name(), finished.last_words());
+            return Err(DriverError::retryable("redis-start", message));
+        }
+        let began = Instant::now();
+        loop {
+            match self.info().await {
+                Ok(info) if !info.is("loading", "1") => return Ok(()),
+                Ok(_) => {}
+                Err(error) if began.elapsed() > START_LIMIT => return Err(error.into()),
+                Err(_) => {}
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    /// Closes the configuration file of a running server; false if it was closed.
+    pub(super) async fn close_at_rest(&self, alone: bool) -> Result<bool, DriverError> {
+        let known = self.known().config_file.clone();
+        let Some(file) = known else {
+            return Err(DriverError::permanent(
+                "redis-no-config-file",
+                "Redis runs without a configuration file, so its next start would accept writes; give it one",
+            ));
+        };
+        disk::bounded("redis-files", super::DISK_LIMIT, "closing Redis at rest in its configuration file", move || {
+            super::closed::close(&file, alone)
+        })
+        .await
+    }
+
+    /// Sets a parameter at run time.
+    pub(super) async fn set(&self, key: &str, value: &str) -> Result<(), DriverError> {
+        ok(self.acting.ask(&super::command(&["CONFIG", "SET", key, value]), COMMAND_LIMIT).await)
+    }
+
+    /// A parameter as it is now.
+    pub(super) async fn get(&self, key: &str) -> Result<String, DriverError> {
+        let answer: Vec<String> = self.acting.ask(&super::command(&["CONFIG", "GET", key]), COMMAND_LIMIT).await?;
+        Ok(answer.into_iter().nth(1).unwrap_or_default())
+    }
+}

@@ -1,0 +1,44 @@
+//! One file a command.
+
+mod ack;
+mod apply;
+mod audit;
+mod certs;
+mod clear;
+mod completion;
+mod describe;
+mod get;
+mod members;
+mod pause;
+mod report;
+mod resume;
+mod runs;
+mod schema;
+mod status;
+mod validate;
+mod why;
+
+pub(crate) use ack::Ack;
+pub(crate) use apply::Apply;
+pub(crate) use audit::Audit;
+pub(crate) use certs::Certs;
+pub(crate) use clear::Clear;
+pub(crate) use completion::Completion;
+pub(crate) use describe::Describe;
+pub(crate) use get::Get;
+pub(crate) use members::Members;
+pub(crate) use pause::Pause;
+pub(crate) use report::ReportCommand;
+pub(crate) use resume::Resume;
+pub(crate) use runs::Runs;
+pub(crate) use schema::Schema;
+pub(crate) use status::Status;
+pub(crate) use validate::Validate;
+pub(crate) use why::Why;
+
+/// What an operator should know of an answer goes to stderr, so that stdout stays what was asked for.
+fn notice(view: Option<&regent_proto::operator::v1::View>) {
+    if let Some(view) = view.filter(|view| !view.notice.is_empty()) {
+        eprintln!("note: {}", view.notice);
+    }
+}

@@ -1,0 +1,7 @@
+//! See `regentctl --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    regentctl::main()
+}

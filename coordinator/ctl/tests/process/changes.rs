@@ -1,0 +1,134 @@
+//! Each change, and what refuses it.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use crate::terminal::{Operator, finish};
+use crate::world::{Authority, World, shop_state};
+
+const SHOP: &str = include_str!("../../../core/src/application/sample.yaml");
+
+fn holds(text: &str, expected: &[&str]) {
+    for expected in expected {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+}
+
+fn file(authority: &Authority, text: &str) -> PathBuf {
+    let path = authority.path().join("document.yaml");
+    std::fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn a_document_is_previewed_created_and_changed() {
+    let authority = Authority::new("dev");
+    let world = World::start(&authority, 1, Some(1), regent_core::state::State::default()).await;
+    let operator = Operator::new(&authority, &[&world]);
+    let path = file(&authority, SHOP);
+    let shop = path.to_str().unwrap();
+
+    holds(&operator.does(&["apply", "-f", shop, "--dry-run"]).await, &["shop would be created"]);
+    assert!(world.node.replica.read(|state| state.applications.is_empty()));
+    holds(&operator.does(&["apply", "-f", shop]).await, &["shop is created"]);
+    holds(&operator.does(&["get"]).await, &["shop", "not adopted yet"]);
+
+    file(&authority, &SHOP.replace("failoverAfter: 10s", "failoverAfter: 20s"));
+    let preview = operator.does(&["apply", "-f", shop, "--dry-run"]).await;
+    holds(&preview, &["shop would change (revision 2)", "spec.automation.failoverAfter", "10s", "20s"]);
+    let changed = operator.json(&["apply", "-f", shop]).await;
+    assert_eq!(changed["changes"][0]["path"], "spec.automation.failoverAfter");
+    assert_eq!(changed["revision"], 2);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_document_comes_from_the_standard_input_too() {
+    let authority = Authority::new("dev");
+    let world = World::start(&authority, 1, Some(1), regent_core::state::State::default()).await;
+    let operator = Operator::new(&authority, &[&world]);
+    let mut command = operator.command(&["apply", "-f", "-"]);
+    command.stdin(Stdio::from(std::fs::File::open(file(&authority, SHOP)).unwrap()));
+    let said = finish(command).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    holds(&said.out, &["shop is created"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_rule_that_refuses_is_named_and_gives_3() {
+    let authority = Authority::new("dev");
+    let world = World::start(&authority, 1, Some(1), shop_state()).await;
+    let operator = Operator::new(&authority, &[&world]);
+    let moved = SHOP.replace("[eu-west-1, eu-central-1]", "[eu-north-1, eu-central-1]");
+    let path = file(&authority, &moved);
+    for arguments in
+        [vec!["apply", "-f", path.to_str().unwrap()], vec!["apply", "-f", path.to_str().unwrap(), "--dry-run"]]
+    {
+        let said = operator.run(&arguments).await;
+        assert_eq!(said.code, 3, "{}", said.err);
+        holds(&said.err, &["would-move-primary", "switch over before it is removed"]);
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn pauses_and_acknowledgements_are_audited_with_their_operator() {
+    let authority = Authority::new("dev");
+    let world = World::start(&authority, 1, Some(1), shop_state()).await;
+    let operator = Operator::new(&authority, &[&world]);
+    holds(&operator.does(&["pause", "shop", "--reason", "moving disks"]).await, &["shop is paused"]);
+    holds(&operator.does(&["get"]).await, &["paused by ann"]);
+    holds(&operator.does(&["resume", "shop"]).await, &["shop is resumed"]);
+    holds(&operator.does(&["pause", "--all", "--reason", "network"]).await, &["everything is paused"]);
+    holds(&operator.does(&["status"]).await, &["PAUSED, everything: by ann", "network"]);
+    holds(&operator.does(&["resume", "--all"]).await, &["everything is resumed"]);
+    holds(&operator.does(&["ack", "shop"]).await, &["shop is acknowledged"]);
+    let audit = operator.json(&["audit"]).await;
+    let mine: Vec<&str> = audit["records"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|record| record["actor"] == "ann")
+        .filter_map(|record| record["event"].as_str())
+        .collect();
+    assert_eq!(mine, ["applied", "paused", "resumed", "paused", "resumed", "acknowledged"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn leadership_is_handed_over() {
+    let authority = Authority::new("dev");
+    let world = World::start(&authority, 1, Some(1), shop_state()).await;
+    let operator = Operator::new(&authority, &[&world]);
+    holds(&operator.does(&["members", "transfer-leader", "2"]).await, &["coordinator 2 leads"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_quorum_a_change_gives_4() {
+    let authority = Authority::new("dev");
+    let world = World::start(&authority, 1, None, shop_state()).await;
+    let operator = Operator::new(&authority, &[&world]);
+    let path = file(&authority, SHOP);
+    for arguments in [
+        vec!["pause", "shop", "--reason", "disks"],
+        vec!["resume", "shop"],
+        vec!["ack", "shop"],
+        vec!["apply", "-f", path.to_str().unwrap()],
+        vec!["get"],
+        vec!["runs"],
+        vec!["audit"],
+        vec!["members"],
+    ] {
+        let said = operator.run(&arguments).await;
+        assert_eq!(said.code, 4, "{arguments:?}: {}{}", said.out, said.err);
+        holds(&said.err, &["no quorum"]);
+    }
+    let stale = operator.run(&["get", "--stale-ok"]).await;
+    assert_eq!(stale.code, 0);
+    holds(&stale.err, &["note: no quorum"]);
+    holds(&stale.out, &["shop"]);
+    world.stop().await;
+}

@@ -1,0 +1,142 @@
+//! Runs: step by step, live, stuck, cleared and reported.
+
+use regent_core::entry::Outcome;
+use regent_proto::tls::Identity;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::terminal::Operator;
+use crate::world::{Authority, DEADLINE, World, attempt, finish, shop_state};
+
+fn holds(text: &str, expected: &[&str]) {
+    for expected in expected {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+}
+
+/// The promotion fails for good.
+fn stick(world: &World, run: u64) -> u64 {
+    let steps = world.node.replica.read(|state| state.runs[&regent_core::id::RunId(run)].steps.clone());
+    let promote = steps.iter().find(|step| !step.detached).unwrap().id.0;
+    let message = "the server did not leave recovery within 30s".to_owned();
+    for entry in attempt(run, promote, 1, Outcome::Failed { code: "timeout".into(), message, retryable: false }) {
+        world.apply(entry);
+    }
+    promote
+}
+
+#[tokio::test]
+async fn a_run_is_followed_and_ends_with_its_outcome() {
+    let authority = Authority::new("dev");
+    let (world, run) = World::with_run(&authority).await;
+    let operator = Operator::new(&authority, &[&world]);
+    let id = run.to_string();
+    holds(&operator.does(&["runs"]).await, &[&id, "shop", "running", "the region was lost"]);
+    holds(&operator.does(&["runs", &id]).await, &["promote orders-db", "pending", "on ground lost"]);
+
+    let mut child = operator.start(&["runs", &id, "--watch"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = tokio::time::timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().unwrap();
+    assert_eq!(first, format!("Run {run}: shop from eu-west-1 to eu-central-1, because the region was lost"));
+    finish(run, &world);
+    let mut rest = String::new();
+    while let Some(line) = tokio::time::timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap() {
+        rest += &line;
+        rest.push('\n');
+    }
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    holds(
+        &rest,
+        &["promote orders-db", "redirect www", "verify checks", "done", &format!("Run {run} succeeded after")],
+    );
+    // A run that has ended is told as it is.
+    holds(&operator.does(&["runs", &id, "--watch"]).await, &["succeeded"]);
+    assert_eq!(operator.json(&["runs", &id]).await["run"]["status"], "RUN_STATUS_SUCCEEDED");
+    assert_eq!(operator.yaml(&["runs", &id]).await["run"]["to"], "eu-central-1");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_stuck_run_ends_the_watch_with_5_and_says_what_to_do() {
+    let authority = Authority::new("dev");
+    let (world, run) = World::with_run(&authority).await;
+    let step = stick(&world, run);
+    let operator = Operator::new(&authority, &[&world]);
+    let id = run.to_string();
+    let said = operator.run(&["runs", &id, "--watch"]).await;
+    assert_eq!(said.code, 5, "{}", said.err);
+    let retry = format!("regentctl clear {run} --step {step} --retry");
+    holds(&said.err, &["is stuck and needs a human", "timeout: the server did not leave recovery", &retry]);
+    holds(&operator.does(&["describe", "shop"]).await, &["stuck: orders-db"]);
+
+    let step = step.to_string();
+    holds(&operator.does(&["clear", &id, "--step", &step, "--done"]).await, &["is taken as done"]);
+    let again = operator.run(&["clear", &id, "--step", &step, "--retry"]).await;
+    assert_eq!(again.code, 3, "{}", again.err);
+    holds(&again.err, &["not-stuck"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_report_can_be_handed_on() {
+    let authority = Authority::new("dev");
+    let (world, run) = World::with_run(&authority).await;
+    finish(run, &world);
+    let operator = Operator::new(&authority, &[&world]);
+    let id = run.to_string();
+    let markdown = operator.does(&["report", &id]).await;
+    holds(
+        &markdown,
+        &[
+            "# shop: eu-west-1 → eu-central-1",
+            "## Objectives",
+            "| RTO: time without service | 1h | 1m1s | met |",
+            "| RPO: time of lost writes | 5m | 200ms | met |",
+            "- 2 of 3 coordinators have not heard the agent of eu-west-1 for 1m",
+            "at least 4096 bytes",
+            "promote orders-db",
+            "| www | 127.0.0.1:7303 | 1.2s | gives the new answer |",
+            "decided",
+        ],
+    );
+    let html = operator.does(&["report", &id, "-o", "html"]).await;
+    assert!(html.starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"));
+    holds(&html, &["<h2>Data loss</h2>", "at least 4096 bytes"]);
+    assert_eq!(operator.json(&["report", &id]).await["report"]["losses"][0]["bytes"], 4096);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_coordinator_is_replaced_in_the_middle_of_a_watch() {
+    let authority = Authority::new("dev");
+    let (first, run) = World::with_run(&authority).await;
+    let (second, same) = World::with_run(&authority).await;
+    assert_eq!(run, same);
+    let operator = Operator::new(&authority, &[&first, &second]);
+    let mut child = operator.start(&["runs", &run.to_string(), "--watch"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    tokio::time::timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().unwrap();
+    first.stop().await;
+    finish(run, &second);
+    let status = tokio::time::timeout(DEADLINE, child.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(0));
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_told() {
+    let authority = Authority::new("dev");
+    let world = World::start(&authority, 1, Some(1), shop_state()).await;
+    let operator = Operator::new(&authority, &[&world]);
+    for arguments in [["runs", "99"].as_slice(), &["report", "99"], &["runs", "99", "--watch"]] {
+        let said = operator.run(arguments).await;
+        assert_eq!(said.code, 1, "{arguments:?}");
+        holds(&said.err, &["run 99 does not exist"]);
+    }
+    // The certificate of someone else's role is told apart from a failure of the connection.
+    let files = authority.files("eu-west-1", &Identity::Agent("eu-west-1".into()));
+    let (cert, key) = (files.certificate.to_str().unwrap(), files.key.to_str().unwrap());
+    let said = operator.run(&["status", "--cert", cert, "--key", key]).await;
+    assert_eq!(said.code, 1);
+    holds(&said.err, &["agent/eu-west-1 may not do this"]);
+    world.stop().await;
+}

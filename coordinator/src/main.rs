@@ -1,0 +1,218 @@
+//! The coordinator's process: parse everything, bind everything, then run.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use futures::future::BoxFuture;
+use regent_coordinator::admin::{self, Latch, Readiness};
+use regent_coordinator::api::agent::Agents;
+use regent_coordinator::api::peer::PeerHooks;
+use regent_coordinator::api::{self, Parts, TransferLeader};
+use regent_coordinator::config::Config;
+use regent_coordinator::engine::Engine;
+use regent_coordinator::node::Node;
+use regent_coordinator::observer::{Post, relay};
+use regent_coordinator::proposals::Proposals;
+use regent_coordinator::raft::{self, Membership, RaftHandle, RaftOptions};
+use regent_coordinator::{dns, join, telemetry};
+use regent_core::entry::Coordinator;
+use regent_core::id::{ClusterId, CoordinatorId};
+use regent_proto::agent::v1::StepCommand;
+use regent_proto::agent::v1::agent_service_server::AgentServiceServer;
+use regent_proto::agent::v1::connect_response::Body;
+use regent_proto::peer::v1::ObserveRequest;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+/// One of Regent's coordinators: replicates, observes, decides and answers.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Its configuration.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Check the configuration, print what would be used, and end.
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match start(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Before there are logs, and for whoever started the process by hand.
+fn complain(error: &anyhow::Error) {
+    // With a closed stderr nobody is there to be told.
+    let _ = writeln!(std::io::stderr(), "regent-coordinator: {error:#}");
+}
+
+fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&arguments.config)?;
+    if arguments.check_config {
+        std::io::stdout().write_all(serde_saphyr::to_string(&config)?.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    telemetry::init(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(run(config))
+}
+
+/// Leadership changes hands by raft.
+struct Handover(Membership);
+
+impl TransferLeader for Handover {
+    fn transfer(&self, to: CoordinatorId) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move { self.0.transfer_leader(to).await.map_err(|error| error.to_string()) })
+    }
+}
+
+/// What other coordinators ask beside raft.
+struct Hooks(Post);
+
+impl PeerHooks for Hooks {
+    fn observe(&self, from: CoordinatorId, request: ObserveRequest) {
+        relay::take(&self.0, from, &request);
+    }
+
+    fn relay(&self, cluster: &ClusterId, step: StepCommand) -> bool {
+        self.0.send(cluster, Body::Step(step))
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<ExitCode> {
+    let readiness = Readiness::default();
+    readiness.set(Latch::ConfigParsed);
+    let tls = config.tls.load()?;
+    readiness.set(Latch::TlsLoaded);
+    let id = CoordinatorId(config.id);
+    let mut options = RaftOptions::new(id, config.addresses(), config.data_directory.clone());
+    options.bootstrap = config.bootstrap;
+    let mut raft = raft::open(options, tls.clone()).await?;
+    readiness.set(Latch::LogReplayed);
+
+    let node = Node::new(id, raft.replica());
+    let proposals = Proposals::new(node.clone());
+    let (post, heardings) = Post::new(node.clone(), proposals, raft.incarnation());
+    let stop = CancellationToken::new();
+
+    let grpc = TcpListener::bind(config.listen).await.with_context(|| format!("listen: {}", config.listen))?;
+    let http = admin::bind(config.dashboard).await?;
+    let parts = Parts {
+        node: node.clone(),
+        tls: tls.clone(),
+        transfer: Arc::new(Handover(raft.membership())),
+        stop: stop.clone(),
+    };
+    let routes = api::routes(parts)
+        .await?
+        .add_service(AgentServiceServer::new(Agents::new(post.clone())))
+        .add_service(raft.peer_service(Arc::new(Hooks(post.clone()))));
+    let server = tonic::transport::Server::builder()
+        .tls_config(tls.server_config())?
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(std::time::Duration::from_secs(1)))
+        .http2_keepalive_timeout(Some(std::time::Duration::from_secs(2)))
+        .add_routes(routes);
+    let grpc_stop = stop.clone();
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(grpc);
+    let mut grpc_task =
+        tokio::spawn(server.serve_with_incoming_shutdown(incoming, async move { grpc_stop.cancelled().await }));
+
+    let (http_node, http_ready, http_stop) = (node.clone(), readiness.clone(), stop.clone());
+    let http_task = tokio::spawn(async move {
+        if let Err(error) = http.serve(http_node, http_ready, http_stop).await {
+            error!(%error, "the dashboard's server stopped");
+        }
+    });
+    let dns_task = serve_dns(&config, &node, &stop, &readiness).await?;
+
+    let (for_post, for_engine) = (node.replica.listen(), node.replica.listen());
+    tokio::spawn(post.clone().run(for_post, stop.clone()));
+    tokio::spawn(relay::run(post.clone(), raft.peers(), stop.clone()));
+    tokio::spawn(Engine::new(post.clone(), raft.peers()).run(heardings, for_engine, stop.clone()));
+    tokio::spawn(join::run(node.clone(), myself(&config, &raft), readiness.clone(), stop.clone()));
+    raft.run();
+    info!(id = config.id, region = %config.region, "coordinator started");
+
+    let code = wait(&raft, &mut grpc_task).await?;
+    stop.cancel();
+    raft.shutdown().await;
+    let drain = async {
+        let _ = grpc_task.await;
+        let _ = http_task.await;
+        if let Some(task) = dns_task {
+            let _ = task.await;
+        }
+    };
+    // Streams that do not end by themselves are cut with the process.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), drain).await;
+    Ok(code)
+}
+
+fn myself(config: &Config, raft: &RaftHandle) -> Coordinator {
+    Coordinator {
+        id: CoordinatorId(config.id),
+        identity: raft.identity().clone(),
+        region: config.region.clone(),
+        grpc: config.advertised(),
+        dashboard: config.dashboard.to_string(),
+        dns: config.dns.as_ref().map(|dns| dns.listen.to_string()).unwrap_or_default(),
+    }
+}
+
+async fn serve_dns(
+    config: &Config,
+    node: &Node,
+    stop: &CancellationToken,
+    readiness: &Readiness,
+) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
+    let Some(options) = &config.dns else {
+        readiness.set(Latch::DnsBound);
+        return Ok(None);
+    };
+    let zone = dns::Zone::new(&options.zone, &options.name_servers)?;
+    let bound = dns::bind(options.listen).await?;
+    readiness.set(Latch::DnsBound);
+    let (node, stop) = (node.clone(), stop.clone());
+    Ok(Some(tokio::spawn(async move {
+        if let Err(error) = bound.serve(zone, node, stop).await {
+            error!(%error, "the DNS server stopped");
+        }
+    })))
+}
+
+/// Until a signal ends the process in order, or something that it cannot go on without has failed.
+async fn wait(
+    raft: &RaftHandle,
+    grpc: &mut tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
+) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        reason = raft.failed() => {
+            error!(reason, "replication failed: the node steps down");
+            return Ok(ExitCode::FAILURE);
+        }
+        ended = grpc => {
+            error!(?ended, "the gRPC server ended");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    info!("stopping");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,180 @@
+//! Proposals and linearizable reads, from wherever they are asked for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use openraft::ReadPolicy;
+use openraft::errors::{ClientWriteError, RaftError};
+use regent_core::entry::Record;
+use regent_core::id::CoordinatorId;
+use regent_core::state::Applied;
+use regent_proto::peer::v1 as proto;
+use tokio::sync::watch;
+use tonic::Code;
+
+use super::codec;
+use super::peers::{Lane, PeerError, Peers};
+use super::types::{Proposal, Raft};
+use crate::replica::{Leadership, Propose, ProposeError};
+
+/// Proposes here if this node leads, else at the leader.
+#[derive(Clone)]
+pub(crate) struct Proposer {
+    pub(super) raft: Raft,
+    pub(super) peers: Arc<Peers>,
+    pub(super) leadership: watch::Receiver<Leadership>,
+}
+
+/// One try that did not end the matter.
+enum Try {
+    /// Nothing came of it, or nothing is known of it: again, as long as there is time.
+    Again,
+    Failed(ProposeError),
+}
+
+impl Proposer {
+    async fn at_the_leader(&self, record: &Record, deadline: Instant) -> Result<Applied, Try> {
+        let leadership = self.leadership.borrow().clone();
+        match leadership.leader {
+            Some(leader) if leader == leadership.me => self.here(record.clone(), deadline).await,
+            Some(leader) => self.there(leader, record, deadline).await,
+            None => Err(Try::Again),
+        }
+    }
+
+    async fn here(&self, record: Record, deadline: Instant) -> Result<Applied, Try> {
+        let write = self.raft.client_write(Proposal(record));
+        match tokio::time::timeout_at(deadline.into(), write).await {
+            Err(_) => Err(Try::Failed(ProposeError::NoQuorum)),
+            Ok(Ok(response)) => Ok(response.data.0),
+            Ok(Err(RaftError::Fatal(fatal))) => Err(Try::Failed(ProposeError::Storage(fatal.to_string()))),
+            // Discarded in a change of leaders: it may still come, and a second one is ignored or repeats it.
+            Ok(Err(RaftError::APIError(
+                ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_),
+            ))) => Err(Try::Again),
+            Ok(Err(RaftError::APIError(other))) => Err(Try::Failed(ProposeError::Garbled(other.to_string()))),
+        }
+    }
+
+    async fn there(&self, leader: CoordinatorId, record: &Record, deadline: Instant) -> Result<Applied, Try> {
+        let garbled = |detail: String| Try::Failed(ProposeError::Garbled(detail));
+        let message =
+            proto::ProposeRequest { record: codec::encode(record).map_err(|error| garbled(error.to_string()))? };
+        let mut client = self.peers.client(leader, Lane::Control).map_err(|_| Try::Again)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut request = self.peers.request(leader, message);
+        request.set_timeout(left);
+        match self.peers.call(leader, left, client.propose(request)).await {
+            Ok(answer) => codec::decode(&answer.applied).map_err(|error| garbled(error.to_string())),
+            Err(PeerError::Status { status, .. }) if status.code() == Code::InvalidArgument => {
+                Err(garbled(status.message().to_owned()))
+            }
+            Err(_) => Err(Try::Again),
+        }
+    }
+
+    /// The index up to which a reader must have applied, once this node is known to lead still.
+    async fn read_index_here(&self) -> Result<u64, Try> {
+        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Err(RaftError::Fatal(fatal)) => Err(Try::Failed(ProposeError::Storage(fatal.to_string()))),
+            Err(RaftError::APIError(_)) => Err(Try::Again),
+        }
+    }
+
+    async fn read_index(&self, deadline: Instant) -> Result<u64, Try> {
+        let leadership = self.leadership.borrow().clone();
+        let left = deadline.saturating_duration_since(Instant::now());
+        match leadership.leader {
+            Some(leader) if leader == leadership.me => {
+                tokio::time::timeout(left, self.read_index_here()).await.unwrap_or(Err(Try::Again))
+            }
+            Some(leader) => {
+                let mut client = self.peers.client(leader, Lane::Control).map_err(|_| Try::Again)?;
+                let mut request = self.peers.request(leader, proto::ReadIndexRequest {});
+                request.set_timeout(left);
+                let call = client.read_index(request);
+                self.peers.call(leader, left, call).await.map(|answer| answer.index).map_err(|_| Try::Again)
+            }
+            None => Err(Try::Again),
+        }
+    }
+
+    /// Applies a record that a follower sent, if this node leads.
+    pub(crate) async fn serve_propose(&self, record: Record) -> Result<Applied, tonic::Status> {
+        let deadline = Instant::now() + self.peers.options().propose_timeout;
+        self.here(record, deadline).await.map_err(refusal)
+    }
+
+    /// Answers a follower that wants to read.
+    pub(crate) async fn serve_read_index(&self) -> Result<u64, tonic::Status> {
+        self.read_index_here().await.map_err(refusal)
+    }
+
+    /// Waits for the leader to change or for a heartbeat to pass. False when the time is up.
+    async fn pause(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        let mut leadership = self.leadership.clone();
+        leadership.mark_unchanged();
+        let before = leadership.borrow().leader;
+        let changed = leadership.wait_for(|now| now.leader != before);
+        // A quarter: a leader that is already elected is worth asking again soon.
+        let _ = tokio::time::timeout(left.min(self.pace()), changed).await;
+        true
+    }
+
+    fn pace(&self) -> Duration {
+        self.peers.options().heartbeat / 4
+    }
+}
+
+fn refusal(error: Try) -> tonic::Status {
+    match error {
+        Try::Again => tonic::Status::unavailable("this coordinator does not lead"),
+        Try::Failed(ProposeError::NoQuorum) => tonic::Status::deadline_exceeded("no majority answered"),
+        Try::Failed(error @ (ProposeError::Storage(_) | ProposeError::Garbled(_))) => {
+            tonic::Status::unavailable(error.to_string())
+        }
+    }
+}
+
+impl Propose for Proposer {
+    fn propose(&self, record: Record) -> BoxFuture<'_, Result<Applied, ProposeError>> {
+        Box::pin(async move {
+            let deadline = Instant::now() + self.peers.options().propose_timeout;
+            loop {
+                match self.at_the_leader(&record, deadline).await {
+                    Ok(applied) => return Ok(applied),
+                    Err(Try::Failed(error)) => return Err(error),
+                    Err(Try::Again) => {}
+                }
+                if !self.pause(deadline).await {
+                    return Err(ProposeError::NoQuorum);
+                }
+            }
+        })
+    }
+
+    fn linearize(&self) -> BoxFuture<'_, Result<(), ProposeError>> {
+        Box::pin(async move {
+            let deadline = Instant::now() + self.peers.options().propose_timeout;
+            let index = loop {
+                match self.read_index(deadline).await {
+                    Ok(index) => break index,
+                    Err(Try::Failed(error)) => return Err(error),
+                    Err(Try::Again) => {}
+                }
+                if !self.pause(deadline).await {
+                    return Err(ProposeError::NoQuorum);
+                }
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            let applied = self.raft.wait(Some(left)).applied_index_at_least(Some(index), "linearize").await;
+            applied.map(|_| ()).map_err(|_| ProposeError::NoQuorum)
+        })
+    }
+}

@@ -1,0 +1,45 @@
+//! Development certificates, made by `regentctl certs`.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::ctl;
+
+/// Name of the group.
+pub const GROUP: &str = "dev";
+
+/// Name of the operator's files.
+pub const OPERATOR: &str = "operator";
+
+/// Name of a coordinator's files.
+#[must_use]
+pub fn coordinator(id: u64) -> String {
+    format!("coordinator-{id}")
+}
+
+/// Name of an agent's files.
+#[must_use]
+pub fn agent(cluster: &str) -> String {
+    format!("agent-{cluster}")
+}
+
+/// Makes an authority, a certificate for each coordinator and agent, and one for an operator, in a folder of its own.
+///
+/// # Errors
+/// `regentctl` is missing or fails.
+pub async fn make(folder: &Path, coordinators: &[u64], clusters: &[&str]) -> Result<()> {
+    let dir = folder.display().to_string();
+    let certs = async |words: &[&str]| {
+        ctl::run([&["certs"], words, &["--dir", dir.as_str()]].concat().into_iter().map(String::from)).await
+    };
+    certs(&["ca", "--group", GROUP]).await?;
+    for id in coordinators {
+        certs(&["coordinator", &id.to_string()]).await?;
+    }
+    for cluster in clusters {
+        certs(&["agent", cluster]).await?;
+    }
+    certs(&["operator", "quickstart"]).await?;
+    Ok(())
+}

@@ -1,0 +1,285 @@
+//! The files that coordinators, agents and the application are told what to do with.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::place;
+use crate::postgres::{self, Postgres};
+use crate::redis::{self, Redis};
+
+/// The zone that the coordinators answer for.
+pub const ZONE: &str = "regent.test.";
+/// The application.
+pub const APPLICATION: &str = "shop";
+/// The service's name, which follows the primary.
+pub const NAME: &str = "shop.regent.test.";
+/// Names of the application's resources.
+pub const DATABASE: &str = "orders-db";
+/// See [`DATABASE`].
+pub const CACHE: &str = "cache";
+
+/// Where one coordinator listens.
+#[derive(Debug, Clone, Copy)]
+pub struct CoordinatorPlace {
+    /// Its raft id.
+    pub id: u64,
+    /// gRPC.
+    pub listen: SocketAddr,
+    /// HTTP.
+    pub dashboard: SocketAddr,
+    /// Embedded DNS.
+    pub dns: SocketAddr,
+}
+
+/// Where one agent listens.
+#[derive(Debug, Clone, Copy)]
+pub struct AgentPlace {
+    /// gRPC, for other agents.
+    pub listen: SocketAddr,
+    /// HTTP.
+    pub admin: SocketAddr,
+}
+
+/// A certificate with its key and authority.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The authority's certificate.
+    pub ca: PathBuf,
+    /// Its own.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl Credentials {
+    /// Of a node, in the folder that `regentctl certs` fills.
+    #[must_use]
+    pub fn of(folder: &Path, node: &str) -> Self {
+        Self {
+            ca: folder.join("ca.pem"),
+            certificate: folder.join(format!("{node}.pem")),
+            key: folder.join(format!("{node}-key.pem")),
+        }
+    }
+
+    fn value(&self) -> Value {
+        json!({ "ca": self.ca, "certificate": self.certificate, "key": self.key })
+    }
+}
+
+/// `coordinator.yaml`.
+#[must_use]
+pub fn coordinator(
+    own: &CoordinatorPlace,
+    region: &str,
+    all: &[CoordinatorPlace],
+    data: &Path,
+    credentials: &Credentials,
+    log: &str,
+) -> Value {
+    let peers: Vec<Value> = all.iter().map(|peer| json!({ "id": peer.id, "address": peer.listen })).collect();
+    json!({
+        "id": own.id,
+        "region": region,
+        "listen": own.listen,
+        "dashboard": own.dashboard,
+        "dns": { "listen": own.dns, "zone": ZONE },
+        "peers": peers,
+        "dataDirectory": data,
+        "tls": credentials.value(),
+        // One of them makes the group; the others wait to be taken in.
+        "bootstrap": own.id == 1,
+        "log": log,
+    })
+}
+
+/// What an agent is told.
+pub struct AgentFile<'a> {
+    /// Its cluster.
+    pub cluster: &'a str,
+    /// Its region.
+    pub region: &'a str,
+    /// Where it listens.
+    pub place: AgentPlace,
+    /// All coordinators.
+    pub coordinators: &'a [CoordinatorPlace],
+    /// Its own folder.
+    pub data: &'a Path,
+    /// In memory.
+    pub runtime: &'a Path,
+    /// Its certificate.
+    pub credentials: &'a Credentials,
+    /// How often it looks at its databases.
+    pub probe_interval: Duration,
+    /// Tracing filter.
+    pub log: &'a str,
+    /// Its PostgreSQL.
+    pub postgres: &'a Postgres,
+    /// Its Redis.
+    pub redis: &'a Redis,
+    /// The other clusters with theirs.
+    pub others: &'a [(&'a str, &'a Postgres, &'a Redis)],
+    /// The command that controls the service, without its action, and the service's file.
+    pub service: (&'a Path, &'a Path),
+    /// Where the service answers.
+    pub service_address: SocketAddr,
+}
+
+impl AgentFile<'_> {
+    /// `agent.yaml`.
+    ///
+    /// # Errors
+    /// There is no user to run PostgreSQL as.
+    pub fn value(&self) -> Result<Value> {
+        let servers: Vec<SocketAddr> = self.coordinators.iter().map(|coordinator| coordinator.dns).collect();
+        let coordinators: Vec<SocketAddr> = self.coordinators.iter().map(|coordinator| coordinator.listen).collect();
+        let service = |action: &str| json!([self.service.0, action, "--config", self.service.1]);
+        Ok(json!({
+            "cluster": self.cluster,
+            "region": self.region,
+            "coordinators": coordinators,
+            "listen": self.place.listen,
+            "admin": self.place.admin,
+            "dataDirectory": self.data,
+            "runtimeDirectory": self.runtime,
+            "tls": self.credentials.value(),
+            "probeInterval": milliseconds(self.probe_interval),
+            "resolvers": servers,
+            "log": self.log,
+            "applications": { APPLICATION: {
+                DATABASE: self.postgres_value()?,
+                CACHE: self.redis_value(),
+                "service": {
+                    "kind": "command",
+                    "activate": service("start"),
+                    "deactivate": service("stop"),
+                    "status": service("status"),
+                    "timeout": "30s",
+                },
+                "www": { "kind": "dns", "addresses": [self.service_address.ip()], "authorities": servers },
+                "checks": {
+                    "kind": "http",
+                    "url": format!("http://{}/healthz", self.service_address),
+                    "expectBody": "ok",
+                    "timeout": "2s",
+                },
+            } },
+        }))
+    }
+
+    fn postgres_value(&self) -> Result<Value> {
+        let (own, password) = (self.postgres, |role: &str| secret(&self.postgres.password_file(role)));
+        let reach = |role: &str, end: &str| -> Value {
+            let all = self.others.iter().map(|(cluster, other, _)| {
+                let (address, port) = other.address();
+                let text = format!("host={address} port={port} user={role} password={}{end}", password(role));
+                ((*cluster).to_owned(), Value::String(text))
+            });
+            Value::Object(all.collect())
+        };
+        let (address, port) = own.address();
+        Ok(json!({
+            "kind": "postgres",
+            "dataDirectory": own.data(),
+            "host": address,
+            "port": port,
+            "socketDirectory": own.socket_folder(),
+            "user": postgres::AGENT,
+            "password": password(postgres::AGENT),
+            "owner": postgres::OWNER,
+            "database": postgres::OWNER,
+            "binDirectory": own.programs(),
+            "osUser": place::postgres_user()?.name,
+            "start": [own.start_script()],
+            "stop": [own.stop_script()],
+            "upstreams": reach(postgres::AGENT, " dbname=postgres"),
+            "replication": reach(postgres::REPLICATOR, ""),
+        }))
+    }
+
+    fn redis_value(&self) -> Value {
+        let own = self.redis;
+        let password = |user: &str| secret(&own.password_file(user));
+        let upstreams = self.others.iter().map(|(cluster, _, other)| {
+            let (host, port) = other.address();
+            let user = redis::REPLICATOR;
+            ((*cluster).to_owned(), json!({ "host": host, "port": port, "user": user, "password": password(user) }))
+        });
+        let (host, port) = own.address();
+        json!({
+            "kind": "redis",
+            "host": host,
+            "port": port,
+            "user": redis::AGENT,
+            "password": password(redis::AGENT),
+            "clients": [redis::CLIENT],
+            "pidFile": own.pid_file(),
+            "start": [own.start_script()],
+            "stop": [own.stop_script()],
+            "upstreams": Value::Object(upstreams.collect()),
+        })
+    }
+}
+
+/// The Application document.
+#[must_use]
+pub fn application(clusters: &[&str], failover_after: Duration) -> String {
+    format!(
+        "apiVersion: regent/v1
+kind: Application
+metadata:
+  name: {APPLICATION}
+spec:
+  objectives: {{ rto: 1m, rpo: 5s }}
+  clusters: [{clusters}]
+  resources:
+    {DATABASE}: {{ kind: postgres }}
+    {CACHE}: {{ kind: redis }}
+    service: {{ kind: command }}
+    www: {{ kind: dns, name: {NAME}, ttl: 1s }}
+    checks: {{ kind: http }}
+  automation:
+    mode: automatic
+    failoverAfter: {failover_after}
+    cooldown: 1h
+    maxDataLoss: 5s
+    beyondMaxDataLoss: refuse
+    onCoordinatorLoss: failsafe
+  runbooks:
+    failover:
+      - promote: [{DATABASE}, {CACHE}]
+      - redirect: [www]
+      - activate: [service]
+      - verify: [checks]
+",
+        clusters = clusters.join(", "),
+        failover_after = milliseconds(failover_after),
+    )
+}
+
+/// Writes a value as YAML.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write(path: &Path, value: &Value) -> Result<()> {
+    let text = serde_saphyr::to_string(value).with_context(|| format!("cannot write {} as YAML", path.display()))?;
+    place::write_secret(path, &text)
+}
+
+/// Loopback.
+#[must_use]
+pub fn local(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
+}
+
+fn secret(path: &Path) -> String {
+    format!("${{file:{}}}", path.display())
+}
+
+fn milliseconds(span: Duration) -> String {
+    format!("{}ms", span.as_millis())
+}

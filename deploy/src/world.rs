@@ -1,0 +1,374 @@
+//! Three regions with a coordinator each; two of them have a cluster with real databases, an agent and a service.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::certs;
+use crate::config::{self, APPLICATION, AgentFile, AgentPlace, CACHE, CoordinatorPlace, Credentials, DATABASE};
+use crate::ctl::Ctl;
+use crate::demo::DemoConfig;
+use crate::keeper::{Keeper, Program};
+use crate::place;
+use crate::ports::{ADDRESSES, Ports};
+use crate::postgres::{self, Postgres};
+use crate::redis::{self, Redis};
+use crate::region::{Cluster, Node, Region, SWITCH};
+use crate::script::Gate;
+use crate::wait;
+use crate::writer::{WriterOptions, resolve};
+
+mod traces;
+
+use traces::Traces;
+pub use traces::{is_any, take_down, take_down_all};
+
+/// The regions, and the cluster in each; the last is the witness.
+pub const REGIONS: [(&str, Option<&str>); 3] =
+    [("eu-west", Some("eu-west-1")), ("eu-central", Some("eu-central-1")), ("eu-north", None)];
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a world is like.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where it stands; made, and removed with the world.
+    pub folder: PathBuf,
+    /// D.
+    pub failover_after: Duration,
+    /// How often agents look at their databases.
+    pub probe_interval: Duration,
+    /// Tracing filter of coordinators and agents.
+    pub log: String,
+}
+
+impl Options {
+    /// D of 10 s, a probe every second.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            failover_after: Duration::from_secs(10),
+            probe_interval: Duration::from_secs(1),
+            log: "info".into(),
+        }
+    }
+}
+
+/// See the module.
+pub struct World {
+    options: Options,
+    regions: Vec<Region>,
+    service_port: u16,
+    ctl: Ctl,
+    traces: Traces,
+    /// Held until the end: no other world picks them.
+    _ports: Ports,
+}
+
+impl World {
+    /// Makes a world and everything in it, and waits until the application is protected.
+    ///
+    /// # Errors
+    /// Whatever did not come up.
+    pub async fn start(options: Options) -> Result<Self> {
+        let world = Self::prepare(options).await?;
+        world.start_databases().await?;
+        world.start_coordinators().await?;
+        world.start_agents().await?;
+        world.apply().await?;
+        world.protected(&world.regions[0], &world.regions[1]).await?;
+        Ok(world)
+    }
+
+    /// Folders, ports, certificates, files; nothing runs but the keepers.
+    ///
+    /// # Errors
+    /// Something cannot be made, or the folder is there already.
+    pub async fn prepare(options: Options) -> Result<Self> {
+        let traces = Traces::begin(&options.folder)?;
+        let mut ports = Ports::new(place::cache()?.join("ports"))?;
+        let mut coordinators = Vec::new();
+        for id in 1..=3 {
+            let mut next = || ports.pick().map(config::local);
+            coordinators.push(CoordinatorPlace { id, listen: next()?, dashboard: next()?, dns: next()? });
+        }
+        let certificates = options.folder.join("certs");
+        let agents: Vec<&str> = REGIONS.iter().filter_map(|(_, cluster)| *cluster).collect();
+        certs::make(&certificates, &[1, 2, 3], &agents).await?;
+        let shared = Shared::new(&mut ports)?;
+        let mut regions = Vec::new();
+        for (index, (name, cluster)) in REGIONS.iter().enumerate() {
+            let own = options.folder.join(name);
+            place::passable(&own)?;
+            let keeper = Arc::new(Keeper::start(name, &own)?);
+            let mut next = || ports.pick().map(config::local);
+            let cluster = match cluster {
+                None => None,
+                Some(cluster) => {
+                    let place = AgentPlace { listen: next()?, admin: next()? };
+                    Some(shared.cluster(cluster, &own, &keeper, ADDRESSES[index + 1], place)?)
+                }
+            };
+            regions.push(Region::new(name, &own, keeper, coordinators[index], cluster));
+        }
+        let listens: Vec<SocketAddr> = coordinators.iter().map(|coordinator| coordinator.listen).collect();
+        let ctl = Ctl::new(&listens, &Credentials::of(&certificates, certs::OPERATOR));
+        let world = Self { options, regions, service_port: shared.service_port, ctl, traces, _ports: ports };
+        world.write_files(&coordinators, &certificates)?;
+        let marks = world.regions.iter().map(|region| region.keeper().mark()).collect();
+        world.traces.write(marks)?;
+        Ok(world)
+    }
+
+    /// Starts the first cluster's databases as primaries, the other's as their standbys, and the service at the first.
+    ///
+    /// # Errors
+    /// Whatever did not come up.
+    pub async fn start_databases(&self) -> Result<()> {
+        let (first, second) = (self.regions[0].cluster()?, self.regions[1].cluster()?);
+        first.postgres.create_primary().await?;
+        first.redis.create_primary().await?;
+        second.postgres.create_standby(&first.postgres).await?;
+        second.redis.create_standby(&first.redis).await?;
+        self.start_service(&self.regions[0]).await
+    }
+
+    /// Starts a cluster's service, as its agent would.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_service(&self, region: &Region) -> Result<()> {
+        let cluster = region.cluster()?;
+        let demo = place::binary("regent-demo")?.display().to_string();
+        let command = [demo, "start".into(), "--config".into(), cluster.service.display().to_string()];
+        let folder = cluster.service.parent().unwrap_or(&self.options.folder);
+        region.keeper().run(Program::new("start-service", folder, command), PATIENCE).await
+    }
+
+    /// Starts all coordinators and waits until they agree on a leader.
+    ///
+    /// # Errors
+    /// Whatever did not come up.
+    pub async fn start_coordinators(&self) -> Result<()> {
+        futures::future::try_join_all(self.regions.iter().map(Region::start_coordinator)).await?;
+        wait::until("a leader", PATIENCE, || async {
+            let status = self.ctl.status().await?;
+            ensure!(status.has_quorum(), "no majority of coordinators is in contact");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Starts all agents.
+    ///
+    /// # Errors
+    /// Whatever did not come up.
+    pub async fn start_agents(&self) -> Result<()> {
+        let regions = self.regions.iter().filter(|region| region.has_cluster());
+        futures::future::try_join_all(regions.map(Region::start_agent)).await?;
+        Ok(())
+    }
+
+    /// Hands in the Application document; tries again while the agents are not known yet.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn apply(&self) -> Result<()> {
+        let document = self.document();
+        wait::until("the acceptance of the document", PATIENCE, || self.ctl.apply(&document)).await
+    }
+
+    /// Waits until the application is protected, by its status and by the databases themselves: `primary` serves under a
+    /// confirmed lease, `standby` follows, and every coordinator's DNS points to the primary.
+    ///
+    /// # Errors
+    /// It is not so after a minute; with what is missing.
+    pub async fn protected(&self, primary: &Region, standby: &Region) -> Result<()> {
+        let (primary, standby) = (primary.cluster()?, standby.cluster()?);
+        wait::until("the protection of the application", PATIENCE, || async {
+            let status = self.ctl.status().await?;
+            let application = status.application(APPLICATION)?;
+            ensure!(application.primary == primary.name, "its primary is {:?}", application.primary);
+            ensure!(application.confirmed, "the primary's agent has not confirmed its terms");
+            ensure!(application.holds_lease(&primary.name), "the primary's agent holds no lease");
+            ensure!(!primary.postgres.is_in_recovery().await?, "PostgreSQL of {} is a standby", primary.name);
+            ensure!(standby.postgres.is_in_recovery().await?, "PostgreSQL of {} is no standby", standby.name);
+            ensure!(primary.postgres.streaming().await? > 0, "no standby streams from PostgreSQL of {}", primary.name);
+            let link = standby.redis.info("master_link_status").await?;
+            ensure!(link.as_deref() == Some("up"), "Redis of {} is not linked", standby.name);
+            for region in &self.regions {
+                let answer = resolve::ask(region.place().dns, config::NAME).await?;
+                ensure!(IpAddr::V4(answer.address) == primary.address, "the name points to {}", answer.address);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// All regions; the first is the primary's at the start, the last has no cluster.
+    #[must_use]
+    pub fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+
+    /// A region by its name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn region(&self, name: &str) -> Result<&Region> {
+        self.regions.iter().find(|region| region.name() == name).with_context(|| format!("there is no region {name}"))
+    }
+
+    /// The command line of an operator.
+    #[must_use]
+    pub const fn ctl(&self) -> &Ctl {
+        &self.ctl
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.options.folder
+    }
+
+    /// The Application document.
+    #[must_use]
+    pub fn document(&self) -> PathBuf {
+        self.options.folder.join("shop.yaml")
+    }
+
+    /// What a client needs that writes through the DNS name.
+    #[must_use]
+    pub fn writer(&self) -> WriterOptions {
+        let servers = self.regions.iter().map(|region| region.place().dns).collect();
+        WriterOptions::new(config::NAME, self.service_port, servers)
+    }
+
+    /// Ends everything and removes every trace.
+    ///
+    /// # Errors
+    /// Something does not end.
+    pub async fn down(self) -> Result<()> {
+        futures::future::try_join_all(self.regions.iter().map(|region| region.keeper().end())).await?;
+        Ok(())
+    }
+
+    /// Leaves it running when this process ends; [`take_down`] ends it.
+    ///
+    /// # Errors
+    /// A keeper is gone.
+    pub async fn leave(mut self) -> Result<()> {
+        futures::future::try_join_all(self.regions.iter().map(|region| region.keeper().detach())).await?;
+        self.traces.keep = true;
+        Ok(())
+    }
+
+    fn write_files(&self, coordinators: &[CoordinatorPlace], certificates: &Path) -> Result<()> {
+        let demo = place::binary("regent-demo")?;
+        for region in &self.regions {
+            let folder = self.options.folder.join(region.name());
+            let own = region.place();
+            let credentials = Credentials::of(certificates, &certs::coordinator(own.id));
+            let data = folder.join("coordinator");
+            let file = config::coordinator(&own, region.name(), coordinators, &data, &credentials, &self.options.log);
+            config::write(region.coordinator().config(), &file)?;
+            let Ok(cluster) = region.cluster() else { continue };
+            let others: Vec<(&str, &Postgres, &Redis)> = self
+                .regions
+                .iter()
+                .filter_map(|other| other.cluster().ok())
+                .filter(|other| other.name != cluster.name)
+                .map(|other| (other.name.as_str(), &other.postgres, &other.redis))
+                .collect();
+            let file = AgentFile {
+                cluster: &cluster.name,
+                region: region.name(),
+                place: cluster.place,
+                coordinators,
+                data: &folder.join("agent"),
+                runtime: &self.traces.runtime.join(&cluster.name),
+                credentials: &Credentials::of(certificates, &certs::agent(&cluster.name)),
+                probe_interval: self.options.probe_interval,
+                log: &self.options.log,
+                postgres: &cluster.postgres,
+                redis: &cluster.redis,
+                others: &others,
+                service: (&demo, &cluster.service),
+                service_address: SocketAddr::new(cluster.address, self.service_port),
+            };
+            config::write(cluster.agent.config(), &file.value()?)?;
+            cluster.postgres.write_passwords()?;
+            cluster.redis.write_passwords()?;
+            let service = DemoConfig {
+                listen: SocketAddr::new(cluster.address, self.service_port),
+                postgres: cluster.postgres.client_conninfo(),
+                redis: cluster.redis.client_url(),
+                pid_file: cluster.service.with_file_name("demo.pid"),
+                log: cluster.service.with_file_name("demo.log"),
+            };
+            config::write(&cluster.service, &serde_json::to_value(service)?)?;
+        }
+        let clusters: Vec<&str> = REGIONS.iter().filter_map(|(_, cluster)| *cluster).collect();
+        let document = config::application(&clusters, self.options.failover_after);
+        std::fs::write(self.document(), document).context("cannot write the Application document")
+    }
+}
+
+/// What both clusters have in common.
+struct Shared {
+    database_port: u16,
+    cache_port: u16,
+    service_port: u16,
+    database: postgres::Passwords,
+    cache: redis::Passwords,
+}
+
+impl Shared {
+    fn new(ports: &mut Ports) -> Result<Self> {
+        Ok(Self {
+            database_port: ports.pick()?,
+            cache_port: ports.pick()?,
+            service_port: ports.pick()?,
+            database: postgres::Passwords::random(),
+            cache: redis::Passwords::random(),
+        })
+    }
+
+    fn cluster(
+        &self,
+        name: &str,
+        folder: &Path,
+        keeper: &Arc<Keeper>,
+        address: IpAddr,
+        place: AgentPlace,
+    ) -> Result<Cluster> {
+        let file = folder.join("agent.yaml");
+        let program = place::binary("regent-agent")?.display().to_string();
+        let gate = |resource: &str| Gate {
+            switches: vec![folder.join(SWITCH)],
+            command: [program.as_str(), "gate", APPLICATION, resource, "--config", &file.display().to_string()]
+                .map(String::from)
+                .to_vec(),
+        };
+        let (database, cache) = (folder.join(DATABASE), folder.join(CACHE));
+        let (passwords, port) = (self.database.clone(), self.database_port);
+        let postgres = Postgres::new(Arc::clone(keeper), &database, address, port, passwords, gate(DATABASE))?;
+        let (passwords, port) = (self.cache.clone(), self.cache_port);
+        let redis = Redis::new(Arc::clone(keeper), &cache, address, port, passwords, gate(CACHE));
+        let service = folder.join("service");
+        place::passable(&service)?;
+        Ok(Cluster {
+            name: name.to_owned(),
+            address,
+            postgres,
+            redis,
+            agent: Node::new("regent-agent", folder, &file),
+            place,
+            service: service.join("demo.yaml"),
+        })
+    }
+}

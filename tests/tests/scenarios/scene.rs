@@ -1,0 +1,105 @@
+//! A protected world with a client at work, and the oracle that judges what became of it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use regent_deploy::config::{CACHE, DATABASE};
+use regent_deploy::place;
+use regent_deploy::region::Region;
+use regent_deploy::wait;
+use regent_deploy::world::{Options, World};
+use regent_deploy::writer::{Acknowledged, Record, Writer};
+
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    _folder: tempfile::TempDir,
+}
+
+impl Scene {
+    /// A world with this D, protected, its first region primary.
+    pub(crate) async fn start(failover_after: Duration, probe_interval: Duration) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("regent-").tempdir_in("/var/tmp")?;
+        place::passable(folder.path())?;
+        let mut options = Options::new(&folder.path().join("world"));
+        options.failover_after = failover_after;
+        options.probe_interval = probe_interval;
+        let world = World::start(options).await?;
+        Ok(Self { world, _folder: folder })
+    }
+
+    pub(crate) fn old(&self) -> &Region {
+        &self.world.regions()[0]
+    }
+
+    pub(crate) fn new(&self) -> &Region {
+        &self.world.regions()[1]
+    }
+
+    /// Has the coordinator of a region lead.
+    pub(crate) async fn lead_from(&self, region: &str) -> Result<()> {
+        let id = self.world.region(region)?.place().id;
+        let ctl = self.world.ctl();
+        wait::until("the wanted leader", Duration::from_secs(30), || async {
+            if ctl.status().await?.leader() != id {
+                ctl.run(&["members", "transfer-leader", &id.to_string()]).await?;
+            }
+            let leader = ctl.status().await?.leader();
+            ensure!(leader == id, "coordinator {leader} leads");
+            Ok(())
+        })
+        .await
+    }
+
+    /// A client that has written some rows.
+    pub(crate) async fn writer(&self) -> Result<Writer> {
+        let writer = Writer::start(self.world.writer())?;
+        wait::until("the first rows", Duration::from_secs(20), || async {
+            let record = writer.record();
+            ensure!(record.acknowledged.len() >= 50, "{:?}", record.last_error);
+            Ok(())
+        })
+        .await?;
+        Ok(writer)
+    }
+
+    pub(crate) async fn first_write_at_the_other_side(&self, writer: &Writer, within: Duration) -> Result<Acknowledged> {
+        let address = self.new().cluster()?.address;
+        writer.acknowledged_when("a write at the other side", within, |row| row.by == address).await?;
+        let record = writer.record();
+        let first = record.acknowledged.into_iter().find(|row| row.by == address);
+        first.context("no write at the other side")
+    }
+
+    /// The newest run, once it has succeeded.
+    pub(crate) async fn finished_run(&self) -> Result<u64> {
+        wait::until("the end of the run", Duration::from_secs(60), || async {
+            let runs = self.world.ctl().runs().await?;
+            let run = runs.first().context("there is no run")?;
+            ensure!(run.status() == "succeeded", "run {} is {}", run.id, run.status());
+            Ok(run.id)
+        })
+        .await
+    }
+
+    /// No acknowledged row is missing beyond what the report admits, none that was acknowledged after the failover,
+    /// and the two sides did not acknowledge in overlapping time.
+    pub(crate) async fn judge(&self, record: Record, run: u64) -> Result<()> {
+        let target = self.new().cluster()?;
+        let old = self.old().cluster()?.address;
+        let report = self.world.ctl().report(run).await?;
+        let first = record.acknowledged.iter().find(|row| row.by == target.address).context("no write at the target")?;
+        let late = record.acknowledged.iter().filter(|row| row.by == old && row.at > first.at).count();
+        ensure!(late == 0, "the old side acknowledged {late} rows after the first of the new one");
+        for (resource, rows) in [(DATABASE, target.postgres.rows().await?), (CACHE, target.redis.rows().await?)] {
+            let missing = record.missing(&rows);
+            let admitted = report.losses.iter().any(|loss| loss.resource == resource && loss.bytes != Some(0));
+            ensure!(missing.is_empty() || admitted, "{missing:?} are missing in {resource}, and the report does not say so");
+            ensure!(missing.iter().all(|n| *n < first.n), "rows of the new side are missing in {resource}: {missing:?}");
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn end(self) -> Result<()> {
+        self.world.down().await
+    }
+}
