@@ -1,5 +1,15 @@
 //! The agent: one per cluster. It probes, fences and acts; it decides nothing but to fence itself.
 
+pub mod agent;
 pub mod config;
 pub mod driver;
+pub mod fence;
+pub mod guard;
+pub mod journal;
+pub mod lease;
+pub mod probe;
 pub mod secret;
+pub mod settings;
+pub mod steps;
+pub mod uplink;
+pub mod witness;

@@ -1,0 +1,407 @@
+//! The agent's loop: one task that owns the leases, the steps and the links, and is fed by channels.
+//!
+//! ```text
+//!  uplinks ─┐                                   ┌─► heartbeats, statuses
+//!  guard   ─┤                                   ├─► arm, move, disarm
+//!  probes  ─┼──► Event ──► lease, steps ──► Command ─► fence, lift, mark
+//!  peers   ─┤        (pure, or in memory)       ├─► questions, answers
+//!  journal ─┘                                   └─► append (a thread of its own)
+//! ```
+//!
+//! Nothing in the loop waits: whatever takes time is a leaf task that reports back. So a slow disk, database or
+//! coordinator delays no fence.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use regent_core::id::{ApplicationId, ClusterId, Incarnation, InstallationId, ResourceId};
+use regent_core::time::{Span, Timestamp};
+use regent_proto::agent::v1::Hello;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::fence::Fencer;
+use crate::guard::{Drivers, GuardClient, GuardEvent, Spawner, Table, Watched, clock};
+use crate::journal::{Journal, Peer};
+use crate::lease::{GuardWord, Lease, Reading, Remembered};
+use crate::probe::{self, Sight};
+use crate::settings::{Dial, Settings, endpoints};
+use crate::steps::{Bench, StepEvent, Steps};
+use crate::uplink::{self, LinkEvent, LinkId, Pace};
+use crate::witness::peer::{PeerEvent, Sign};
+use crate::witness::{Asked, Promises, WitnessKey};
+
+pub mod admin;
+mod answers;
+mod beats;
+mod commands;
+mod peers;
+pub mod status;
+mod word;
+
+use beats::Link;
+use peers::PeerLink;
+pub use status::Status;
+pub use word::{Standing, Word};
+
+/// Longest sleep of the loop: jumps of the wall clock are looked for at least so often.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+/// How long the start waits for the guard's first word.
+const GUARD_WITHIN: Duration = Duration::from_secs(3);
+
+/// What the agent works with.
+pub struct Parts {
+    /// Of this agent.
+    pub settings: Settings,
+    /// Of every resource here.
+    pub drivers: Drivers,
+    /// Opened, with a fresh incarnation.
+    pub journal: Journal,
+    /// Signs witness nonces.
+    pub key: Arc<WitnessKey>,
+    /// How coordinators and agents are reached.
+    pub dial: Dial,
+    /// Starts a guard.
+    pub spawner: Spawner,
+}
+
+/// What the rest of the process may ask of the loop.
+pub struct Handles {
+    /// What holds now.
+    pub word: watch::Receiver<Arc<Word>>,
+    /// For humans and metrics.
+    pub status: watch::Receiver<Arc<Status>>,
+    /// Questions for promises.
+    pub asked: mpsc::Sender<Asked>,
+}
+
+/// What a leaf task reports.
+#[derive(Debug)]
+enum Event {
+    TermsStored(ApplicationId, Box<regent_core::terms::Terms>, bool),
+    GuardedWritten(ApplicationId, regent_core::id::Epoch, bool),
+    Fenced(ApplicationId, bool),
+    Lifted(ApplicationId, bool),
+    /// A commanded fence or quiesce that stood at the start was carried out again.
+    Held(ApplicationId, ResourceId, bool),
+    GroupStored(bool),
+}
+
+struct Agent {
+    settings: Settings,
+    drivers: Drivers,
+    journal: Journal,
+    installation: InstallationId,
+    incarnation: Incarnation,
+    dial: Dial,
+    guard: GuardClient,
+    guard_alive: bool,
+
+    leases: BTreeMap<ApplicationId, Lease>,
+    fencers: BTreeMap<ApplicationId, Fencer>,
+    /// Resources whose commanded fence was seen confirmed by this process, and those whose was seen failing.
+    confirmed: BTreeSet<(ApplicationId, ResourceId)>,
+    unconfirmed: BTreeSet<(ApplicationId, ResourceId)>,
+    /// Seen as standbys of the new primary since the last fence of this agent's own.
+    rejoined: BTreeSet<(ApplicationId, ResourceId)>,
+    /// Applications for which the guard's hard fence has been taken note of.
+    noted_fired: BTreeSet<ApplicationId>,
+    offered_peers: BTreeMap<ApplicationId, BTreeMap<ClusterId, Peer>>,
+
+    links: BTreeMap<LinkId, Link>,
+    beat: u64,
+    beat_now: bool,
+    round_trips: BTreeMap<LinkId, Span>,
+    steps: Steps,
+    promises: Arc<Mutex<Promises>>,
+    peers: BTreeMap<ClusterId, PeerLink>,
+
+    sequence: u64,
+    sights: BTreeMap<(ApplicationId, ResourceId), (u64, Sight)>,
+    signs: BTreeMap<ClusterId, (u64, Sign)>,
+    questions: BTreeMap<(ApplicationId, ClusterId), (u64, Reading, regent_core::id::Epoch)>,
+    probe_now: BTreeMap<(ApplicationId, ResourceId), Arc<Notify>>,
+
+    hello: watch::Sender<Arc<Hello>>,
+    pace: watch::Sender<Pace>,
+    word: watch::Sender<Arc<Word>>,
+    status: watch::Sender<Arc<Status>>,
+    events: mpsc::UnboundedSender<Event>,
+    peer_events: mpsc::UnboundedSender<PeerEvent>,
+    last_tick: (Reading, Timestamp),
+    /// Of the journal, when what rests on it was last brought up to date.
+    seen_revision: Option<u64>,
+}
+
+struct Inbox {
+    links: mpsc::UnboundedReceiver<(LinkId, LinkEvent)>,
+    guard: mpsc::UnboundedReceiver<GuardEvent>,
+    events: mpsc::UnboundedReceiver<Event>,
+    steps: mpsc::UnboundedReceiver<StepEvent>,
+    sights: mpsc::UnboundedReceiver<Sight>,
+    peers: mpsc::UnboundedReceiver<PeerEvent>,
+    asked: mpsc::Receiver<Asked>,
+}
+
+/// Starts the agent; it ends with `stop`. The guard goes on.
+pub fn start(parts: Parts, stop: CancellationToken) -> (Handles, tokio::task::JoinHandle<()>) {
+    let (asked, asked_here) = mpsc::channel(64);
+    let (word, word_here) = watch::channel(Arc::new(Word::default()));
+    let (status, status_here) = watch::channel(Arc::new(Status::default()));
+    let task = tokio::spawn(run(parts, stop, asked_here, word, status));
+    (Handles { word: word_here, status: status_here, asked }, task)
+}
+
+async fn run(
+    parts: Parts,
+    stop: CancellationToken,
+    asked: mpsc::Receiver<Asked>,
+    word: watch::Sender<Arc<Word>>,
+    status: watch::Sender<Arc<Status>>,
+) {
+    let (guard_events, mut guard_here) = mpsc::unbounded_channel();
+    let guard = GuardClient::attach(&parts.settings.runtime_directory, parts.spawner.clone(), guard_events);
+    let (counts, guard_alive) = first_word(&mut guard_here, &parts.settings).await;
+
+    let (links, links_here) = mpsc::unbounded_channel();
+    let (events, events_here) = mpsc::unbounded_channel();
+    let (steps, steps_here) = mpsc::unbounded_channel();
+    let (sights, sights_here) = mpsc::unbounded_channel();
+    let (peer_events, peers_here) = mpsc::unbounded_channel();
+    let mut inbox = Inbox {
+        links: links_here,
+        guard: guard_here,
+        events: events_here,
+        steps: steps_here,
+        sights: sights_here,
+        peers: peers_here,
+        asked,
+    };
+
+    let now = clock::reading();
+    let (installation, incarnation, largest_bound) = {
+        let view = parts.journal.view();
+        (view.installation.clone(), view.incarnation, view.largest_bound)
+    };
+    let runtime = &parts.settings.runtime_directory;
+    let promises = Arc::new(Mutex::new(Promises::load(runtime, &clock::boot_id(), largest_bound, now)));
+    let bench = Bench {
+        cluster: parts.settings.cluster.clone(),
+        drivers: parts.drivers.clone(),
+        journal: parts.journal.clone(),
+        word: word.subscribe(),
+        promises: promises.clone(),
+        locks: Mutex::default(),
+    };
+    let hello = Hello {
+        group: String::new(),
+        cluster: parts.settings.cluster.to_string(),
+        region: parts.settings.region.to_string(),
+        installation: installation.to_string(),
+        incarnation: incarnation.0,
+        peer_address: parts.settings.advertise.clone(),
+        witness_key: parts.key.public(),
+        endpoints: endpoints(&parts.settings, &parts.drivers),
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        stored: Vec::new(),
+    };
+    let mut agent = Agent {
+        settings: parts.settings,
+        drivers: parts.drivers,
+        journal: parts.journal,
+        installation,
+        incarnation,
+        dial: parts.dial,
+        guard,
+        guard_alive,
+        leases: BTreeMap::new(),
+        fencers: BTreeMap::new(),
+        confirmed: BTreeSet::new(),
+        unconfirmed: BTreeSet::new(),
+        rejoined: BTreeSet::new(),
+        noted_fired: BTreeSet::new(),
+        offered_peers: BTreeMap::new(),
+        links: BTreeMap::new(),
+        beat: 0,
+        beat_now: false,
+        round_trips: BTreeMap::new(),
+        steps: Steps::new(Arc::new(bench), steps),
+        promises,
+        peers: BTreeMap::new(),
+        sequence: 0,
+        sights: BTreeMap::new(),
+        signs: BTreeMap::new(),
+        questions: BTreeMap::new(),
+        probe_now: BTreeMap::new(),
+        hello: watch::Sender::new(Arc::new(hello)),
+        pace: watch::Sender::new(Pace::default()),
+        word,
+        status,
+        events,
+        peer_events,
+        last_tick: (now, clock::wall()),
+        seen_revision: None,
+    };
+    agent.take_up(&counts, now);
+    agent.refresh();
+    agent.dial_all(&links);
+    agent.probe_all(&sights);
+    tracing::info!(cluster = %agent.settings.cluster, incarnation = agent.incarnation.0, "agent is running");
+    let looking = tokio::spawn(look_for_room(agent.journal.clone()));
+    agent.turn(&mut inbox, &stop).await;
+    looking.abort();
+    tracing::info!(cluster = %agent.settings.cluster, "agent ends; its guard goes on while a lease is armed");
+    agent.guard.ask(crate::guard::Request::End {});
+    // The request is on its way by the time the connection is dropped.
+    tokio::task::yield_now().await;
+}
+
+/// What the guard counts by: by its word, or by its file if it does not answer in time.
+async fn first_word(
+    events: &mut mpsc::UnboundedReceiver<GuardEvent>,
+    settings: &Settings,
+) -> (BTreeMap<ApplicationId, Watched>, bool) {
+    let up = async {
+        loop {
+            match events.recv().await {
+                Some(GuardEvent::Up(counts) | GuardEvent::Counts(counts)) => return Some(counts),
+                Some(GuardEvent::Lost) => {}
+                None => return None,
+            }
+        }
+    };
+    if let Ok(Some(counts)) = tokio::time::timeout(GUARD_WITHIN, up).await {
+        return (counts, true);
+    }
+    tracing::error!("the guard does not answer: no lease will be held until it does");
+    let table = Table::load(&settings.runtime_directory.join("guard.json"), &clock::boot_id());
+    (table.map(|table| table.entries().clone()).unwrap_or_default(), false)
+}
+
+/// Outside of the loop: the file system may let it wait.
+async fn look_for_room(journal: Journal) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let journal = journal.clone();
+        let _ = tokio::task::spawn_blocking(move || journal.look_for_room()).await;
+    }
+}
+
+impl Agent {
+    /// Leases as journal and guard remember them.
+    fn take_up(&mut self, counts: &BTreeMap<ApplicationId, Watched>, now: Reading) {
+        let mut applications: BTreeSet<ApplicationId> = self.drivers.keys().cloned().collect();
+        applications.extend(self.journal.view().applications.keys().cloned());
+        for application in applications {
+            let word = counts.get(&application).map_or(GuardWord::Nothing, Watched::word);
+            if matches!(word, GuardWord::Fired(_)) {
+                self.noted_fired.insert(application.clone());
+                self.guard.ask(crate::guard::Request::Disarm { application: application.clone() });
+            }
+            self.add_lease(&application, word, now);
+            self.repeat_holds(&application);
+        }
+        let applications: Vec<_> = self.leases.keys().cloned().collect();
+        for application in applications {
+            self.retell_holds(&application, now);
+            if self.guard_alive {
+                self.with(&application, |lease| lease.guard_up(now));
+            }
+            self.with(&application, |lease| lease.tick(now));
+        }
+    }
+
+    fn add_lease(&mut self, application: &ApplicationId, word: GuardWord, now: Reading) {
+        let remembered = {
+            let view = self.journal.view();
+            let view = view.applications.get(application);
+            view.map_or_else(Remembered::default, |view| Remembered {
+                terms: view.terms.clone(),
+                seen: view.seen,
+                guarded: view.led.0 > 0,
+                led: view.led,
+            })
+        };
+        let (cluster, installation) = (self.settings.cluster.clone(), self.installation.clone());
+        let lease = Lease::new(application.clone(), cluster, installation, remembered, word, now);
+        self.leases.insert(application.clone(), lease);
+    }
+
+    fn dial_all(&self, links: &mpsc::UnboundedSender<(LinkId, LinkEvent)>) {
+        for (link, address) in self.settings.coordinators.iter().enumerate() {
+            let (hello, pace) = (self.hello.subscribe(), self.pace.subscribe());
+            tokio::spawn(uplink::keep(link, address.clone(), self.dial.clone(), hello, pace, links.clone()));
+        }
+    }
+
+    fn probe_all(&mut self, sights: &mpsc::UnboundedSender<Sight>) {
+        for (application, resources) in &self.drivers {
+            for (resource, driver) in resources {
+                let at_once = Arc::new(Notify::new());
+                self.probe_now.insert((application.clone(), resource.clone()), at_once.clone());
+                let sights = sights.clone();
+                let interval = self.settings.probe_interval;
+                let take = move |sight| sights.send(sight).is_ok();
+                let names = (application.clone(), resource.clone());
+                tokio::spawn(probe::repeat(names.0, names.1, driver.clone(), interval, at_once, take));
+            }
+        }
+    }
+
+    async fn turn(&mut self, inbox: &mut Inbox, stop: &CancellationToken) {
+        loop {
+            let sleep = self.sleep();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(event) = inbox.guard.recv() => self.hear_guard(event),
+                Some((link, event)) = inbox.links.recv() => self.hear_link(link, event),
+                Some(event) = inbox.events.recv() => self.hear(event),
+                Some(event) = inbox.steps.recv() => self.hear_step(event),
+                Some(asked) = inbox.asked.recv() => self.answer_question(asked),
+                Some(event) = inbox.peers.recv() => self.hear_peer(event),
+                Some(sight) = inbox.sights.recv() => self.hear_sight(sight),
+                () = tokio::time::sleep(sleep) => {}
+            }
+            self.tick();
+            self.refresh();
+            self.send_due();
+        }
+    }
+
+    /// Until something is due.
+    fn sleep(&self) -> Duration {
+        let now = clock::reading();
+        let leases = self.leases.values().filter_map(|lease| lease.next_change(now));
+        let beats = self.links.values().map(|link| link.due_in(now, *self.pace.borrow()));
+        let next = leases.map(|span| Duration::from_millis(span.millis())).chain(beats).min();
+        next.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
+    }
+
+    fn tick(&mut self) {
+        let (now, wall) = (clock::reading(), clock::wall());
+        let (before, wall_before) = std::mem::replace(&mut self.last_tick, (now, wall));
+        let elapsed = i64::try_from(now.held_since(before).millis()).unwrap_or(i64::MAX);
+        let moved = (wall.0 - wall_before.0).saturating_sub(elapsed);
+        let round_trip = self.pace.borrow().round_trip;
+        let applications: Vec<_> = self.leases.keys().cloned().collect();
+        for application in applications {
+            let healthy = self.is_healthy(&application, now);
+            self.with(&application, |lease| {
+                lease.healthy_is(healthy);
+                lease.round_trip_is(round_trip);
+                lease.wall_clock_moved(now, moved)
+            });
+        }
+    }
+
+    /// Changes one lease and carries out what follows.
+    fn with(&mut self, application: &ApplicationId, change: impl FnOnce(&mut Lease) -> Vec<crate::lease::Command>) {
+        let Some(lease) = self.leases.get_mut(application) else { return };
+        let commands = change(lease);
+        for command in commands {
+            self.carry_out(application, command);
+        }
+    }
+}

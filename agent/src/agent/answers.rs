@@ -1,0 +1,364 @@
+//! What comes in: from coordinators, the guard, steps, probes and the tasks of the loop itself.
+
+use regent_core::id::{ApplicationId, Epoch, GroupId, Token};
+use regent_core::terms::Terms;
+use regent_core::time::Span;
+use regent_proto::agent::v1 as wire;
+use regent_proto::agent::v1::connect_request::Body as Say;
+use regent_proto::agent::v1::connect_response::Body as Heard;
+
+use crate::agent::beats::Link;
+use crate::agent::{Agent, Event};
+use crate::driver::Health;
+use crate::guard::{GuardEvent, Request, WatchState, clock};
+use crate::journal::{Hold, Record};
+use crate::lease::facts::Word as LeaseWord;
+use crate::lease::{Fence, GuardWord, Reading};
+use crate::probe::Sight;
+use crate::steps::StepEvent;
+use crate::steps::order::Action;
+use crate::uplink::{LinkEvent, LinkId, convert, coordinator, say};
+
+impl Agent {
+    pub(super) fn hear_link(&mut self, link: LinkId, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { welcome, say: sender } => {
+                if !self.belongs(&welcome.group) {
+                    return;
+                }
+                self.links.insert(link, Link::new(coordinator(&welcome), sender));
+                for terms in &welcome.terms {
+                    self.hear_terms(terms);
+                }
+                let statuses = self.steps.all();
+                if let Some(link) = self.links.get(&link) {
+                    for status in statuses {
+                        let _ = say(&link.say, Say::StepStatus(status));
+                    }
+                }
+            }
+            LinkEvent::Down => {
+                self.links.remove(&link);
+                self.round_trips.remove(&link);
+            }
+            LinkEvent::Heard(_) if !self.links.contains_key(&link) => {}
+            LinkEvent::Heard(Heard::Answer(answer)) => self.hear_answer(link, &answer),
+            LinkEvent::Heard(Heard::Terms(terms)) => self.hear_terms(&terms),
+            LinkEvent::Heard(Heard::Step(command)) => self.hear_command(&command),
+            // Both end the stream before they get here.
+            LinkEvent::Heard(Heard::Welcome(_) | Heard::Refusal(_)) => {}
+        }
+    }
+
+    /// The first group that welcomes this agent is its group; the streams of any other are not listened to.
+    fn belongs(&self, group: &str) -> bool {
+        let known = self.journal.view().group.clone();
+        match known {
+            Some(known) if known.0 == group => true,
+            Some(known) => {
+                tracing::error!(
+                    known = known.0,
+                    group,
+                    "a coordinator of another group answers; correct the addresses in agent.yaml"
+                );
+                false
+            }
+            None if group.is_empty() => false,
+            None => {
+                let joined = self.journal.append(vec![Record::Joined { group: GroupId(group.to_owned()) }]);
+                let events = self.events.clone();
+                tokio::spawn(async move {
+                    let _ = events.send(Event::GroupStored(joined.await.is_ok()));
+                });
+                true
+            }
+        }
+    }
+
+    fn hear_answer(&mut self, id: LinkId, answer: &wire::Answer) {
+        let now = clock::reading();
+        let Some(stamp) = &answer.stamp else { return };
+        if stamp.installation != self.installation.0 || stamp.incarnation != self.incarnation.0 {
+            return;
+        }
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let coordinator = link.coordinator;
+        link.receipt = link.receipt.max(answer.receipt);
+        if let Some(round_trip) = link.answered(stamp.number, now) {
+            self.round_trips.insert(id, round_trip);
+        }
+        let applications: Vec<ApplicationId> = self.leases.keys().cloned().collect();
+        for application in &applications {
+            let granted = answer.grants.iter().find(|grant| grant.application == application.as_str());
+            let higher = answer.higher.iter().filter(|notice| notice.application == application.as_str());
+            let word = LeaseWord {
+                granted: granted.map(|grant| Epoch(grant.epoch)),
+                higher: higher.map(|notice| Epoch(notice.epoch)).max(),
+            };
+            self.see_epoch(application, word.higher);
+            self.with(application, |lease| lease.answered(now, coordinator, stamp.number, word));
+        }
+        // Two-way contact or a lease is lacking: the receipt is named at once.
+        let lacking = self.leases.values().any(|lease| lease.is_primary() && lease.end(now).is_none());
+        if let Some(link) = self.links.get_mut(&id) {
+            link.soon |= link.named_receipt == 0 || lacking;
+        }
+    }
+
+    /// A higher epoch is kept over restarts, as soon as the disk allows; what follows from it waits for no disk.
+    fn see_epoch(&self, application: &ApplicationId, higher: Option<Epoch>) {
+        let known = self.leases.get(application).map_or(Epoch(0), |lease| lease.seen());
+        if let Some(epoch) = higher.filter(|epoch| *epoch > known) {
+            tracing::warn!(%application, epoch = epoch.0, "a higher epoch was named");
+            tokio::spawn(self.journal.append(vec![Record::Seen { application: application.clone(), epoch }]));
+        }
+    }
+
+    fn hear_terms(&mut self, update: &wire::TermsUpdate) {
+        let now = clock::reading();
+        let offered = match convert::terms(update) {
+            Ok(offered) => offered,
+            Err(error) => {
+                let error = crate::journal::chain(&error);
+                tracing::error!(application = update.application, error, "terms cannot be understood");
+                return;
+            }
+        };
+        let application = offered.application;
+        if !self.leases.contains_key(&application) {
+            self.add_lease(&application, GuardWord::Nothing, now);
+            if self.guard_alive {
+                self.with(&application, |lease| lease.guard_up(now));
+            }
+        }
+        self.store_moved_peers(&application, &offered.terms, &offered.peers);
+        self.offered_peers.insert(application.clone(), offered.peers);
+        self.with(&application, |lease| lease.terms_offered(now, offered.terms));
+    }
+
+    /// An agent may have moved, or enrolled its key, without new terms.
+    fn store_moved_peers(
+        &self,
+        application: &ApplicationId,
+        terms: &Terms,
+        peers: &std::collections::BTreeMap<regent_core::id::ClusterId, crate::journal::Peer>,
+    ) {
+        let moved = {
+            let view = self.journal.view();
+            let view = view.applications.get(application);
+            view.is_some_and(|view| view.terms.as_ref() == Some(terms) && view.peers != *peers)
+        };
+        if moved {
+            let (application, terms) = (application.clone(), Box::new(terms.clone()));
+            tokio::spawn(self.journal.append(vec![Record::Terms { application, terms, peers: peers.clone() }]));
+        }
+    }
+
+    fn hear_command(&mut self, command: &wire::StepCommand) {
+        let now = clock::reading();
+        let application = ApplicationId::new(&command.application).ok();
+        let lease = application.as_ref().and_then(|application| self.leases.get(application));
+        let seen = lease.map_or(Epoch(0), |lease| lease.seen());
+        let statuses = self.steps.take(command, seen);
+        // Whoever commands at a higher epoch has seen it decided.
+        if let Some(application) = application.filter(|_| Epoch(command.epoch) > seen) {
+            self.with(&application, |lease| lease.epoch_seen(now, Epoch(command.epoch)));
+        }
+        self.say_statuses(&statuses);
+        let applications: Vec<_> = self.leases.keys().cloned().collect();
+        for application in applications {
+            self.retell_holds(&application, now);
+        }
+    }
+
+    fn say_statuses(&self, statuses: &[wire::StepStatus]) {
+        for status in statuses {
+            for link in self.links.values() {
+                let _ = say(&link.say, Say::StepStatus(status.clone()));
+            }
+        }
+    }
+
+    pub(super) fn hear_step(&mut self, event: StepEvent) {
+        let now = clock::reading();
+        if let StepEvent::Ended(key, outcome) = &event
+            && let Some(order) = self.steps.order(key)
+        {
+            let (application, resource, action) =
+                (order.application.clone(), order.resource.clone(), order.action.clone());
+            let good = outcome.code.is_empty();
+            let resources: Vec<_> = match &resource {
+                Some(resource) => vec![resource.clone()],
+                None => self.guarded(&application).into_keys().collect(),
+            };
+            for resource in resources {
+                if let Some(probe) = self.probe_now.get(&(application.clone(), resource.clone())) {
+                    probe.notify_one();
+                }
+                let name = (application.clone(), resource);
+                if action == Action::Fence {
+                    if good {
+                        self.unconfirmed.remove(&name);
+                        self.confirmed.insert(name);
+                    } else if outcome.code != "journal-full" {
+                        self.confirmed.remove(&name);
+                        self.unconfirmed.insert(name);
+                    }
+                }
+            }
+            if let Action::Rejoin(_) = action
+                && good
+            {
+                self.rejoined.extend(resource.map(|resource| (application.clone(), resource)));
+                let all = self.guarded(&application).into_keys();
+                if all.into_iter().all(|resource| self.rejoined.contains(&(application.clone(), resource))) {
+                    self.with(&application, |lease| lease.rejoined(now));
+                }
+            }
+            if action == Action::Release && good {
+                self.with(&application, |lease| lease.released(now));
+            }
+        }
+        let statuses = self.steps.note(event);
+        self.say_statuses(&statuses);
+        let applications: Vec<_> = self.leases.keys().cloned().collect();
+        for application in applications {
+            self.retell_holds(&application, now);
+        }
+    }
+
+    /// Tells the lease what is stored of commanded fences.
+    pub(super) fn retell_holds(&mut self, application: &ApplicationId, now: Reading) {
+        let holds = self.journal.view().applications.get(application).map(|view| view.holds()).unwrap_or_default();
+        let name = |resource: &regent_core::id::ResourceId| (application.clone(), resource.clone());
+        self.unconfirmed.retain(|(of, resource)| of != application || holds.contains_key(resource));
+        self.confirmed.retain(|(of, resource)| of != application || holds.contains_key(resource));
+        let guarded = self.guarded(application);
+        let fenced = |resource| holds.get(resource) == Some(&Hold::Fence) && self.confirmed.contains(&name(resource));
+        // A step that opens ends those fences behind the loop's back: while one runs, nothing counts as closed.
+        let all_confirmed = !guarded.is_empty() && guarded.keys().all(fenced) && !self.steps.any_opening(application);
+        let any = guarded.keys().any(|resource| holds.contains_key(resource));
+        self.with(application, |lease| lease.commanded_is(now, any, all_confirmed));
+    }
+
+    pub(super) fn hear_guard(&mut self, event: GuardEvent) {
+        let now = clock::reading();
+        let applications: Vec<_> = self.leases.keys().cloned().collect();
+        let (counts, up) = match event {
+            GuardEvent::Up(counts) => (counts, true),
+            GuardEvent::Counts(counts) => (counts, false),
+            GuardEvent::Lost => {
+                self.guard_alive = false;
+                tracing::error!("the guard does not answer: no lease is extended");
+                for application in &applications {
+                    self.with(application, |lease| lease.guard_lost(now));
+                }
+                return;
+            }
+        };
+        self.guard_alive = true;
+        for application in &applications {
+            if up {
+                // What it did not hear while it was away.
+                match self.leases.get(application).map(|lease| lease.fence()) {
+                    Some(Fence::Closing { confirm_by, .. }) => {
+                        self.guard.ask(Request::Move { application: application.clone(), until: confirm_by });
+                    }
+                    Some(Fence::Closed { .. }) => {
+                        self.guard.ask(Request::Disarm { application: application.clone() });
+                    }
+                    _ => {}
+                }
+                self.with(application, |lease| lease.guard_up(now));
+            }
+            match counts.get(application).map(|watched| (watched.state, watched.arm)) {
+                Some((WatchState::Armed, arm)) => {
+                    self.noted_fired.remove(application);
+                    self.with(application, |lease| lease.guard_armed(now, arm));
+                }
+                Some((WatchState::Fired, _)) => {
+                    if self.noted_fired.insert(application.clone()) {
+                        tracing::error!(%application, "the guard has fenced hard");
+                        self.with(application, |lease| lease.guard_fired(now));
+                    }
+                    self.guard.ask(Request::Disarm { application: application.clone() });
+                }
+                Some((WatchState::Moved | WatchState::Firing, _)) => {}
+                None => {
+                    self.noted_fired.remove(application);
+                }
+            }
+        }
+    }
+
+    pub(super) fn hear(&mut self, event: Event) {
+        let now = clock::reading();
+        match event {
+            Event::TermsStored(application, terms, true) => {
+                let (epoch, number): (Epoch, Token) = (terms.epoch, terms.number);
+                tracing::info!(%application, epoch = epoch.0, terms = %number, "terms are stored");
+                self.with(&application, |lease| lease.terms_stored(now, *terms));
+                self.retell_holds(&application, now);
+            }
+            Event::TermsStored(application, _, false) => {
+                self.with(&application, |lease| lease.terms_not_stored(now));
+            }
+            Event::GuardedWritten(application, epoch, written) => {
+                self.with(&application, |lease| lease.guarded_written(now, epoch, written));
+            }
+            Event::Fenced(application, confirmed) => {
+                if confirmed {
+                    tracing::warn!(%application, "fenced by this agent itself, confirmed");
+                }
+                self.with(&application, |lease| lease.fenced(now, confirmed));
+                self.probe_soon(&application);
+            }
+            Event::Lifted(application, opened) => {
+                self.with(&application, |lease| lease.lifted(now, opened));
+                self.probe_soon(&application);
+            }
+            Event::Held(application, resource, held) => {
+                let name = (application.clone(), resource);
+                let of = if held { &mut self.confirmed } else { &mut self.unconfirmed };
+                of.insert(name);
+                self.retell_holds(&application, now);
+            }
+            Event::GroupStored(stored) => {
+                if !stored {
+                    tracing::error!("the group could not be stored; it will be tried at the next stream");
+                }
+            }
+        }
+    }
+
+    fn probe_soon(&self, application: &ApplicationId) {
+        let of = self.probe_now.iter().filter(|((name, _), _)| name == application);
+        of.for_each(|(_, probe)| probe.notify_one());
+    }
+
+    pub(super) fn hear_sight(&mut self, sight: Sight) {
+        let name = (sight.application.clone(), sight.resource.clone());
+        let before = self.sights.get(&name).map(|(_, sight)| &sight.probe);
+        let turned = before.is_none_or(|before| {
+            (before.health, before.role, before.writable)
+                != (sight.probe.health, sight.probe.role, sight.probe.writable)
+        });
+        // What changed is told at once; the rest comes with the next heartbeat.
+        self.beat_now |= turned;
+        self.sequence += 1;
+        self.sights.insert(name, (self.sequence, sight));
+    }
+
+    /// The probes call every guarded resource healthy.
+    pub(super) fn is_healthy(&self, application: &ApplicationId, now: Reading) -> bool {
+        self.guarded(application).into_keys().all(|resource| {
+            self.sights
+                .get(&(application.clone(), resource))
+                .is_some_and(|(_, sight)| sight.is_fresh(now) && sight.probe.health == Health::Healthy)
+        })
+    }
+
+    pub(super) fn largest_round_trip(&self) -> Span {
+        self.round_trips.values().copied().max().unwrap_or_default()
+    }
+}

@@ -1,0 +1,166 @@
+//! Heartbeats: when they are due on each link, and what they say.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use regent_core::id::{ApplicationId, CoordinatorId};
+use regent_core::time::Span;
+use regent_proto::agent::v1 as wire;
+use regent_proto::agent::v1::ConnectRequest;
+use regent_proto::agent::v1::connect_request::Body as Say;
+use tokio::sync::mpsc;
+
+use crate::agent::Agent;
+use crate::guard::clock;
+use crate::lease::{Fence, Lease, Reading};
+use crate::uplink::convert::wire_token;
+use crate::uplink::{LinkId, Pace, say};
+
+/// A stream that is up.
+pub(super) struct Link {
+    pub(super) coordinator: CoordinatorId,
+    pub(super) say: mpsc::Sender<ConnectRequest>,
+    /// The last receipt heard, and the last one named to it.
+    pub(super) receipt: u64,
+    pub(super) named_receipt: u64,
+    last_beat: Option<Reading>,
+    /// More is to be said than can wait for the next heartbeat.
+    pub(super) soon: bool,
+    /// Up to where results have been reported over this stream.
+    reported: u64,
+    /// When the heartbeats in flight were sent.
+    in_flight: BTreeMap<u64, Reading>,
+}
+
+impl Link {
+    pub(super) const fn new(coordinator: CoordinatorId, say: mpsc::Sender<ConnectRequest>) -> Self {
+        let in_flight = BTreeMap::new();
+        Self { coordinator, say, receipt: 0, named_receipt: 0, last_beat: None, soon: true, reported: 0, in_flight }
+    }
+
+    /// Until its next heartbeat.
+    pub(super) fn due_in(&self, now: Reading, pace: Pace) -> Duration {
+        let Some(last) = self.last_beat else { return Duration::ZERO };
+        let wait = if self.soon { pace.least() } else { pace.heartbeat() };
+        wait.saturating_sub(Duration::from_millis(now.held_since(last).millis()))
+    }
+
+    /// How long the answer to a heartbeat took; none if it is not of this stream.
+    pub(super) fn answered(&mut self, number: u64, now: Reading) -> Option<Span> {
+        let sent = self.in_flight.remove(&number)?;
+        self.in_flight = self.in_flight.split_off(&number);
+        Some(now.held_since(sent))
+    }
+}
+
+impl Agent {
+    pub(super) fn send_due(&mut self) {
+        let now = clock::reading();
+        let pace = *self.pace.borrow();
+        if std::mem::take(&mut self.beat_now) {
+            self.links.values_mut().for_each(|link| link.soon = true);
+        }
+        let due: Vec<LinkId> =
+            self.links.iter().filter(|(_, link)| link.due_in(now, pace) == Duration::ZERO).map(|(id, _)| *id).collect();
+        for link in due {
+            self.beat(link);
+        }
+    }
+
+    fn beat(&mut self, id: LinkId) {
+        self.beat += 1;
+        let number = self.beat;
+        // Read before it is sent: a right never counts from later than its sending.
+        let now = clock::reading();
+        let applications = self.leases.values().map(|lease| self.application_beat(lease, now)).collect();
+        let Some(link) = self.links.get(&id) else { return };
+        let heartbeat = wire::Heartbeat {
+            stamp: Some(wire::Stamp {
+                installation: self.installation.to_string(),
+                incarnation: self.incarnation.0,
+                number,
+            }),
+            receipt: link.receipt,
+            applications,
+            report: self.report_since(link.reported, now),
+        };
+        let coordinator = link.coordinator;
+        let sent = say(&link.say, Say::Heartbeat(heartbeat));
+        for lease in self.leases.values_mut().filter(|_| sent) {
+            lease.heartbeat_sent(now, coordinator, number);
+        }
+        let sequence = self.sequence;
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.last_beat = Some(now);
+        link.soon = false;
+        if sent {
+            link.named_receipt = link.receipt;
+            link.reported = sequence;
+            link.in_flight.insert(number, now);
+            while link.in_flight.len() > 64 {
+                link.in_flight.pop_first();
+            }
+        }
+    }
+
+    fn application_beat(&self, lease: &Lease, now: Reading) -> wire::ApplicationBeat {
+        let application = lease.application();
+        let end = lease.end(now);
+        let state = match end {
+            Some(_) => wire::LeaseState::Held,
+            None if lease.is_primary() => wire::LeaseState::Lacked,
+            None => wire::LeaseState::None,
+        };
+        wire::ApplicationBeat {
+            application: application.to_string(),
+            epoch: lease.epoch().0,
+            terms_stored: lease.terms().map(|terms| wire_token(terms.number)),
+            terms_named: lease.named().map(wire_token),
+            lease: state.into(),
+            lease_left_ms: end.map_or(0, |end| end.left_for_holder(now).millis()),
+            fence: self.fence_state(application, lease).into(),
+            guarded: lease.is_guarded(),
+            guard_alive: lease.guard_alive(),
+            failsafe: lease.by_promises(now),
+        }
+    }
+
+    pub(super) fn fence_state(&self, application: &ApplicationId, lease: &Lease) -> wire::FenceState {
+        let failed = self.unconfirmed.iter().any(|(of, _)| of == application);
+        let holds = self.journal.view().applications.get(application).is_some_and(|view| !view.holds().is_empty());
+        match lease.fence() {
+            Fence::Unconfirmed { .. } => wire::FenceState::Unconfirmed,
+            _ if failed => wire::FenceState::Unconfirmed,
+            _ if holds => wire::FenceState::Commanded,
+            Fence::Closing { .. } | Fence::Closed { .. } => wire::FenceState::Self_,
+            Fence::None | Fence::Open | Fence::Lifting { .. } => wire::FenceState::Open,
+        }
+    }
+
+    /// Results that are newer than what this stream has heard; none if there are none.
+    fn report_since(&self, sequence: u64, now: Reading) -> Option<wire::Report> {
+        let new = |number: &u64| *number > sequence;
+        let resources = self.sights.values().filter(|(number, _)| new(number)).map(|(_, sight)| sight.report(now));
+        let witnesses = self.signs.values().filter(|(number, _)| new(number)).map(|(_, sign)| wire::WitnessReport {
+            cluster: sign.cluster.to_string(),
+            age_ms: now.held_since(sign.at).millis(),
+            leases: sign.leases.clone(),
+            answered: sign.answered,
+        });
+        let asked = self.questions.iter().filter(|(_, (number, ..))| new(number)).map(
+            |((application, cluster), (_, at, epoch))| wire::PromiseAsked {
+                application: application.to_string(),
+                cluster: cluster.to_string(),
+                epoch: epoch.0,
+                age_ms: now.held_since(*at).millis(),
+            },
+        );
+        let report = wire::Report {
+            resources: resources.collect(),
+            witnesses: witnesses.collect(),
+            promises_asked: asked.collect(),
+        };
+        let empty = report.resources.is_empty() && report.witnesses.is_empty() && report.promises_asked.is_empty();
+        (!empty).then_some(report)
+    }
+}

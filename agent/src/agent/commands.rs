@@ -1,0 +1,184 @@
+//! Carries out what a lease commands, each in a task that reports back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use regent_core::id::{ApplicationId, Epoch, ResourceId};
+use tokio::sync::mpsc;
+
+use crate::agent::{Agent, Event};
+use crate::driver::{Driver, FenceReach, Marker};
+use crate::fence::Guarded;
+use crate::guard::{Request, clock};
+use crate::journal::{Hold, Record};
+use crate::lease::{Alert, Command};
+
+impl Agent {
+    pub(super) fn carry_out(&mut self, application: &ApplicationId, command: Command) {
+        let now = clock::reading();
+        match command {
+            Command::Heartbeat => self.beat_now = true,
+            Command::StoreTerms(terms) => {
+                let peers = self.offered_peers.get(application).cloned().unwrap_or_default();
+                let record = Record::Terms { application: application.clone(), terms: terms.clone(), peers };
+                let (stored, events) = (self.journal.append(vec![record]), self.events.clone());
+                let application = application.clone();
+                tokio::spawn(async move {
+                    let stored = stored.await.is_ok();
+                    let _ = events.send(Event::TermsStored(application, terms, stored));
+                });
+            }
+            Command::NameTerms(terms) => tracing::info!(%application, %terms, "terms are named"),
+            Command::ArmGuard(arm) => {
+                let resources = self.guarded(application).into_keys().collect();
+                self.guard.ask(Request::Arm { application: application.clone(), resources, arm });
+            }
+            Command::MoveGuard { until } => {
+                self.guard.ask(Request::Move { application: application.clone(), until });
+            }
+            Command::DisarmGuard => self.guard.ask(Request::Disarm { application: application.clone() }),
+            Command::WriteGuarded { epoch } => self.write_guarded(application, epoch),
+            Command::AskPromises(question) => self.ask_promises(application, &question),
+            Command::FenceSelf { confirm_by } => {
+                tracing::error!(%application, "the lease does not hold: fencing");
+                self.rejoined.retain(|(of, _)| of != application);
+                let stopped = self.steps.stop_opening(application);
+                let budget = Duration::from_millis(confirm_by.left_for_holder(now).millis());
+                let (guarded, done) = (self.guarded(application), report(application, &self.events, Event::Fenced));
+                let fencer = self.fencers.entry(application.clone()).or_default();
+                fencer.gently(application.clone(), guarded, budget, stopped, done);
+            }
+            Command::FenceHard => {
+                tracing::error!(%application, "the fence is not confirmed: fencing hard");
+                let (guarded, done) = (self.guarded(application), report(application, &self.events, Event::Fenced));
+                self.fencers.entry(application.clone()).or_default().hard(application.clone(), guarded, done);
+            }
+            Command::LiftSelfFence => {
+                let opened = self.opened(application);
+                let done = report(application, &self.events, Event::Lifted);
+                self.fencers.entry(application.clone()).or_default().lift(application.clone(), opened, done);
+            }
+            Command::Alert(Alert::ClockForward) => {
+                tracing::error!(%application, "the wall clock jumped forward: grants are void until given anew");
+            }
+            Command::Alert(Alert::ClockBackward) => {
+                tracing::error!(%application, "the wall clock jumped backward; check this machine's time");
+            }
+            Command::Alert(Alert::FenceUnconfirmed) => {
+                tracing::error!(%application, "not even the hard fence is confirmed; it is repeated");
+            }
+        }
+    }
+
+    /// What must be fenced: guarded by the stored terms, and a database. Before any terms are stored, every database.
+    pub(super) fn guarded(&self, application: &ApplicationId) -> Guarded {
+        let terms = self.leases.get(application).and_then(|lease| lease.terms());
+        let all = self.drivers.get(application).cloned().unwrap_or_default();
+        let is_guarded = |resource: &ResourceId, driver: &Arc<dyn Driver>| match terms {
+            Some(terms) => terms.guarded.contains(resource),
+            None => driver.fence_reach() != FenceReach::Nothing,
+        };
+        all.into_iter().filter(|(resource, driver)| is_guarded(resource, driver)).collect()
+    }
+
+    /// What was opened at the stored epoch: only that is opened again. The rest waits for its promotion.
+    fn opened(&self, application: &ApplicationId) -> Guarded {
+        let epoch = self.leases.get(application).map_or(Epoch(0), |lease| lease.epoch());
+        let view = self.journal.view();
+        let resources = view.applications.get(application).map(|view| &view.resources);
+        let opened: BTreeSet<ResourceId> = resources
+            .into_iter()
+            .flatten()
+            .filter(|(_, resource)| resource.opened == epoch && epoch > Epoch(0))
+            .map(|(name, _)| name.clone())
+            .collect();
+        drop(view);
+        self.guarded(application).into_iter().filter(|(resource, _)| opened.contains(resource)).collect()
+    }
+
+    /// The marker beside the data, then the journal: from here on the cluster is guarded for good.
+    fn write_guarded(&self, application: &ApplicationId, epoch: Epoch) {
+        let terms = self.leases.get(application).and_then(|lease| lease.terms()).cloned();
+        let group = self.journal.view().group.clone();
+        let (guarded, events, application) = (self.guarded(application), self.events.clone(), application.clone());
+        let marker = Marker {
+            group: group.map(|group| group.0).unwrap_or_default(),
+            application: application.to_string(),
+            cluster: self.settings.cluster.to_string(),
+            installation: self.installation.to_string(),
+        };
+        let missing: Vec<_> = terms
+            .iter()
+            .flat_map(|terms| &terms.guarded)
+            .filter(|resource| !guarded.contains_key(resource))
+            .map(ToString::to_string)
+            .collect();
+        let mut records = vec![Record::Led { application: application.clone(), epoch }];
+        if epoch == Epoch(1) {
+            // Adopted as it was found: open. At any later epoch a promotion opens.
+            records.extend(guarded.keys().map(|resource| {
+                let (application, resource) = (application.clone(), resource.clone());
+                Record::Opened { application, resource, epoch }
+            }));
+        }
+        let journal = self.journal.clone();
+        tokio::spawn(async move {
+            let marks = guarded.iter().map(|(resource, driver)| {
+                let (application, marker) = (&application, &marker);
+                async move {
+                    let marked = driver.guard(marker).await;
+                    if let Err(error) = &marked {
+                        tracing::error!(%application, %resource, code = error.code, %error, "cannot be guarded");
+                    }
+                    marked.is_ok()
+                }
+            });
+            let marked = futures::future::join_all(marks).await.into_iter().all(|marked| marked);
+            if !missing.is_empty() {
+                let missing = missing.join(", ");
+                tracing::error!(%application, missing, "guarded by the terms and not in this agent's configuration");
+            }
+            let written = marked && missing.is_empty() && journal.append(records).await.is_ok();
+            if !written {
+                // Not at every grant.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            let _ = events.send(Event::GuardedWritten(application, epoch, written));
+        });
+    }
+
+    /// Fences and quiesces that were commanded survive a restart of the agent: they are carried out again, which
+    /// changes nothing where they stand.
+    pub(super) fn repeat_holds(&self, application: &ApplicationId) {
+        let holds = self.journal.view().applications.get(application).map(|view| view.holds()).unwrap_or_default();
+        for (resource, hold) in holds {
+            let Some(driver) = self.drivers.get(application).and_then(|all| all.get(&resource)).cloned() else {
+                continue;
+            };
+            let (application, events) = (application.clone(), self.events.clone());
+            let half = self.word.borrow().fence_budget(&application).divided(2);
+            tokio::spawn(async move {
+                let held = match hold {
+                    Hold::Fence => {
+                        let budget = Duration::from_millis(half.millis());
+                        crate::fence::one(&application, &resource, &driver, budget).await
+                    }
+                    Hold::Quiesce => driver.quiesce().await,
+                };
+                let _ = events.send(Event::Held(application, resource, held.is_ok()));
+            });
+        }
+    }
+}
+
+fn report(
+    application: &ApplicationId,
+    events: &mpsc::UnboundedSender<Event>,
+    event: fn(ApplicationId, bool) -> Event,
+) -> impl FnOnce(bool) + Send + 'static + use<> {
+    let (application, events) = (application.clone(), events.clone());
+    move |good| {
+        let _ = events.send(event(application, good));
+    }
+}

@@ -1,0 +1,301 @@
+//! The guard: a process of its own that fences when the agent cannot.
+//!
+//! ```text
+//!  agent ── arm until lease end ──► guard ── file in tmpfs
+//!        ◄── acknowledged ───────         └─ deadline passed: every guarded database is ended, hard
+//! ```
+//!
+//! It knows deadlines and nothing else: no coordinator, no disk. The agent extends a lease only with its
+//! acknowledgement, so a guard that is stopped stops the lease as well. It outlives the agent, re-reads its file at
+//! its start, and ends by itself once nothing is armed and no agent has been there for a while.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use regent_core::id::{ApplicationId, ResourceId};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+
+use crate::driver::{Driver, FenceReach};
+use crate::journal::chain;
+use crate::lease::{Arm, Deadline};
+
+mod client;
+pub mod clock;
+mod table;
+mod watchdog;
+
+pub use client::{GuardClient, GuardEvent, Spawner};
+pub use table::{Table, WatchState, Watched};
+
+/// The drivers of one application.
+pub type Drivers = BTreeMap<ApplicationId, BTreeMap<ResourceId, Arc<dyn Driver>>>;
+
+/// So long does a guard with nothing to do wait for an agent.
+const IDLE: Duration = Duration::from_secs(10);
+/// Sleeps are cut so short because they stand still while the machine is suspended.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+/// After a hard fence that failed.
+const RETRY: Duration = Duration::from_millis(200);
+/// A hard fence that takes longer is begun anew.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// Why there is no guard.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// Another guard runs here; the agent will attach to it.
+    #[error("{0} is locked: a guard runs already, and the agent attaches to it")]
+    Running(PathBuf),
+    /// The runtime directory cannot be used.
+    #[error("cannot use {path}: check that the runtime directory is writable and in memory")]
+    Runtime {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// What an agent asks of the guard. One JSON document a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Request {
+    /// Nothing: shows that the guard answers.
+    Status {},
+    /// Count by this.
+    Arm {
+        /// Application.
+        application: ApplicationId,
+        /// What to end.
+        resources: BTreeSet<ResourceId>,
+        /// The lease.
+        arm: Arm,
+    },
+    /// The gentle fence has begun.
+    Move {
+        /// Application.
+        application: ApplicationId,
+        /// New deadline.
+        until: Deadline,
+    },
+    /// Forget the application.
+    Disarm {
+        /// Application.
+        application: ApplicationId,
+    },
+    /// End, if nothing is armed.
+    End {},
+}
+
+/// The guard's answer to every request: everything it counts by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Reply {
+    /// By application.
+    pub entries: BTreeMap<ApplicationId, Watched>,
+}
+
+/// Where guard and agent meet.
+#[must_use]
+pub fn socket(runtime: &Path) -> PathBuf {
+    runtime.join("guard.sock")
+}
+
+struct Shared {
+    file: PathBuf,
+    table: Mutex<Table>,
+    changed: Notify,
+    end: Notify,
+    agents: AtomicUsize,
+    drivers: Drivers,
+}
+
+/// Sets this process apart from the agent that started it.
+pub fn protect() {
+    // A session of its own: Ctrl-C at the agent's terminal does not reach it. Fails if systemd has seen to it.
+    let _ = nix::unistd::setsid();
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-1000") {
+        tracing::info!(error = chain(&error), "not protected from the out-of-memory killer");
+    }
+}
+
+/// Runs the guard until nothing is armed and no agent is left. With `stay` it waits for agents for ever.
+///
+/// # Errors
+/// If another guard runs, or the runtime directory cannot be used.
+pub async fn run(runtime: &Path, drivers: Drivers, stay: bool) -> Result<(), GuardError> {
+    let bad = |path: &Path| {
+        let path = path.to_owned();
+        move |source| GuardError::Runtime { path, source }
+    };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(runtime).map_err(bad(runtime))?;
+    let _lock = lock(&runtime.join("guard.lock"))?;
+    let file = runtime.join("guard.json");
+    let table = Table::load(&file, &clock::boot_id()).map_err(bad(&file))?;
+    let path = socket(runtime);
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).map_err(bad(&path))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(bad(&path))?;
+    let shared = Arc::new(Shared {
+        file,
+        table: Mutex::new(table),
+        changed: Notify::new(),
+        end: Notify::new(),
+        agents: AtomicUsize::new(0),
+        drivers,
+    });
+    tracing::info!(path = %path.display(), "guard is ready");
+    watchdog::spawn();
+    let accepting = tokio::spawn(accept(listener, shared.clone()));
+    watch(&shared, stay).await;
+    accepting.abort();
+    let _ = std::fs::remove_file(&path);
+    tracing::info!("guard ends: nothing is armed");
+    Ok(())
+}
+
+fn lock(path: &Path) -> Result<File, GuardError> {
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+    let file = opened.map_err(|source| GuardError::Runtime { path: path.to_owned(), source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(GuardError::Running(path.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(GuardError::Runtime { path: path.to_owned(), source }),
+    }
+}
+
+/// Until nothing is left to do.
+async fn watch(shared: &Arc<Shared>, stay: bool) {
+    let mut again = true;
+    let mut idle_since = tokio::time::Instant::now();
+    loop {
+        let due = shared.table().take_due(clock::reading(), again);
+        again = false;
+        if !due.is_empty() {
+            shared.store();
+        }
+        for application in due {
+            tokio::spawn(fire(shared.clone(), application));
+        }
+        let idle = shared.table().is_idle() && shared.agents.load(Ordering::Relaxed) == 0;
+        if !idle {
+            idle_since = tokio::time::Instant::now();
+        } else if !stay && idle_since.elapsed() >= IDLE {
+            return;
+        }
+        let next = shared.table().next(clock::reading());
+        let sleep = next.map_or(LONGEST_SLEEP, |next| Duration::from_millis(next.millis()).min(LONGEST_SLEEP));
+        tokio::select! {
+            () = tokio::time::sleep(sleep) => {}
+            () = shared.changed.notified() => {}
+            () = shared.end.notified() => return,
+        }
+    }
+}
+
+/// Ends every guarded database of the application, again and again until it has been seen gone.
+async fn fire(shared: Arc<Shared>, application: ApplicationId) {
+    let watched = shared.table().entries().get(&application).cloned();
+    let Some(watched) = watched else { return };
+    tracing::error!(%application, epoch = watched.arm.epoch.0, "the lease ended and nobody fenced: fencing hard");
+    let drivers = shared.drivers.get(&application);
+    let fences = watched.resources.iter().map(|resource| {
+        let driver = drivers.and_then(|drivers| drivers.get(resource)).cloned();
+        fire_resource(application.clone(), resource.clone(), driver)
+    });
+    futures::future::join_all(fences).await;
+    shared.table().fired(&application);
+    shared.store();
+    shared.changed.notify_one();
+    tracing::error!(%application, epoch = watched.arm.epoch.0, "fenced hard: every guarded database is gone");
+}
+
+async fn fire_resource(application: ApplicationId, resource: ResourceId, driver: Option<Arc<dyn Driver>>) {
+    let Some(driver) = driver else {
+        tracing::error!(%application, %resource, "cannot fence what this guard's configuration does not name");
+        return;
+    };
+    while driver.fence_reach() != FenceReach::Nothing {
+        match tokio::time::timeout(ATTEMPT, driver.fence_hard()).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => tracing::error!(%application, %resource, code = error.code, %error, "hard fence failed"),
+            Err(_) => tracing::error!(%application, %resource, "hard fence takes too long"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn accept(listener: UnixListener, shared: Arc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(serve(stream, shared.clone()));
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "cannot accept an agent");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: UnixStream, shared: Arc<Shared>) {
+    shared.agents.fetch_add(1, Ordering::Relaxed);
+    let (reading, mut writing) = stream.into_split();
+    let mut lines = BufReader::new(reading).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let Ok(request) = serde_json::from_str::<Request>(&line) else {
+            tracing::error!("a request to the guard cannot be read: agent and guard are of different releases");
+            break;
+        };
+        let reply = shared.answer(request);
+        let Ok(mut text) = serde_json::to_vec(&reply) else { break };
+        text.push(b'\n');
+        if writing.write_all(&text).await.is_err() {
+            break;
+        }
+    }
+    shared.agents.fetch_sub(1, Ordering::Relaxed);
+    shared.changed.notify_one();
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file is written before the answer: a guard that starts anew counts by what was acknowledged.
+    fn answer(&self, request: Request) -> Reply {
+        let mut table = self.table();
+        let before = table.clone();
+        match request {
+            Request::Status {} => {}
+            Request::Arm { application, resources, arm } => table.arm(&application, resources, arm),
+            Request::Move { application, until } => table.move_once(&application, until),
+            Request::Disarm { application } => table.disarm(&application),
+            Request::End {} if table.is_idle() => self.end.notify_one(),
+            Request::End {} => {}
+        }
+        if *table != before {
+            if let Err(error) = table.store(&self.file) {
+                tracing::error!(error = chain(&error), "the guard's file cannot be written: nothing is extended");
+                *table = before;
+            }
+            self.changed.notify_one();
+        }
+        Reply { entries: table.entries().clone() }
+    }
+
+    fn store(&self) {
+        if let Err(error) = self.table().store(&self.file) {
+            tracing::error!(error = chain(&error), "the guard's file cannot be written");
+        }
+    }
+}

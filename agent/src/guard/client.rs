@@ -1,0 +1,148 @@
+//! The agent's end: starts a guard where none runs, attaches to it, and notices when it stops answering.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use regent_core::id::ApplicationId;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::guard::{Reply, Request, Watched, socket};
+use crate::journal::chain;
+
+/// Between two signs of life.
+const PING: Duration = Duration::from_millis(100);
+/// A guard that owes an answer for so long does not answer.
+const SILENCE: Duration = Duration::from_millis(400);
+/// Between two attempts to reach or start one.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Starts a guard process; the child is waited for.
+pub type Spawner = Arc<dyn Fn() -> io::Result<tokio::process::Child> + Send + Sync>;
+
+/// What the agent hears of its guard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GuardEvent {
+    /// It answers, for the first time or again.
+    Up(BTreeMap<ApplicationId, Watched>),
+    /// What it counts by now.
+    Counts(BTreeMap<ApplicationId, Watched>),
+    /// It does not answer.
+    Lost,
+}
+
+/// A handle to the guard.
+#[derive(Debug, Clone)]
+pub struct GuardClient {
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+impl GuardClient {
+    /// Attaches to the guard of this runtime directory for as long as the handle and the receiver of events live.
+    #[must_use]
+    pub fn attach(runtime: &Path, spawner: Spawner, events: mpsc::UnboundedSender<GuardEvent>) -> Self {
+        let (requests, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(keep(socket(runtime), spawner, receiver, events));
+        Self { requests }
+    }
+
+    /// Asks; what comes of it is an event. Requests while the guard does not answer are lost.
+    pub fn ask(&self, request: Request) {
+        let _ = self.requests.send(request);
+    }
+}
+
+async fn keep(
+    path: PathBuf,
+    spawner: Spawner,
+    mut requests: mpsc::UnboundedReceiver<Request>,
+    events: mpsc::UnboundedSender<GuardEvent>,
+) {
+    let mut child: Option<tokio::process::Child> = None;
+    loop {
+        match UnixStream::connect(&path).await {
+            Ok(stream) => {
+                let ended = talk(stream, &mut requests, &events).await;
+                if ended.is_break() || events.send(GuardEvent::Lost).is_err() {
+                    return;
+                }
+            }
+            Err(_) => {
+                // A child that has ended is taken note of, and another takes its place.
+                let running = child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
+                if !running {
+                    match spawner() {
+                        Ok(started) => child = Some(started),
+                        Err(error) => tracing::error!(error = chain(&error), "cannot start the guard"),
+                    }
+                }
+            }
+        }
+        tokio::time::sleep(RETRY).await;
+        while let Ok(_lost) = requests.try_recv() {}
+        if requests.is_closed() || events.is_closed() {
+            return;
+        }
+    }
+}
+
+/// Until the connection ends. Break: the agent itself has ended.
+async fn talk(
+    stream: UnixStream,
+    requests: &mut mpsc::UnboundedReceiver<Request>,
+    events: &mpsc::UnboundedSender<GuardEvent>,
+) -> std::ops::ControlFlow<()> {
+    let (reading, mut writing) = stream.into_split();
+    let mut lines = BufReader::new(reading).lines();
+    let mut pings = tokio::time::interval(PING);
+    let (mut owed, mut oldest, mut up) = (0usize, Instant::now(), false);
+    loop {
+        let request = tokio::select! {
+            biased;
+            line = lines.next_line() => {
+                let Ok(Some(line)) = line else { return std::ops::ControlFlow::Continue(()) };
+                let Ok(reply) = serde_json::from_str::<Reply>(&line) else {
+                    tracing::error!("the guard's answer cannot be read: end the guard of the other release");
+                    return std::ops::ControlFlow::Continue(());
+                };
+                owed = owed.saturating_sub(1);
+                oldest = Instant::now();
+                let event = if up { GuardEvent::Counts(reply.entries) } else { GuardEvent::Up(reply.entries) };
+                up = true;
+                if events.send(event).is_err() {
+                    return std::ops::ControlFlow::Break(());
+                }
+                continue;
+            }
+            request = requests.recv() => match request {
+                Some(request) => request,
+                None => return std::ops::ControlFlow::Break(()),
+            },
+            _ = pings.tick() => {
+                if owed > 0 && oldest.elapsed() >= SILENCE {
+                    if up && events.send(GuardEvent::Lost).is_err() {
+                        return std::ops::ControlFlow::Break(());
+                    }
+                    up = false;
+                    continue;
+                }
+                Request::Status {}
+            }
+        };
+        if owed == 0 {
+            oldest = Instant::now();
+        }
+        owed += 1;
+        let Ok(mut text) = serde_json::to_vec(&request) else { continue };
+        text.push(b'\n');
+        let sent = tokio::time::timeout(SILENCE, writing.write_all(&text)).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return std::ops::ControlFlow::Continue(());
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Reads the clocks of this machine.
+
+use nix::time::{ClockId, clock_gettime};
+use regent_core::time::{Moment, Timestamp};
+
+use crate::lease::Reading;
+
+/// Both elapsed clocks, now.
+#[must_use]
+pub fn reading() -> Reading {
+    let boottime = millis(ClockId::CLOCK_BOOTTIME);
+    let suspended = boottime.saturating_sub(millis(ClockId::CLOCK_MONOTONIC));
+    let raw = millis(ClockId::CLOCK_MONOTONIC_RAW).saturating_add(suspended);
+    Reading { boottime: Moment(boottime), raw: Moment(raw) }
+}
+
+/// The wall clock, only to see it jump and to date things for humans.
+#[must_use]
+pub fn wall() -> Timestamp {
+    Timestamp(jiff::Timestamp::now().as_millisecond())
+}
+
+/// Identity of this boot of the machine; empty if the kernel does not tell.
+#[must_use]
+pub fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+/// A clock that cannot be read counts as far ahead: every right has ended then.
+fn millis(clock: ClockId) -> u64 {
+    clock_gettime(clock).ok().map_or(u64::MAX, |time| {
+        let whole = u64::try_from(time.tv_sec()).unwrap_or(u64::MAX).saturating_mul(1_000);
+        whole.saturating_add(u64::try_from(time.tv_nsec()).unwrap_or(0) / 1_000_000)
+    })
+}

@@ -1,0 +1,262 @@
+//! What follows from the facts: the one place where commands are derived.
+
+use std::collections::BTreeSet;
+
+use regent_core::application::OnCoordinatorLoss;
+use regent_core::id::ClusterId;
+use regent_core::time::Span;
+
+use crate::lease::{Arm, Command, Deadline, Fence, IN_FLIGHT, Lease, Question, Reading, Right, majority};
+
+/// The lease is given up so much before its end that the fence has begun when the guard's deadline comes.
+const LARGEST_LEAD: Span = Span::from_millis(250);
+
+impl Lease {
+    pub(super) fn settle(&mut self, now: Reading) -> Vec<Command> {
+        let mut commands = Vec::new();
+        self.fence_without_lease(now, &mut commands);
+        self.go_hard(now, &mut commands);
+        self.arm(now, &mut commands);
+        self.name(now, &mut commands);
+        self.lift(now, &mut commands);
+        self.ask(now, &mut commands);
+        if let Some(end) = self.end(now) {
+            self.last_end = Some(end);
+        }
+        commands
+    }
+
+    /// When the state changes next by time alone; none if only an event can change it.
+    #[must_use]
+    pub fn next_change(&self, now: Reading) -> Option<Span> {
+        let lapse = self.end(now).map(|end| end.minus(self.lead()));
+        let fence = match self.fence {
+            Fence::Closing { confirm_by, hard: false, .. } => Some(confirm_by),
+            Fence::Unconfirmed { retry, running: false, .. } | Fence::Lifting { retry: Some(retry) } => Some(retry),
+            Fence::None | Fence::Open | Fence::Closing { .. } | Fence::Closed { .. } => None,
+            Fence::Unconfirmed { .. } | Fence::Lifting { .. } => None,
+        };
+        lapse.into_iter().chain(fence).map(|deadline| deadline.left_for_holder(now)).min()
+    }
+
+    pub(super) fn lead(&self) -> Span {
+        self.terms.as_ref().map_or(Span::ZERO, |terms| terms.bound.fence_budget.divided(8).min(LARGEST_LEAD))
+    }
+
+    pub(super) fn grants_end(&self) -> Option<Deadline> {
+        let terms = self.terms.as_ref()?;
+        majority(&terms.voters, &self.grants).map(Right::until)
+    }
+
+    /// The end of the lease in force: never beyond the rights, never beyond what the guard acknowledged.
+    pub(super) fn rights_end(&self, now: Reading) -> Option<Deadline> {
+        if !self.leads() {
+            return None;
+        }
+        let right = self.best_right(now)?;
+        let armed = self.guard.armed.filter(|arm| arm.epoch == self.epoch())?;
+        Some(right.until().earlier(armed.until))
+    }
+
+    /// Primary of the newest stored epoch, and guarded for it.
+    fn leads(&self) -> bool {
+        self.is_primary() && self.guarded && self.led == self.epoch()
+    }
+
+    /// The right that runs longest: a majority's grants, all others' promises, or what was carried over. None once
+    /// it is within the lead of its end.
+    fn best_right(&self, now: Reading) -> Option<Right> {
+        let terms = self.terms.as_ref().filter(|_| self.is_primary())?;
+        let granted = majority(&terms.voters, &self.grants);
+        [granted, self.all_promises(), self.carried]
+            .into_iter()
+            .flatten()
+            .filter(|right| !right.until().minus(self.lead()).passed(now))
+            .max_by_key(|right| right.until())
+    }
+
+    /// The weakest promise of all that must promise; none if one is missing.
+    fn all_promises(&self) -> Option<Right> {
+        let terms = self.terms.as_ref()?;
+        if terms.on_coordinator_loss != OnCoordinatorLoss::Failsafe {
+            return None;
+        }
+        let others = self.others();
+        if others.is_empty() {
+            return self.alone;
+        }
+        let mut weakest: Option<Right> = None;
+        for cluster in &others {
+            let right = *self.promised.get(cluster)?;
+            weakest = Some(weakest.filter(|weakest| weakest.until() <= right.until()).unwrap_or(right));
+        }
+        weakest
+    }
+
+    /// Every other listed cluster that could be promoted: not excluded, with an agent registered. One that is missing
+    /// from the stored terms is no target until this agent has confirmed terms that list it.
+    fn others(&self) -> BTreeSet<ClusterId> {
+        let Some(terms) = self.terms.as_ref() else { return BTreeSet::new() };
+        let eligible = terms
+            .clusters
+            .iter()
+            .filter(|(cluster, listed)| **cluster != self.cluster && !listed.excluded && listed.installation.is_some());
+        eligible.map(|(cluster, _)| cluster.clone()).collect()
+    }
+
+    fn fence_without_lease(&mut self, now: Reading, commands: &mut Vec<Command>) {
+        if !matches!(self.fence, Fence::Open | Fence::Lifting { .. }) || self.end(now).is_some() {
+            return;
+        }
+        // In a pause that is in force the agent does not fence; a higher epoch ends the pause with the lease.
+        let void = self.seen > self.led;
+        if self.pause_in_force && !void {
+            self.last_end = None;
+            return;
+        }
+        let epoch = self.led;
+        if self.closed {
+            self.fence = Fence::Closed { epoch };
+            self.disarm(commands);
+            return;
+        }
+        let budget = self.terms.as_ref().map_or(Span::ZERO, |terms| terms.bound.fence_budget);
+        let lapse = now.after(Span::ZERO);
+        let lapse = self.last_end.take().map_or(lapse, |end| end.earlier(lapse));
+        let confirm_by = lapse.plus(budget.divided(2));
+        self.fence = Fence::Closing { epoch, confirm_by, hard: false };
+        self.guard.asked = None;
+        self.guard.armed = None;
+        commands.push(Command::MoveGuard { until: confirm_by });
+        commands.push(Command::FenceSelf { confirm_by });
+    }
+
+    fn go_hard(&mut self, now: Reading, commands: &mut Vec<Command>) {
+        if self.end(now).is_some() {
+            return;
+        }
+        match self.fence {
+            Fence::Closing { epoch, confirm_by, hard: false } if confirm_by.passed(now) => {
+                self.fence = Fence::Closing { epoch, confirm_by, hard: true };
+                commands.push(Command::FenceHard);
+            }
+            Fence::Unconfirmed { epoch, retry, running: false } if retry.passed(now) => {
+                self.fence = Fence::Unconfirmed { epoch, retry, running: true };
+                commands.push(Command::FenceHard);
+            }
+            Fence::None | Fence::Open | Fence::Closing { .. } | Fence::Closed { .. } => {}
+            Fence::Unconfirmed { .. } | Fence::Lifting { .. } => {}
+        }
+    }
+
+    fn arm(&mut self, now: Reading, commands: &mut Vec<Command>) {
+        let right = self.best_right(now);
+        let (number, paused) = match self.terms.as_ref().filter(|_| self.is_primary()) {
+            Some(terms) if right.is_some() || (terms.paused && self.leads()) => (terms.number, terms.paused),
+            _ => {
+                // The first lease never came, or came and went before anything was written.
+                if self.fence == Fence::None && !self.writing {
+                    self.disarm(commands);
+                }
+                return;
+            }
+        };
+        // A fence of an older epoch ends first: the guard counts once for an application.
+        let epoch = self.epoch();
+        if !self.guard.alive || matches!(self.fence, Fence::Closing { epoch: older, .. } if older != epoch) {
+            return;
+        }
+        let until = right.map_or_else(Deadline::default, Right::until);
+        let span = right.map_or(Span::ZERO, |right| right.span);
+        let wanted = Arm { epoch, terms: number, until, span, paused };
+        if self.guard.asked.is_none() && (self.guard.armed != Some(wanted) || !self.guard.confirmed) {
+            self.guard.asked = Some(wanted);
+            commands.push(Command::ArmGuard(wanted));
+        }
+        let armed = self.guard.armed.is_some_and(|arm| arm.epoch == epoch && !arm.until.passed(now));
+        let armed = armed && self.guard.confirmed;
+        if armed && right.is_some() && !self.leads() && !self.writing {
+            self.writing = true;
+            commands.push(Command::WriteGuarded { epoch });
+        }
+    }
+
+    fn disarm(&mut self, commands: &mut Vec<Command>) {
+        if self.guard.asked.take().is_some() | self.guard.armed.take().is_some() {
+            commands.push(Command::DisarmGuard);
+        }
+    }
+
+    /// Only after fsync, with running grants recalculated and with the guard armed by these very terms.
+    fn name(&mut self, now: Reading, commands: &mut Vec<Command>) {
+        let Some(terms) = self.terms.as_ref() else { return };
+        let (number, paused) = (terms.number, terms.paused);
+        let counted = self.guard.armed.is_some_and(|arm| arm.terms == number && arm.paused == paused);
+        let guarded = self.guard.alive && self.guard.confirmed && counted;
+        if !self.leads() || !guarded || self.named == Some(number) {
+            return;
+        }
+        if paused || self.end(now).is_some() {
+            self.named = Some(number);
+            self.pause_in_force = paused;
+            commands.push(Command::NameTerms(number));
+            commands.push(Command::Heartbeat);
+        }
+    }
+
+    fn lift(&mut self, now: Reading, commands: &mut Vec<Command>) {
+        if self.end(now).is_none() || !self.guard.alive || self.commanded {
+            return;
+        }
+        let due = match self.fence {
+            Fence::Closed { epoch } | Fence::Unconfirmed { epoch, running: false, .. } => epoch == self.epoch(),
+            Fence::Lifting { retry: Some(retry) } => retry.passed(now),
+            Fence::None | Fence::Open | Fence::Closing { .. } => false,
+            Fence::Unconfirmed { .. } | Fence::Lifting { retry: None } => false,
+        };
+        if due {
+            self.fence = Fence::Lifting { retry: None };
+            commands.push(Command::LiftSelfFence);
+        }
+    }
+
+    /// From D/4 without a majority of fresh grants, at every heartbeat, while the lease runs and the probes call the
+    /// primaries healthy.
+    fn ask(&mut self, now: Reading, commands: &mut Vec<Command>) {
+        let Some(terms) = self.terms.as_ref() else { return };
+        if terms.on_coordinator_loss != OnCoordinatorLoss::Failsafe || !self.healthy || self.end(now).is_none() {
+            return;
+        }
+        let granted = majority(&terms.voters, &self.grants).map(|right| right.from);
+        if granted.is_some() {
+            self.ask_at_once = false;
+        }
+        let quiet = granted
+            .max(self.carried.map(|right| right.from))
+            .is_none_or(|from| now.held_since(from) >= terms.bound.suspicion());
+        let due = self.last_asked.is_none_or(|asked| now.held_since(asked) >= terms.bound.heartbeat());
+        if !due || !(quiet || self.ask_at_once) {
+            return;
+        }
+        let number = self.next_question;
+        let question = Question {
+            number,
+            epoch: terms.epoch,
+            terms: terms.number,
+            fail_over_after: terms.bound.fail_over_after,
+            clusters: self.others(),
+        };
+        let right = Right { from: now, span: terms.bound.lease() };
+        self.next_question += 1;
+        self.last_asked = Some(now);
+        if question.clusters.is_empty() {
+            self.alone = Some(right);
+            return self.arm(now, commands);
+        }
+        self.asked.insert(number, right);
+        while self.asked.len() > IN_FLIGHT {
+            self.asked.pop_first();
+        }
+        commands.push(Command::AskPromises(question));
+    }
+}

@@ -1,0 +1,297 @@
+//! Carries one step out: stored, then locked, then under the lease where it opens, then done, checked and stored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use regent_core::id::{ApplicationId, ClusterId, ResourceId};
+use regent_core::time::Span;
+use tokio::sync::watch;
+
+use crate::agent::Word;
+use crate::driver::{Done, Driver, DriverError, FenceReach};
+use crate::fence;
+use crate::guard::{Drivers, clock};
+use crate::journal::{Begun, Hold, Journal, Outcome, Record, Stale};
+use crate::lease::Reading;
+use crate::probe::millis;
+use crate::steps::order::{Action, Order, Refused};
+use crate::witness::Promises;
+
+/// What every step works with.
+pub struct Bench {
+    /// This cluster.
+    pub cluster: ClusterId,
+    /// Of every resource here.
+    pub drivers: Drivers,
+    /// The durable memory.
+    pub journal: Journal,
+    /// Which leases run.
+    pub word: watch::Receiver<Arc<Word>>,
+    /// What was promised.
+    pub promises: Arc<Mutex<Promises>>,
+    /// One step at a time on a resource.
+    pub locks: Mutex<Locks>,
+}
+
+/// By resource.
+pub type Locks = BTreeMap<(ApplicationId, ResourceId), Arc<tokio::sync::Mutex<()>>>;
+
+type Targets = BTreeMap<ResourceId, Arc<dyn Driver>>;
+
+impl Bench {
+    /// From the first record to the last. `waits` hears what is waited for.
+    pub async fn carry_out(&self, order: &Order, waits: &(dyn Fn(String) + Send + Sync)) -> Outcome {
+        let outcome = match tokio::time::timeout(order.timeout, self.begin_and_do(order, waits)).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(refused)) => refused.outcome(),
+            Err(_) => {
+                let message = format!("not done within {} ms", order.timeout.as_millis());
+                Refused::for_now("timeout", message).outcome()
+            }
+        };
+        self.store_end(order, &outcome).await;
+        outcome
+    }
+
+    /// Stores how it ended. Without room the coordinators hear it all the same, and a repeated command runs again:
+    /// drivers read reality first.
+    pub async fn store_end(&self, order: &Order, outcome: &Outcome) {
+        let ended = self.targets(order).unwrap_or_default().into_keys().map(|resource| Record::Ended {
+            application: order.application.clone(),
+            resource,
+            token: order.name.token,
+            outcome: outcome.clone(),
+        });
+        let records: Vec<_> = ended.collect();
+        if !records.is_empty() {
+            let _ = self.journal.append(records).await;
+        }
+    }
+
+    async fn begin_and_do(&self, order: &Order, waits: &(dyn Fn(String) + Send + Sync)) -> Result<Outcome, Refused> {
+        let targets = self.targets(order)?;
+        let mut records = vec![Record::Begun { step: begun(order, targets.keys()) }];
+        let hold = match order.action {
+            Action::Fence => Some(Hold::Fence),
+            Action::Quiesce => Some(Hold::Quiesce),
+            _ => None,
+        };
+        let held = |resource: &ResourceId, hold| {
+            let (application, resource) = (order.application.clone(), resource.clone());
+            Record::Commanded { application, resource, hold }
+        };
+        records.extend(hold.into_iter().flat_map(|hold| targets.keys().map(move |resource| held(resource, hold))));
+        let storing = self.journal.append(records);
+        let full = |error| Refused::for_now("journal-full", crate::journal::chain(&error));
+        if order.action == Action::Fence {
+            // A fence waits for no disk; it is confirmed only once it is stored.
+            let (fenced, stored) = tokio::join!(self.fence(order, &targets), storing);
+            let outcome = fenced?;
+            return stored.map(|()| outcome).map_err(|error| {
+                let Refused { message, .. } = full(error);
+                Refused::for_now("journal-full", format!("fenced, but that could not be stored: {message}"))
+            });
+        }
+        // The token is on the disk before anything is done.
+        storing.await.map_err(full)?;
+        if order.action == Action::Release {
+            let released = self.journal.append(vec![Record::Released { application: order.application.clone() }]);
+            released.await.map_err(full)?;
+            return Ok(Outcome { message: "released".to_owned(), ..Outcome::default() });
+        }
+        let [(resource, driver)] = &targets.into_iter().collect::<Vec<_>>()[..] else {
+            return Err(Refused::new("bad-command", "this step names no resource"));
+        };
+        let lock = self.lock(&order.application, resource);
+        let _one_at_a_time = match lock.clone().try_lock_owned() {
+            Ok(free) => free,
+            Err(_) => {
+                waits("waits for another step on the same resource".to_owned());
+                lock.lock_owned().await
+            }
+        };
+        if order.action.opens() {
+            self.wait_for_promise(order, waits).await?;
+            self.wait_for_lease(order, waits).await?;
+            self.end_older_fence(order, resource).await?;
+        }
+        if let Action::Rejoin(_) = order.action {
+            self.refuse_rejoin_of_a_primary(order, driver).await?;
+        }
+        let began = tokio::time::Instant::now();
+        let done = act(order, driver).await;
+        let took = began.elapsed();
+        if order.action.opens() {
+            // The database may have been opened while the lease lapsed: the fence is on its way, and this is no success.
+            self.word
+                .borrow()
+                .lease(order, clock::reading())
+                .map_err(|why| Refused::for_now("lease-lapsed", format!("the lease lapsed during the step: {why}")))?;
+        }
+        let done = done.map_err(refused)?;
+        self.note_effect(order, resource).await?;
+        Ok(outcome(done, took))
+    }
+
+    /// The resources a step counts for: its own, or each of the application.
+    pub fn targets(&self, order: &Order) -> Result<Targets, Refused> {
+        let known = self.drivers.get(&order.application);
+        match &order.resource {
+            Some(resource) => {
+                let driver = known.and_then(|resources| resources.get(resource)).ok_or_else(|| {
+                    let message = format!("resource {resource} is not in this cluster's agent.yaml; add it there");
+                    Refused::new("unknown-resource", message)
+                })?;
+                Ok(BTreeMap::from([(resource.clone(), driver.clone())]))
+            }
+            None if order.action == Action::Release => Ok(known.cloned().unwrap_or_default()),
+            None => {
+                let all = known.cloned().unwrap_or_default();
+                Ok(all.into_iter().filter(|(_, driver)| driver.fence_reach() != FenceReach::Nothing).collect())
+            }
+        }
+    }
+
+    async fn fence(&self, order: &Order, targets: &Targets) -> Result<Outcome, Refused> {
+        let budget = self.word.borrow().fence_budget(&order.application);
+        let half = Duration::from_millis(budget.divided(2).millis()).min(order.timeout / 2);
+        let began = tokio::time::Instant::now();
+        let fences = targets.iter().map(|(resource, driver)| fence::one(&order.application, resource, driver, half));
+        let mut last = Done { already: true, ..Done::default() };
+        for fenced in futures::future::join_all(fences).await {
+            let done = fenced.map_err(refused)?;
+            last = Done { already: last.already && done.already, ..done };
+        }
+        Ok(outcome(last, began.elapsed()))
+    }
+
+    fn lock(&self, application: &ApplicationId, resource: &ResourceId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.entry((application.clone(), resource.clone())).or_default().clone()
+    }
+
+    /// A promotion that meets a promise begins when it has run out, by the slower clock.
+    async fn wait_for_promise(&self, order: &Order, waits: &(dyn Fn(String) + Send + Sync)) -> Result<(), Refused> {
+        if !matches!(order.action, Action::Promote { old_side_fenced: false, .. }) {
+            return Ok(());
+        }
+        let mut said = false;
+        while let Some(left) = self.promised(order, clock::reading()) {
+            if !std::mem::replace(&mut said, true) {
+                waits(format!("not before {} ms: the primary's agent was promised that", left.millis()));
+            }
+            tokio::time::sleep(Duration::from_millis(left.millis().clamp(1, 100))).await;
+        }
+        Ok(())
+    }
+
+    fn promised(&self, order: &Order, now: Reading) -> Option<Span> {
+        let promises = self.promises.lock().unwrap_or_else(PoisonError::into_inner);
+        promises.held(&order.application, order.epoch, now).map(|until| until.left_for_waiter(now))
+    }
+
+    async fn wait_for_lease(&self, order: &Order, waits: &(dyn Fn(String) + Send + Sync)) -> Result<(), Refused> {
+        let mut word = self.word.clone();
+        let mut said = false;
+        loop {
+            let lease = word.borrow_and_update().lease(order, clock::reading());
+            let Err(why) = lease else { return Ok(()) };
+            if word.borrow().seen(&order.application) > order.epoch {
+                return Err(Refused::new("stale-epoch", "a higher epoch has been seen"));
+            }
+            if !std::mem::replace(&mut said, true) {
+                waits(format!("waits for the lease: {why}"));
+            }
+            word.changed().await.map_err(|_| Refused::for_now("agent-ends", "the agent is ending"))?;
+        }
+    }
+
+    /// The first act of what opens, under its lease: every older fence of either kind has ended.
+    async fn end_older_fence(&self, order: &Order, resource: &ResourceId) -> Result<(), Refused> {
+        let stands = {
+            let view = self.journal.view();
+            let resources = view.applications.get(&order.application).map(|view| &view.resources);
+            resources.and_then(|resources| resources.get(resource)).is_some_and(|resource| resource.hold.is_some())
+        };
+        if !stands {
+            return Ok(());
+        }
+        let lifted = Record::Lifted { application: order.application.clone(), resource: resource.clone() };
+        let stored = self.journal.append(vec![lifted]).await;
+        stored.map_err(|error| Refused::for_now("journal-full", crate::journal::chain(&error)))
+    }
+
+    /// Rejoin destroys: refused where the cluster is primary of the highest known epoch or the database is writable.
+    async fn refuse_rejoin_of_a_primary(&self, order: &Order, driver: &Arc<dyn Driver>) -> Result<(), Refused> {
+        if self.word.borrow().is_primary(&order.application) {
+            return Err(Refused::new("rejoin-primary", "this cluster is the primary of the highest known epoch"));
+        }
+        if driver.probe().await.writable {
+            return Err(Refused::for_now("rejoin-writable", "the database here accepts writes; fence it first"));
+        }
+        Ok(())
+    }
+
+    /// What a later process must know of what was done.
+    async fn note_effect(&self, order: &Order, resource: &ResourceId) -> Result<(), Refused> {
+        let (application, resource) = (order.application.clone(), resource.clone());
+        let record = match order.action {
+            Action::Promote { .. } | Action::Unfence => Record::Opened { application, resource, epoch: order.epoch },
+            // Seen as standby of the new primary: that ends every older fence.
+            Action::Rejoin(_) => Record::Lifted { application, resource },
+            _ => return Ok(()),
+        };
+        let stored = self.journal.append(vec![record]).await;
+        stored.map_err(|error| Refused::for_now("journal-full", crate::journal::chain(&error)))
+    }
+}
+
+async fn act(order: &Order, driver: &Arc<dyn Driver>) -> Result<Done, DriverError> {
+    match &order.action {
+        Action::Fence | Action::Release => Ok(Done::default()),
+        Action::Unfence => driver.unfence().await,
+        Action::Quiesce => driver.quiesce().await,
+        Action::CatchUp(position) => driver.catch_up(*position).await,
+        Action::Promote { position, .. } => driver.promote(*position).await,
+        Action::Activate => driver.activate().await,
+        Action::Deactivate => driver.deactivate().await,
+        Action::Redirect(redirect) => driver.redirect(redirect).await,
+        Action::Verify => driver.verify().await,
+        Action::Rejoin(rejoin) => driver.rejoin(rejoin).await,
+        Action::Run(command) => driver.run(command).await,
+    }
+}
+
+fn begun<'a>(order: &Order, resources: impl Iterator<Item = &'a ResourceId>) -> Begun {
+    Begun {
+        run: order.name.run,
+        step: order.name.step,
+        attempt: order.name.attempt,
+        token: order.name.token,
+        application: order.application.clone(),
+        resources: resources.cloned().collect::<BTreeSet<_>>(),
+        epoch: order.epoch,
+    }
+}
+
+fn refused(error: DriverError) -> Refused {
+    Refused { code: error.code, message: error.message, retryable: error.retryable }
+}
+
+fn outcome(done: Done, took: Duration) -> Outcome {
+    let stale = done.stale_answers.into_iter().map(|stale| Stale {
+        server: stale.server,
+        for_ms: millis(stale.lasted),
+        cleared: stale.cleared,
+    });
+    Outcome {
+        message: done.message,
+        driver_ms: millis(took),
+        position: done.position,
+        timeline: done.timeline,
+        already: done.already,
+        stale_answers: stale.collect(),
+        ..Outcome::default()
+    }
+}

@@ -1,0 +1,97 @@
+//! A driver that writes down what is asked of it, and when.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use regent_agent::driver::*;
+
+#[derive(Default)]
+pub(crate) struct Recorder {
+    calls: Mutex<Vec<(Instant, &'static str)>>,
+    pub(crate) writable: AtomicBool,
+    pub(crate) unhealthy: AtomicBool,
+    /// The gentle fence never ends.
+    pub(crate) hang: AtomicBool,
+    /// The promotion never ends.
+    pub(crate) slow: AtomicBool,
+}
+
+impl Recorder {
+    pub(crate) fn calls(&self) -> Vec<&'static str> {
+        self.calls.lock().unwrap().iter().map(|(_, call)| *call).collect()
+    }
+
+    pub(crate) fn count(&self, name: &str) -> usize {
+        self.calls().into_iter().filter(|call| *call == name).count()
+    }
+
+    pub(crate) fn last(&self, name: &str) -> Option<Instant> {
+        self.calls.lock().unwrap().iter().rev().find(|(_, call)| *call == name).map(|(at, _)| *at)
+    }
+
+    fn call(&self, name: &'static str) {
+        self.calls.lock().unwrap().push((Instant::now(), name));
+    }
+
+    fn done(message: &str) -> DriverResult {
+        Ok(Done { message: message.to_owned(), position: Some(77), timeline: 1, ..Done::default() })
+    }
+}
+
+#[async_trait::async_trait]
+impl Driver for Recorder {
+    fn kind(&self) -> &'static str {
+        "recorder"
+    }
+
+    fn fence_reach(&self) -> FenceReach {
+        FenceReach::Local
+    }
+
+    async fn probe(&self) -> Probe {
+        let health = if self.unhealthy.load(Ordering::Relaxed) { Health::Failed } else { Health::Healthy };
+        Probe { writable: self.writable.load(Ordering::Relaxed), ..Probe::without_answer(health, "recorder") }
+    }
+
+    async fn guard(&self, _marker: &Marker) -> DriverResult {
+        self.call("guard");
+        Self::done("guarded")
+    }
+
+    async fn fence(&self) -> DriverResult {
+        self.call("fence");
+        if self.hang.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        self.writable.store(false, Ordering::Relaxed);
+        self.call("fenced");
+        Self::done("fenced")
+    }
+
+    async fn fence_hard(&self) -> DriverResult {
+        self.call("fence_hard");
+        self.writable.store(false, Ordering::Relaxed);
+        Self::done("gone")
+    }
+
+    async fn unfence(&self) -> DriverResult {
+        self.call("unfence");
+        self.writable.store(true, Ordering::Relaxed);
+        Self::done("open")
+    }
+
+    async fn promote(&self, _position: Option<u64>) -> DriverResult {
+        self.call("promote");
+        if self.slow.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        self.writable.store(true, Ordering::Relaxed);
+        Self::done("promoted")
+    }
+
+    async fn verify(&self) -> DriverResult {
+        self.call("verify");
+        Self::done("serves")
+    }
+}
