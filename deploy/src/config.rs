@@ -218,6 +218,7 @@ impl AgentFile<'_> {
             "password": password(redis::AGENT),
             "clients": [redis::CLIENT],
             "pidFile": own.pid_file(),
+            "configFile": own.config_file(),
             "start": [own.start_script()],
             "stop": [own.stop_script()],
             "upstreams": Value::Object(upstreams.collect()),

@@ -244,6 +244,12 @@ impl Redis {
 
     /// The file that names its process.
     #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.join("redis.conf")
+    }
+
+    /// Where it writes its process id.
+    #[must_use]
     pub fn pid_file(&self) -> PathBuf {
         self.folder.join("redis.pid")
     }
@@ -301,7 +307,7 @@ impl Redis {
             settings.push_str(&format!("replicaof {address} {port}\n"));
         }
         // It holds the passwords.
-        place::write_secret(&self.folder.join("redis.conf"), &settings)?;
+        place::write_secret(&self.config_file(), &settings)?;
         self.write_scripts()
     }
 
@@ -318,7 +324,7 @@ impl Redis {
                  echo 'Redis does not answer' >&2\nexit 1\n",
                 self.gate.lines(),
                 quote_path(&place::program("redis-server")?),
-                quote_path(&self.folder.join("redis.conf")),
+                quote_path(&self.config_file()),
             ),
         )?;
         script::write(

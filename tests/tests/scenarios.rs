@@ -88,7 +88,7 @@ async fn without_coordinators_the_primary_keeps_serving() -> Result<()> {
     for region in scene.world.regions().iter().skip(1) {
         region.start_coordinator().await?;
     }
-    scene.world.protected(scene.old(), scene.new()).await?;
+    scene.world.protected(scene.old(), scene.other()).await?;
     let after = scene.world.ctl().status().await?.application(APPLICATION)?.epoch;
     ensure!(after == epoch, "the epoch went from {epoch} to {after}");
     let record = writer.stop().await?;

@@ -98,6 +98,7 @@ impl Server {
             password: Secret::new("regent"),
             clients: vec!["default".into()],
             pid_file: path("pid"),
+            config_file: None,
             start: vec!["/usr/bin/redis-server".into(), self.config().display().to_string()],
             stop: vec!["/usr/bin/redis-cli".into(), "-p".into(), self.port.to_string(), "SHUTDOWN".into()],
             upstreams: upstreams.collect(),

@@ -131,7 +131,8 @@ fn accept(post: &Post, certified: &str, hello: &Hello) -> Result<ClusterId, Stat
 }
 
 fn foreign_installation(post: &Post, cluster: &ClusterId, hello: &Hello) -> Option<Refusal> {
-    let known = post.node().replica.read(|state| state.agents.get(cluster).map(|agent| agent.installation.0.clone()))?;
+    let known =
+        post.node().replica.read(|state| state.agents.get(cluster).map(|agent| agent.installation.0.clone()))?;
     (known != hello.installation).then(|| Refusal {
         code: "foreign-installation".to_owned(),
         message: format!("cluster {cluster} belongs to installation {known}; bring its data directory back"),

@@ -34,7 +34,7 @@ async fn strangers_and_garbage_change_nothing() -> Result<()> {
         throw_datagrams(region.place().dns).await?;
     }
 
-    scene.world.protected(scene.old(), scene.new()).await?;
+    scene.world.protected(scene.old(), scene.other()).await?;
     let after = scene.world.ctl().status().await?.application(APPLICATION)?.epoch;
     ensure!(after == epoch, "the epoch went from {epoch} to {after}");
     let record = writer.stop().await?;

@@ -32,7 +32,7 @@ impl Scene {
         &self.world.regions()[0]
     }
 
-    pub(crate) fn new(&self) -> &Region {
+    pub(crate) fn other(&self) -> &Region {
         &self.world.regions()[1]
     }
 
@@ -82,7 +82,7 @@ impl Scene {
         writer: &Writer,
         within: Duration,
     ) -> Result<Acknowledged> {
-        let address = self.new().cluster()?.address;
+        let address = self.other().cluster()?.address;
         writer.acknowledged_when("a write at the other side", within, |row| row.by == address).await?;
         let record = writer.record();
         let first = record.acknowledged.into_iter().find(|row| row.by == address);
@@ -103,7 +103,7 @@ impl Scene {
     /// No acknowledged row is missing beyond what the report admits, none that was acknowledged after the failover,
     /// and the two sides did not acknowledge in overlapping time.
     pub(crate) async fn judge(&self, record: Record, run: u64) -> Result<()> {
-        let target = self.new().cluster()?;
+        let target = self.other().cluster()?;
         let old = self.old().cluster()?.address;
         let report = self.world.ctl().report(run).await?;
         let first =

@@ -22,7 +22,12 @@ const HARMLESS_WRITE: [&str; 2] = ["DEL", "regent:fence-check"];
 impl Redis {
     /// Writes the marker beside the data and closes the server at rest. A replica is closed at run time, too, which
     /// it does not feel: should it be promoted by hand, it refuses writes.
+    ///
+    /// A server that does not run is closed by its file alone: that is what the gate asks for before a start.
     pub(super) async fn take_into_guard(&self, marker: &Marker) -> DriverResult {
+        if self.is_gone().await {
+            return self.fence_at_rest().await;
+        }
         let info = self.info().await?;
         let closed = self.close_at_rest(!info.is_replica()).await?;
         if info.is_replica() {
@@ -94,7 +99,7 @@ impl Redis {
 
     /// No server: what counts is how the next start comes up.
     async fn fence_at_rest(&self) -> DriverResult {
-        let known = self.known().config_file.is_some();
+        let known = self.config_file().is_some();
         // Not known: this agent never met the server alive, and the guard closed the file in an earlier life.
         let closed = if known { self.close_at_rest(false).await? } else { false };
         if !self.is_gone().await {

@@ -27,6 +27,10 @@ pub struct RedisOptions {
     pub clients: Vec<String>,
     /// Where the server writes its process id.
     pub pid_file: PathBuf,
+    /// The server's own configuration, which closes it at rest. Default: where a running server says it is; give it,
+    /// so that the gate can check it before the server runs.
+    #[serde(default)]
+    pub config_file: Option<PathBuf>,
     /// Starts the server and returns.
     pub start: Vec<String>,
     /// Stops the server and returns.

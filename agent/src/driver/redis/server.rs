@@ -117,8 +117,7 @@ impl Redis {
 
     /// Closes the configuration file of a running server; false if it was closed.
     pub(super) async fn close_at_rest(&self, alone: bool) -> Result<bool, DriverError> {
-        let known = self.known().config_file.clone();
-        let Some(file) = known else {
+        let Some(file) = self.config_file() else {
             return Err(DriverError::permanent(
                 "redis-no-config-file",
                 "Redis runs without a configuration file, so its next start would accept writes; give it one",
@@ -128,6 +127,11 @@ impl Redis {
             super::closed::close(&file, alone)
         })
         .await
+    }
+
+    /// Where a running server said its configuration is, else where the operator says.
+    pub(super) fn config_file(&self) -> Option<std::path::PathBuf> {
+        self.known().config_file.clone().or_else(|| self.options.config_file.clone())
     }
 
     /// Sets a parameter at run time.
