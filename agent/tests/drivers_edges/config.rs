@@ -151,14 +151,18 @@ fn no_message_shows_a_secret() {
 
 #[test]
 fn what_check_config_shows_has_no_secret() {
-    let text = document(
-        "kind: postgres\npassword: hunter2\nport: 5432\nupstreams: { a: \"host=x password=hunter2 dbname=y\", b: \
-         \"password=${file:/x} dbname=y\" }\nurl: postgres://me:hunter2@x/y",
-    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "hunter2").unwrap();
+    let reference = format!("${{file:{}}}", file.path().display());
+    let text = document(&format!(
+        "kind: postgres\ndataDirectory: /d\nsocketDirectory: /s\nowner: o\ndatabase: d\npassword: hunter2\nport: 5432\n\
+         start: [/bin/true]\nstop: [/bin/true]\nupstreams: {{ a: \"host=x password=hunter2 dbname=y\", b: \
+         \"password={reference} dbname=y\" }}",
+    ));
     let config = load(&text).unwrap();
     let shown = config.to_yaml_redacted().unwrap();
     assert!(!shown.contains("hunter2") && !format!("{config:?}").contains("hunter2"), "{shown}");
-    assert!(shown.contains("${file:/x} dbname=y") && shown.contains("5432"), "{shown}");
+    assert!(shown.contains(&format!("{reference} dbname=y")) && shown.contains("5432"), "{shown}");
     let command = "kind: command\nenvironment: { TOKEN: hunter2 }\nactivate: [/bin/true, x]";
     let shown = parse(command).unwrap().to_yaml_redacted().unwrap();
     assert!(!shown.contains("hunter2"), "{shown}");

@@ -1,5 +1,8 @@
 //! What is really answered after a redirect, and probes.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use regent_agent::driver::Health;
@@ -28,14 +31,16 @@ async fn what_answers_rightly_is_only_looked_at() {
 async fn an_old_answer_is_awaited_and_reported() {
     let (primary, late) = (Server::start(Kind::Knot).await, Server::start(Kind::Bind).await);
     let update = Server::update(primary.address, "regent.", SECRET);
-    let driver = driver(&format!("kind: dns\naddresses: [127.0.0.12]\nauthorities: [{}]\n{update}", late.address));
+    let (counted, asked) = counting(late.address).await;
+    let driver = driver(&format!("kind: dns\naddresses: [127.0.0.12]\nauthorities: [{counted}]\n{update}"));
     let task = tokio::spawn(async move { driver.redirect(&redirect(1, &["127.0.0.12"])).await });
     until("the primary has the new answer", async || primary.dig(NAME, "A") == "127.0.0.12").await;
+    until("the other authority was asked", async || asked.load(Ordering::SeqCst) > 0).await;
     assert!(!task.is_finished(), "the other authority still gives the old answer");
     late.nsupdate(&format!("update delete {NAME} A\nupdate add {NAME} 30 A 127.0.0.12"));
     let done = task.await.unwrap().unwrap();
     let [stale] = done.stale_answers.as_slice() else { panic!("{done:?}") };
-    assert_eq!(stale.server, late.address.to_string());
+    assert_eq!(stale.server, counted.to_string());
     assert!(stale.cleared && stale.lasted > Duration::ZERO, "{stale:?}");
 }
 
@@ -106,4 +111,23 @@ async fn a_probe_before_the_first_redirect_asks_for_the_zone() {
     let hole = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let silent = driver(&embedded(&[hole.local_addr().unwrap().to_string()], ""));
     assert_eq!(silent.probe().await.health, Health::Unknown, "silence is no proof");
+}
+
+/// Passes datagrams on to a server and its answers back; counts the answers.
+async fn counting(server: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
+    let front = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = front.local_addr().unwrap();
+    let answered = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&answered);
+    tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        while let Ok((length, client)) = front.recv_from(&mut buffer).await {
+            let back = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            back.send_to(&buffer[..length], server).await.unwrap();
+            let length = back.recv(&mut buffer).await.unwrap();
+            front.send_to(&buffer[..length], client).await.unwrap();
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    (address, answered)
 }

@@ -344,7 +344,7 @@ fn breaker(state: &State) -> Option<Entry> {
 /// # Errors
 /// What is missing or contradictory, naming what was found.
 pub fn adopt(
-    _state: &State,
+    state: &State,
     evidence: &Evidence,
     view: Viewpoint,
     application: &ApplicationId,
@@ -352,6 +352,9 @@ pub fn adopt(
 ) -> Result<Entry, Rule> {
     let mut writable: BTreeMap<&ClusterId, BTreeMap<ResourceId, Database>> = BTreeMap::new();
     let guarded = known.document.guarded();
+    for cluster in &known.document.clusters {
+        declared(state, cluster, application, known)?;
+    }
     for cluster in &known.document.clusters {
         let mut found = BTreeMap::new();
         for resource in &guarded {
@@ -410,4 +413,31 @@ pub fn adopt(
         ));
     }
     Ok(Entry::Adopt { application: application.clone(), primary: primary.clone(), databases })
+}
+
+/// A listed cluster has an agent, and the agent knows where it has each database.
+fn declared(
+    state: &State,
+    cluster: &ClusterId,
+    application: &ApplicationId,
+    known: &ApplicationState,
+) -> Result<(), Rule> {
+    let Some(agent) = state.agents.get(cluster) else {
+        return Err(rule(
+            "agent-missing",
+            format!("no agent of {cluster} has ever registered; start one, or correct the name"),
+        ));
+    };
+    let here = agent.endpoints.get(application);
+    let missing =
+        known.document.resources.keys().find(|resource| here.is_none_or(|here| !here.contains_key(*resource)));
+    match missing {
+        None => Ok(()),
+        Some(resource) => {
+            let detail = format!(
+                "the agent of {cluster} does not say where {resource} of {application} is; add it to its agent.yaml"
+            );
+            Err(rule("resource-missing", detail))
+        }
+    }
 }

@@ -98,7 +98,10 @@ pub fn agent(at: &ClusterId, installation: &str) -> Agent {
     let endpoints = BTreeMap::from([
         (resource("db"), endpoint("postgres", &[])),
         (resource("cache"), endpoint("redis", &[])),
+        (resource("core"), endpoint("command", &[])),
+        (resource("edge"), endpoint("command", &[])),
         (resource("www"), endpoint("dns", &[address])),
+        (resource("checks"), endpoint("http", &[])),
     ]);
     Agent {
         cluster: at.clone(),

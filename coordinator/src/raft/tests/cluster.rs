@@ -132,6 +132,8 @@ async fn the_leader_hands_over() {
 async fn a_fourth_joins_and_a_first_leaves() {
     let mut group = Group::of(&[1, 2, 3]).await;
     let leader = group.leader().await;
+    // What the group began with is committed once the first entry of this leader is.
+    group.propose(leader, "first").await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     group.addresses.insert(CoordinatorId(4), address.clone());
