@@ -201,6 +201,7 @@ pub fn outcome(status: &wire::StepStatus) -> Option<Outcome> {
                     server: stale.server.clone(),
                     lasted: Span::from_millis(stale.for_ms),
                     cleared: stale.cleared,
+                    reached: stale.reached,
                 })
                 .collect(),
         })),
