@@ -45,8 +45,15 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> Result<ExitCode> {
-    let Arguments { keep, down, dir, failover_after } = Arguments::parse();
+async fn main() -> ExitCode {
+    run(Arguments::parse()).await.unwrap_or_else(|error| {
+        // In one line: a backtrace would bury what is wrong and where.
+        let _closed = writeln!(std::io::stderr(), "deploy/quickstart: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(Arguments { keep, down, dir, failover_after }: Arguments) -> Result<ExitCode> {
     if down {
         for folder in quickstart::down(dir.as_deref()).await? {
             writeln!(std::io::stdout(), "removed {}", folder.display())?;
