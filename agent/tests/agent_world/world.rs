@@ -62,7 +62,7 @@ pub(crate) fn terms(
         fence_budget_ms: fail_over_after_ms / 6,
         clusters: agents.iter().map(listed).collect(),
         guarded: vec![DB.to_owned()],
-        voters: vec![1, 2, 3],
+        voters: vec![VoterSet { coordinators: vec![1, 2, 3] }],
         failsafe: true,
         paused: false,
     }
