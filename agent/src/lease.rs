@@ -377,6 +377,13 @@ impl Lease {
         self.end(now).filter(|_| self.guard.alive).map(|end| (self.epoch(), end.minus(self.lead())))
     }
 
+    /// True while the lease runs and nothing commands or carries out a fence: what was opened stays open.
+    #[must_use]
+    pub fn keeps_open(&self, now: Reading) -> bool {
+        let opens = matches!(self.fence, Fence::Open | Fence::Lifting { .. });
+        opens && !self.commanded && self.running(now).is_some()
+    }
+
     /// The lease runs on by failsafe promises alone.
     #[must_use]
     pub fn by_promises(&self, now: Reading) -> bool {

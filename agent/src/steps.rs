@@ -139,6 +139,13 @@ impl Steps {
         self.active.values().any(|active| active.order.application == *application && active.order.action.opens())
     }
 
+    /// True if a step that concerns this resource runs.
+    #[must_use]
+    pub fn is_busy(&self, application: &ApplicationId, resource: &ResourceId) -> bool {
+        let concerns = |order: &Order| order.resource.as_ref().is_none_or(|one| one == resource);
+        self.active.values().any(|active| active.order.application == *application && concerns(&active.order))
+    }
+
     /// The order of a running step.
     #[must_use]
     pub fn order(&self, key: &Key) -> Option<&Order> {

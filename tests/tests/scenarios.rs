@@ -98,3 +98,25 @@ async fn without_coordinators_the_primary_keeps_serving() -> Result<()> {
     ensure!(record.missing(&scene.old().cluster()?.postgres.rows().await?).is_empty(), "rows are missing");
     scene.end().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_crashes_and_is_restarted_is_opened_again() -> Result<()> {
+    let scene = Scene::start(Duration::from_secs(20), Duration::from_secs(1)).await?;
+    let writer = scene.writer().await?;
+    let epoch = scene.world.ctl().status().await?.application(APPLICATION)?.epoch;
+    let postgres = &scene.old().cluster()?.postgres;
+    let crash = Instant::now();
+    postgres.kill().await?;
+    // By hand, or by a supervisor: it comes up closed, and only the agent opens it.
+    postgres.start().await?;
+    let first =
+        writer.acknowledged_when("a write after the restart", Duration::from_secs(30), |row| row.sent > crash).await?;
+    println!("first write {:.2} s after the crash of a database that was restarted", (first.at - crash).as_secs_f32());
+    ensure!(first.by == scene.old().cluster()?.address, "it was written at the other side");
+    scene.world.protected(scene.old(), scene.other()).await?;
+    let after = scene.world.ctl().status().await?.application(APPLICATION)?.epoch;
+    ensure!(after == epoch, "the epoch went from {epoch} to {after}");
+    let record = writer.stop().await?;
+    ensure!(record.missing(&postgres.rows().await?).is_empty(), "rows are missing");
+    scene.end().await
+}

@@ -315,6 +315,9 @@ impl Agent {
             }
             Event::Lifted(application, opened) => {
                 self.with(&application, |lease| lease.lifted(now, opened));
+                // Seen open as soon as it is.
+                let looked = self.probe_now.iter().filter(|((of, _), _)| *of == application);
+                looked.for_each(|(_, at_once)| at_once.notify_one());
                 self.probe_soon(&application);
             }
             Event::Held(application, resource, held) => {
@@ -336,7 +339,8 @@ impl Agent {
         of.for_each(|(_, probe)| probe.notify_one());
     }
 
-    pub(super) fn hear_sight(&mut self, sight: Sight) {
+    pub(super) fn hear_sight(&mut self, mut sight: Sight) {
+        self.look_for_closed(&mut sight);
         let name = (sight.application.clone(), sight.resource.clone());
         let before = self.sights.get(&name).map(|(_, sight)| &sight.probe);
         let turned = before.is_none_or(|before| {
@@ -347,6 +351,26 @@ impl Agent {
         self.beat_now |= turned;
         self.sequence += 1;
         self.sights.insert(name, (self.sequence, sight));
+    }
+
+    /// A database of the primary that was restarted comes up closed at rest; under the running lease the agent opens
+    /// it again (safety.md, "Closed at rest"). As long as it is closed it does not serve, whatever it says of itself.
+    fn look_for_closed(&mut self, sight: &mut Sight) {
+        let closed = sight.probe.health == Health::Healthy && !sight.probe.writable;
+        if !closed || self.steps.is_busy(&sight.application, &sight.resource) {
+            return;
+        }
+        let now = clock::reading();
+        let leads = self.leases.get(&sight.application).is_some_and(|lease| lease.keeps_open(now));
+        if !leads || !self.opened(&sight.application).contains_key(&sight.resource) {
+            return;
+        }
+        let name = (sight.application.clone(), sight.resource.clone());
+        let before = self.sights.get(&name).map_or(0, |(_, before)| before.failures);
+        sight.probe.health = Health::Failed;
+        sight.probe.detail = format!("closed at rest, being opened; {}", sight.probe.detail);
+        sight.failures = before + 1;
+        self.with(&sight.application, |lease| lease.closed_seen(now));
     }
 
     /// The probes call every guarded resource healthy.

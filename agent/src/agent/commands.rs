@@ -83,7 +83,7 @@ impl Agent {
     }
 
     /// What was opened at the stored epoch: only that is opened again. The rest waits for its promotion.
-    fn opened(&self, application: &ApplicationId) -> Guarded {
+    pub(super) fn opened(&self, application: &ApplicationId) -> Guarded {
         let epoch = self.leases.get(application).map_or(Epoch(0), |lease| lease.epoch());
         let view = self.journal.view();
         let resources = view.applications.get(application).map(|view| &view.resources);

@@ -233,6 +233,15 @@ impl Lease {
         commands
     }
 
+    /// A resource that was opened at this epoch was found closed, though nothing of ours closed it: its database was
+    /// restarted and came up closed at rest.
+    pub fn closed_seen(&mut self, now: Reading) -> Vec<Command> {
+        if self.keeps_open(now) && self.fence == Fence::Open {
+            self.fence = Fence::Lifting { retry: Some(now.after(Span::ZERO)) };
+        }
+        self.settle(now)
+    }
+
     /// The lifting of a self-fence has ended.
     pub fn lifted(&mut self, now: Reading, opened: bool) -> Vec<Command> {
         if let Fence::Lifting { .. } = self.fence {

@@ -345,3 +345,16 @@ fn doubled_and_late_answers_give_no_more_than_their_sending() {
     let _ = lease.answered(at(8_000), CoordinatorId(2), 31, word);
     assert_eq!(lease.end(at(8_000)), Some(until(T)), "coordinator 2 granted only what was sent at 0");
 }
+
+#[test]
+fn a_database_that_came_up_closed_is_opened_under_the_running_lease_only() {
+    let mut lease = held();
+    assert_eq!(lease.closed_seen(at(100)), vec![Command::LiftSelfFence]);
+    assert_eq!(lease.closed_seen(at(110)), vec![], "it is being opened");
+    let _ = lease.lifted(at(120), true);
+    let _ = lease.commanded_is(at(130), true, false);
+    assert_eq!(lease.closed_seen(at(140)), vec![], "a fence is commanded");
+    let mut lapsed = held();
+    let _ = lapsed.tick(at(T - LEAD));
+    assert_eq!(lapsed.closed_seen(at(T - LEAD + 1)), vec![], "the lease has lapsed");
+}

@@ -19,7 +19,8 @@ pub(crate) struct Scene {
 impl Scene {
     /// A world with this D, protected, its first region primary.
     pub(crate) async fn start(failover_after: Duration, probe_interval: Duration) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("regent-").tempdir_in("/var/tmp")?;
+        let mut folder = tempfile::Builder::new().prefix("regent-").tempdir_in("/var/tmp")?;
+        folder.disable_cleanup(std::env::var_os("REGENT_KEEP_WORLD").is_some());
         place::passable(folder.path())?;
         let mut options = Options::new(&folder.path().join("world"));
         options.failover_after = failover_after;
