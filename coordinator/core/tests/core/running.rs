@@ -150,7 +150,7 @@ fn used_up_attempts_stick_and_an_operator_clears() {
     let step = find(&world, run, "Promote db@central-1");
     assert_eq!(world.state.runs[&run].step(step).unwrap().1.state, StepState::Stuck);
     assert_eq!(world.state.runs[&run].status, RunStatus::Stuck);
-    assert_eq!(world.known().stuck.get(&resource("db")), Some(&run));
+    assert_eq!(world.known().stuck[&central()].get(&resource("db")), Some(&run));
     // The other database does not wait for it.
     perform(&mut world, run, "Promote cache@central-1");
     world.done(Entry::Cleared { run, step, how: Clearing::Retry, by: "ann".into() });
