@@ -206,9 +206,12 @@ pub(crate) fn finish_if_done(applying: &mut Applying<'_>, id: RunId) {
     let Some(run) = applying.state.runs.get_mut(&id) else { return };
     let undoing = run.status == RunStatus::Undoing;
     let all = |run: &Run, undo: bool| {
-        run.walk().filter(|(step, _)| (step.stage == super::UNDO_STAGE) == undo).all(|(step, progress)| {
-            // What is not awaited was begun at least.
-            progress.state.is_ended() || (step.detached && progress.state != StepState::Pending)
+        let part = || run.walk().filter(|(step, _)| (step.stage == super::UNDO_STAGE) == undo);
+        let last_awaited = part().filter(|(step, _)| !step.detached).map(|(step, _)| step.stage).max();
+        part().all(|(step, progress)| {
+            // What is not awaited had its turn beside an awaited stage, or must have been begun at least.
+            let had_its_turn = Some(step.stage) <= last_awaited || progress.state != StepState::Pending;
+            progress.state.is_ended() || (step.detached && had_its_turn)
         })
     };
     let status = if undoing && all(run, true) {

@@ -176,7 +176,7 @@ fn an_agent_that_never_reports_fails_the_attempt() {
     let mut world = World::protected();
     let run = lost(&mut world);
     begin(&mut world, run, "Promote db@central-1");
-    world.wall += 33_000;
+    world.wall += 43_000;
     assert!(due(&world, run).iter().any(|entry| entry.contains("no-report")));
 }
 
