@@ -173,12 +173,7 @@ impl Bench {
     }
 
     /// What opens has been told to end. A fence that began beside it could be confirmed over an open database.
-    async fn fence(
-        &self,
-        order: &Order,
-        ending: &[CancellationToken],
-        targets: &Targets,
-    ) -> Result<Outcome, Refused> {
+    async fn fence(&self, order: &Order, ending: &[CancellationToken], targets: &Targets) -> Result<Outcome, Refused> {
         let budget = self.word.borrow().fence_budget(&order.application);
         let half = Duration::from_millis(budget.divided(2).millis()).min(order.timeout / 2);
         let began = tokio::time::Instant::now();
