@@ -100,8 +100,7 @@ struct Agent {
 
     leases: BTreeMap<ApplicationId, Lease>,
     fencers: BTreeMap<ApplicationId, Fencer>,
-    /// Resources whose commanded fence was seen confirmed by this process, and those whose was seen failing.
-    confirmed: BTreeSet<(ApplicationId, ResourceId)>,
+    /// Resources whose commanded fence was seen failing by this process.
     unconfirmed: BTreeSet<(ApplicationId, ResourceId)>,
     /// Seen as standbys of the new primary since the last fence of this agent's own.
     rejoined: BTreeSet<(ApplicationId, ResourceId)>,
@@ -217,7 +216,6 @@ async fn run(
         guard_alive,
         leases: BTreeMap::new(),
         fencers: BTreeMap::new(),
-        confirmed: BTreeSet::new(),
         unconfirmed: BTreeSet::new(),
         rejoined: BTreeSet::new(),
         noted_fired: BTreeSet::new(),

@@ -25,6 +25,8 @@ pub type Guarded = BTreeMap<ResourceId, Arc<dyn Driver>>;
 #[derive(Debug, Default)]
 pub struct Fencer {
     running: Option<JoinHandle<()>>,
+    /// Cancelled once the last lift has ended in any way.
+    lifting: Option<CancellationToken>,
     confirmed: Arc<Mutex<BTreeSet<ResourceId>>>,
 }
 
@@ -87,7 +89,12 @@ impl Fencer {
     /// epoch: its promotion will do that.
     pub fn lift(&mut self, application: ApplicationId, opened: Guarded, done: impl FnOnce(bool) + Send + 'static) {
         let _ = self.end_running();
+        let ended = CancellationToken::new();
+        self.lifting = Some(ended.clone());
+        // Moved in: an aborted task drops it too, even one that never ran.
+        let ending = ended.drop_guard();
         self.running = Some(tokio::spawn(async move {
+            let _ending = ending;
             let lifts = opened.into_iter().map(|(resource, driver)| {
                 let application = application.clone();
                 async move {
@@ -106,9 +113,20 @@ impl Fencer {
         }));
     }
 
+    /// Ends a lift that runs: a commanded fence must not be confirmed while something opens. What is returned is
+    /// cancelled once it has ended.
+    pub fn end_lift(&mut self) -> Option<CancellationToken> {
+        let lifting = self.lifting.take().filter(|lifting| !lifting.is_cancelled())?;
+        if let Some(running) = self.running.take() {
+            running.abort();
+        }
+        Some(lifting)
+    }
+
     fn end_running(&mut self) -> Option<JoinHandle<()>> {
         let running = self.running.take()?;
         running.abort();
+        self.lifting = None;
         Some(running)
     }
 }

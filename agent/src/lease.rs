@@ -225,10 +225,8 @@ pub struct Lease {
     fence: Fence,
     /// Where the lease last ended or will end.
     last_end: Option<Deadline>,
-    /// A commanded fence or quiesce is stored.
+    /// A commanded fence or quiesce is stored, or on its way.
     commanded: bool,
-    /// Commanded fences cover every guarded resource and are confirmed.
-    closed: bool,
     healthy: bool,
     round_trip: Span,
 }
@@ -270,7 +268,6 @@ impl Lease {
             fence: Fence::None,
             last_end: None,
             commanded: false,
-            closed: false,
             healthy: false,
             round_trip: Span::ZERO,
         };

@@ -64,7 +64,13 @@ impl Steps {
     }
 
     /// Takes a command. `seen` is the highest epoch seen of its application. The statuses are to be said at once.
-    pub fn take(&mut self, command: &wire::StepCommand, seen: Epoch) -> Vec<wire::StepStatus> {
+    /// `clear` is told of an order before it begins; the order waits for what that returns to be cancelled.
+    pub fn take(
+        &mut self,
+        command: &wire::StepCommand,
+        seen: Epoch,
+        clear: impl FnOnce(&Order) -> Option<CancellationToken>,
+    ) -> Vec<wire::StepStatus> {
         let order = match Order::parse(command) {
             Ok(order) => order,
             Err(refused) => return vec![self.refuse(raw_name(command), refused)],
@@ -90,8 +96,9 @@ impl Steps {
             self.remember_attached(&order);
             return vec![said];
         }
-        self.supersede(&order);
-        vec![self.begin(order)]
+        let mut ending = self.supersede(&order);
+        ending.extend(clear(&order));
+        vec![self.begin(order, ending)]
     }
 
     /// Ends steps that open writes, because their lease is gone. What is returned is cancelled once each has ended.
@@ -139,6 +146,14 @@ impl Steps {
         self.active.values().any(|active| active.order.application == *application && active.order.action.opens())
     }
 
+    /// True if a step runs that fences or quiesces this resource: its record may not be stored yet.
+    #[must_use]
+    pub fn is_being_closed(&self, application: &ApplicationId, resource: &ResourceId) -> bool {
+        let concerns = |order: &Order| order.resource.as_ref().is_none_or(|one| one == resource);
+        let closes = |order: &Order| order.application == *application && order.action.closes() && concerns(order);
+        self.active.values().any(|active| closes(&active.order))
+    }
+
     /// True if a step that concerns this resource runs.
     #[must_use]
     pub fn is_busy(&self, application: &ApplicationId, resource: &ResourceId) -> bool {
@@ -158,7 +173,7 @@ impl Steps {
         self.active.len()
     }
 
-    fn begin(&mut self, order: Order) -> wire::StepStatus {
+    fn begin(&mut self, order: Order, ending: Vec<CancellationToken>) -> wire::StepStatus {
         let key = (order.application.clone(), order.name.token);
         let active = Active {
             order: order.clone(),
@@ -188,7 +203,7 @@ impl Steps {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => None,
-                    outcome = bench.carry_out(&order, &say) => Some(outcome),
+                    outcome = bench.carry_out(&order, &ending, &say) => Some(outcome),
                 }
             };
             let outcome = match outcome {
@@ -247,18 +262,26 @@ impl Steps {
         begun.chain(stored.map(|view| view.token)).max().unwrap_or_default()
     }
 
-    /// A higher epoch supersedes runs of lower ones; a fence ends what opens the same resource.
-    fn supersede(&self, order: &Order) {
+    /// A higher epoch supersedes runs of lower ones; a fence ends what opens the same resource. Those that open are
+    /// returned: each is cancelled once it has ended.
+    fn supersede(&self, order: &Order) -> Vec<CancellationToken> {
+        let mut ending = Vec::new();
         let superseded = Refused::new("superseded", format!("a step of epoch {} has begun", order.epoch));
         let fenced = Refused::for_now("superseded", "a fence of the same resource was commanded");
         for active in self.active.values().filter(|active| active.order.application == order.application) {
             let same = order.resource.is_none() || active.order.resource == order.resource;
-            if active.order.epoch < order.epoch {
-                active.stop(superseded.clone());
+            let stopped = if active.order.epoch < order.epoch {
+                active.stop(superseded.clone())
             } else if same && order.action == Action::Fence && active.order.action.opens() {
-                active.stop(fenced.clone());
+                active.stop(fenced.clone())
+            } else {
+                continue;
+            };
+            if same && active.order.action.opens() {
+                ending.push(stopped);
             }
         }
+        ending
     }
 
     fn remember_attached(&self, order: &Order) {

@@ -11,7 +11,7 @@ use crate::agent::beats::Link;
 use crate::agent::{Agent, Event};
 use crate::driver::Health;
 use crate::guard::{GuardEvent, Request, WatchState, clock};
-use crate::journal::{Hold, Record};
+use crate::journal::Record;
 use crate::lease::facts::Word as LeaseWord;
 use crate::lease::{Fence, GuardWord, Reading};
 use crate::probe::Sight;
@@ -159,7 +159,19 @@ impl Agent {
         let application = ApplicationId::new(&command.application).ok();
         let lease = application.as_ref().and_then(|application| self.leases.get(application));
         let seen = lease.map_or(Epoch(0), |lease| lease.seen());
-        let statuses = self.steps.take(command, seen);
+        let (fencers, mut ended) = (&mut self.fencers, None);
+        let statuses = self.steps.take(command, seen, |order| {
+            let fencer = fencers.get_mut(&order.application).filter(|_| order.action.closes())?;
+            ended = fencer.end_lift().inspect(|_| tracing::info!(application = %order.application, "a lift is ended"));
+            ended.clone()
+        });
+        if let Some(application) = &application {
+            // Before anything else may begin a lift: what closes counts from here on.
+            self.retell_holds(application, now);
+            if ended.is_some() {
+                self.with(application, |lease| lease.lifted(now, false));
+            }
+        }
         // Whoever commands at a higher epoch has seen it decided.
         if let Some(application) = application.filter(|_| Epoch(command.epoch) > seen) {
             self.with(&application, |lease| lease.epoch_seen(now, Epoch(command.epoch)));
@@ -196,14 +208,10 @@ impl Agent {
                     probe.notify_one();
                 }
                 let name = (application.clone(), resource);
-                if action == Action::Fence {
-                    if good {
-                        self.unconfirmed.remove(&name);
-                        self.confirmed.insert(name);
-                    } else if outcome.code != "journal-full" {
-                        self.confirmed.remove(&name);
-                        self.unconfirmed.insert(name);
-                    }
+                if action == Action::Fence && good {
+                    self.unconfirmed.remove(&name);
+                } else if action == Action::Fence && outcome.code != "journal-full" {
+                    self.unconfirmed.insert(name);
                 }
             }
             if let Action::Rejoin(_) = action
@@ -227,18 +235,13 @@ impl Agent {
         }
     }
 
-    /// Tells the lease what is stored of commanded fences.
+    /// Tells the lease what is stored of commanded fences, or on its way to the disk.
     pub(super) fn retell_holds(&mut self, application: &ApplicationId, now: Reading) {
         let holds = self.journal.view().applications.get(application).map(|view| view.holds()).unwrap_or_default();
-        let name = |resource: &regent_core::id::ResourceId| (application.clone(), resource.clone());
         self.unconfirmed.retain(|(of, resource)| of != application || holds.contains_key(resource));
-        self.confirmed.retain(|(of, resource)| of != application || holds.contains_key(resource));
-        let guarded = self.guarded(application);
-        let fenced = |resource| holds.get(resource) == Some(&Hold::Fence) && self.confirmed.contains(&name(resource));
-        // A step that opens ends those fences behind the loop's back: while one runs, nothing counts as closed.
-        let all_confirmed = !guarded.is_empty() && guarded.keys().all(fenced) && !self.steps.any_opening(application);
-        let any = guarded.keys().any(|resource| holds.contains_key(resource));
-        self.with(application, |lease| lease.commanded_is(now, any, all_confirmed));
+        let held = |resource| holds.contains_key(resource) || self.steps.is_being_closed(application, resource);
+        let any = self.guarded(application).keys().any(held);
+        self.with(application, |lease| lease.commanded_is(now, any));
     }
 
     pub(super) fn hear_guard(&mut self, event: GuardEvent) {
@@ -321,9 +324,9 @@ impl Agent {
                 self.probe_soon(&application);
             }
             Event::Held(application, resource, held) => {
-                let name = (application.clone(), resource);
-                let of = if held { &mut self.confirmed } else { &mut self.unconfirmed };
-                of.insert(name);
+                if !held {
+                    self.unconfirmed.insert((application.clone(), resource));
+                }
                 self.retell_holds(&application, now);
             }
             Event::GroupStored(stored) => {

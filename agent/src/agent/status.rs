@@ -65,6 +65,9 @@ impl Agent {
         }
         if self.seen_revision.replace(self.journal.revision()) != Some(self.journal.revision()) {
             self.refresh_hello();
+            // A commanded fence whose step was ended may have reached the disk since.
+            let applications: Vec<_> = self.leases.keys().cloned().collect();
+            applications.iter().for_each(|application| self.retell_holds(application, now));
             self.look_after_peers();
         }
         let applications = self.leases.iter().map(|(application, lease)| {

@@ -251,10 +251,10 @@ impl Lease {
         self.settle(now)
     }
 
-    /// What is stored of commanded fences: any; and whether they cover every guarded resource, confirmed.
-    pub fn commanded_is(&mut self, now: Reading, any: bool, all_confirmed: bool) -> Vec<Command> {
+    /// Whether any commanded fence or quiesce is stored or on its way. However well confirmed, it spares no fence of
+    /// this agent's own: what opened since is not known here, and to repeat a fence changes nothing.
+    pub fn commanded_is(&mut self, now: Reading, any: bool) -> Vec<Command> {
         self.commanded = any;
-        self.closed = all_confirmed;
         self.settle(now)
     }
 

@@ -115,11 +115,6 @@ impl Lease {
             return;
         }
         let epoch = self.led;
-        if self.closed {
-            self.fence = Fence::Closed { epoch };
-            self.disarm(commands);
-            return;
-        }
         let budget = self.terms.as_ref().map_or(Span::ZERO, |terms| terms.bound.fence_budget);
         let lapse = now.after(Span::ZERO);
         let lapse = self.last_end.take().map_or(lapse, |end| end.earlier(lapse));

@@ -131,11 +131,11 @@ fn a_lease_of_the_same_epoch_lifts_the_self_fence_but_not_a_commanded_one() {
     let mut lease = held();
     let _ = lease.tick(at(T));
     let _ = lease.fenced(at(T + 10), true);
-    let _ = lease.commanded_is(at(T + 10), true, false);
+    let _ = lease.commanded_is(at(T + 10), true);
     let _ = grant(&mut lease, 1, 11, 20_000, 20_001);
     assert_eq!(grant(&mut lease, 2, 12, 20_000, 20_001), [Command::ArmGuard(arm(10, 1, 20_000))]);
     assert_eq!(lease.guard_armed(at(20_002), arm(10, 1, 20_000)), []);
-    assert_eq!(lease.commanded_is(at(20_003), false, false), [Command::LiftSelfFence]);
+    assert_eq!(lease.commanded_is(at(20_003), false), [Command::LiftSelfFence]);
     assert_eq!(lease.lifted(at(20_004), false), []);
     assert_eq!(lease.tick(at(21_004)), [Command::LiftSelfFence]);
     assert_eq!(lease.lifted(at(21_005), true), []);
@@ -326,11 +326,22 @@ fn a_standby_that_becomes_primary_fences_nothing_while_it_waits() {
 }
 
 #[test]
-fn a_confirmed_commanded_fence_needs_no_second_one() {
+fn a_commanded_fence_spares_no_fence_of_its_own() {
     let mut lease = held();
-    let _ = lease.commanded_is(at(10), true, true);
-    assert_eq!(lease.epoch_seen(at(20), Epoch(2)), [Command::DisarmGuard]);
-    assert_eq!(lease.fence(), Fence::Closed { epoch: Epoch(1) });
+    let _ = lease.commanded_is(at(10), true);
+    let confirm_by = until(20 + 1_000);
+    let fence = [Command::MoveGuard { until: confirm_by }, Command::FenceSelf { confirm_by }];
+    assert_eq!(lease.epoch_seen(at(20), Epoch(2)), fence, "something may have been opened since it was confirmed");
+}
+
+#[test]
+fn no_lift_begins_beside_a_commanded_fence() {
+    let mut lease = held();
+    assert_eq!(lease.closed_seen(at(10)), [Command::LiftSelfFence]);
+    let _ = lease.commanded_is(at(20), true);
+    assert_eq!(lease.lifted(at(20), false), [], "the commanded fence ended it");
+    assert_eq!(lease.tick(at(5_000)), [], "and it is not tried again");
+    assert_eq!(lease.commanded_is(at(5_001), false), [Command::LiftSelfFence]);
 }
 
 #[test]
@@ -352,7 +363,7 @@ fn a_database_that_came_up_closed_is_opened_under_the_running_lease_only() {
     assert_eq!(lease.closed_seen(at(100)), vec![Command::LiftSelfFence]);
     assert_eq!(lease.closed_seen(at(110)), vec![], "it is being opened");
     let _ = lease.lifted(at(120), true);
-    let _ = lease.commanded_is(at(130), true, false);
+    let _ = lease.commanded_is(at(130), true);
     assert_eq!(lease.closed_seen(at(140)), vec![], "a fence is commanded");
     let mut lapsed = held();
     let _ = lapsed.tick(at(T - LEAD));

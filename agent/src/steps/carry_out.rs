@@ -7,6 +7,7 @@ use std::time::Duration;
 use regent_core::id::{ApplicationId, ClusterId, ResourceId};
 use regent_core::time::Span;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::Word;
 use crate::driver::{Done, Driver, DriverError, FenceReach};
@@ -17,6 +18,9 @@ use crate::lease::Reading;
 use crate::probe::millis;
 use crate::steps::order::{Action, Order, Refused};
 use crate::witness::Promises;
+
+/// How long the word of a step's end waits for the disk.
+const END_STORED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What every step works with.
 pub struct Bench {
@@ -40,9 +44,15 @@ pub type Locks = BTreeMap<(ApplicationId, ResourceId), Arc<tokio::sync::Mutex<()
 type Targets = BTreeMap<ResourceId, Arc<dyn Driver>>;
 
 impl Bench {
-    /// From the first record to the last. `waits` hears what is waited for.
-    pub async fn carry_out(&self, order: &Order, waits: &(dyn Fn(String) + Send + Sync)) -> Outcome {
-        let outcome = match tokio::time::timeout(order.timeout, self.begin_and_do(order, waits)).await {
+    /// From the first record to the last. `ending` are cancelled once what opened here before has ended. `waits` hears
+    /// what is waited for.
+    pub async fn carry_out(
+        &self,
+        order: &Order,
+        ending: &[CancellationToken],
+        waits: &(dyn Fn(String) + Send + Sync),
+    ) -> Outcome {
+        let outcome = match tokio::time::timeout(order.timeout, self.begin_and_do(order, ending, waits)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(refused)) => refused.outcome(),
             Err(_) => {
@@ -65,11 +75,17 @@ impl Bench {
         });
         let records: Vec<_> = ended.collect();
         if !records.is_empty() {
-            let _ = self.journal.append(records).await;
+            // The record is on its way in any case; a disk that hangs holds back no word to the coordinators.
+            let _ = tokio::time::timeout(END_STORED_WITHIN, self.journal.append(records)).await;
         }
     }
 
-    async fn begin_and_do(&self, order: &Order, waits: &(dyn Fn(String) + Send + Sync)) -> Result<Outcome, Refused> {
+    async fn begin_and_do(
+        &self,
+        order: &Order,
+        ending: &[CancellationToken],
+        waits: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Outcome, Refused> {
         let targets = self.targets(order)?;
         let mut records = vec![Record::Begun { step: begun(order, targets.keys()) }];
         let hold = match order.action {
@@ -86,7 +102,7 @@ impl Bench {
         let full = |error| Refused::for_now("journal-full", crate::journal::chain(&error));
         if order.action == Action::Fence {
             // A fence waits for no disk; it is confirmed only once it is stored.
-            let (fenced, stored) = tokio::join!(self.fence(order, &targets), storing);
+            let (fenced, stored) = tokio::join!(self.fence(order, ending, &targets), storing);
             let outcome = fenced?;
             return stored.map(|()| outcome).map_err(|error| {
                 let Refused { message, .. } = full(error);
@@ -99,6 +115,9 @@ impl Bench {
             let released = self.journal.append(vec![Record::Released { application: order.application.clone() }]);
             released.await.map_err(full)?;
             return Ok(Outcome { message: "released".to_owned(), ..Outcome::default() });
+        }
+        if order.action.closes() {
+            futures::future::join_all(ending.iter().map(CancellationToken::cancelled)).await;
         }
         let [(resource, driver)] = &targets.into_iter().collect::<Vec<_>>()[..] else {
             return Err(Refused::new("bad-command", "this step names no resource"));
@@ -153,15 +172,22 @@ impl Bench {
         }
     }
 
-    async fn fence(&self, order: &Order, targets: &Targets) -> Result<Outcome, Refused> {
+    /// What opens has been told to end. A fence that began beside it could be confirmed over an open database.
+    async fn fence(&self, order: &Order, ending: &[CancellationToken], targets: &Targets) -> Result<Outcome, Refused> {
         let budget = self.word.borrow().fence_budget(&order.application);
         let half = Duration::from_millis(budget.divided(2).millis()).min(order.timeout / 2);
         let began = tokio::time::Instant::now();
+        let all_ended = futures::future::join_all(ending.iter().map(CancellationToken::cancelled));
+        let ended = tokio::time::timeout(half, all_ended).await.is_ok();
         let fences = targets.iter().map(|(resource, driver)| fence::one(&order.application, resource, driver, half));
         let mut last = Done { already: true, ..Done::default() };
         for fenced in futures::future::join_all(fences).await {
             let done = fenced.map_err(refused)?;
             last = Done { already: last.already && done.already, ..done };
+        }
+        if !ended {
+            let message = "fenced, but what opened the database before has not ended; fence it again";
+            return Err(Refused::for_now("still-opening", message));
         }
         Ok(outcome(last, began.elapsed()))
     }

@@ -84,6 +84,12 @@ impl Action {
             Self::Verify | Self::Rejoin(_) | Self::Run(_) | Self::Release => false,
         }
     }
+
+    /// Closes, and keeps closed: while it runs nothing is opened again by the agent itself.
+    #[must_use]
+    pub const fn closes(&self) -> bool {
+        matches!(self, Self::Fence | Self::Quiesce)
+    }
 }
 
 /// A command that cannot be carried out, and who is to be told.
