@@ -322,8 +322,22 @@ impl Agent {
             })
         };
         let (cluster, installation) = (self.settings.cluster.clone(), self.installation.clone());
-        let lease = Lease::new(application.clone(), cluster, installation, remembered, word, now);
+        let mut lease = Lease::new(application.clone(), cluster, installation, remembered, word, now);
+        lease.here_is(self.drivers.get(application).into_iter().flatten().map(|(name, _)| name.clone()).collect());
         self.leases.insert(application.clone(), lease);
+        self.say_missing(application);
+    }
+
+    /// Once for each change of the terms. The gate of the lease itself is in `lease`.
+    fn say_missing(&self, application: &ApplicationId) {
+        let missing = self.leases.get(application).map(Lease::missing).unwrap_or_default();
+        if !missing.is_empty() {
+            let missing = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            tracing::error!(
+                %application, missing,
+                "guarded by the terms and not in this agent's agent.yaml: no lease is extended; add it there and restart"
+            );
+        }
     }
 
     fn dial_all(&self, links: &mpsc::UnboundedSender<(LinkId, LinkEvent)>) {

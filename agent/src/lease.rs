@@ -16,7 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regent_core::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, InstallationId, Token};
+use regent_core::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, InstallationId, ResourceId, Token};
 use regent_core::terms::Terms;
 use regent_core::time::Span;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ pub mod facts;
 mod right;
 mod settle;
 
+#[cfg(test)]
+mod fence_tests;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -100,6 +102,9 @@ pub struct Arm {
     pub span: Span,
     /// In a pause the guard does not fence.
     pub paused: bool,
+    /// That this cluster leads the epoch is not stored yet: the guard does not fence, and no lease is held by it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub early: bool,
 }
 
 /// A question for failsafe promises.
@@ -183,8 +188,8 @@ pub enum Fence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Guard {
     alive: bool,
-    /// Sent and not acknowledged.
-    asked: Option<Arm>,
+    /// Sent and not acknowledged, and when.
+    asked: Option<(Arm, Reading)>,
     /// Acknowledged.
     armed: Option<Arm>,
     /// False after it was lost: what it had acknowledged is said again before more rests on it.
@@ -200,6 +205,8 @@ pub struct Lease {
 
     terms: Option<Terms>,
     storing: Option<Terms>,
+    /// They could not be stored: when that is tried again.
+    store_again: Option<Deadline>,
     seen: Epoch,
     named: Option<Token>,
     /// The terms named last were paused; or those found stored at the start.
@@ -207,6 +214,8 @@ pub struct Lease {
     guarded: bool,
     led: Epoch,
     writing: bool,
+    /// Stored that this cluster leads, and no lease has been held since.
+    fresh: bool,
 
     sent: BTreeMap<CoordinatorId, BTreeMap<u64, Right>>,
     grants: BTreeMap<CoordinatorId, Right>,
@@ -227,6 +236,12 @@ pub struct Lease {
     last_end: Option<Deadline>,
     /// A commanded fence or quiesce is stored, or on its way.
     commanded: bool,
+    /// A step that opens runs.
+    opening: bool,
+    /// One ran under the lease while a fence of this agent's own was under way or stood.
+    touched: bool,
+    /// Resources that this agent has a driver for; none while nobody has said.
+    here: Option<BTreeSet<ResourceId>>,
     healthy: bool,
     round_trip: Span,
 }
@@ -250,11 +265,13 @@ impl Lease {
             pause_in_force: remembered.terms.as_ref().is_some_and(|terms| terms.paused),
             terms: remembered.terms,
             storing: None,
+            store_again: None,
             seen,
             named: None,
             guarded: remembered.guarded,
             led: remembered.led,
             writing: false,
+            fresh: false,
             sent: BTreeMap::new(),
             grants: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -268,6 +285,9 @@ impl Lease {
             fence: Fence::None,
             last_end: None,
             commanded: false,
+            opening: false,
+            touched: false,
+            here: None,
             healthy: false,
             round_trip: Span::ZERO,
         };
@@ -280,6 +300,17 @@ impl Lease {
     fn take_over(&mut self, word: GuardWord, now: Reading) {
         let leads = self.is_primary() && self.led == self.epoch();
         self.fence = match word {
+            // No lease was ever held by it. Where the guard counts in earnest and the journal knows of no lease, the
+            // journal is another one: what may be open is fenced below.
+            GuardWord::Armed(arm) if arm.early && !leads => {
+                self.guard.armed = Some(arm);
+                Fence::None
+            }
+            GuardWord::Armed(arm) if arm.early => {
+                self.guard.armed = Some(arm);
+                self.fresh = true;
+                Fence::None
+            }
             GuardWord::Armed(arm) if leads && arm.epoch == self.epoch() && !arm.until.passed(now) => {
                 self.guard.armed = Some(arm);
                 let mut carried = Right { from: arm.until.minus(arm.span).as_reading(), span: arm.span };
@@ -298,6 +329,13 @@ impl Lease {
             GuardWord::Nothing if leads && self.guarded => Fence::Open,
             GuardWord::Nothing => Fence::None,
         };
+    }
+
+    /// Guarded by the stored terms, and not known to this agent: it can neither be fenced nor be seen fenced.
+    #[must_use]
+    pub fn missing(&self) -> BTreeSet<ResourceId> {
+        let (Some(here), Some(terms)) = (&self.here, &self.terms) else { return BTreeSet::new() };
+        terms.guarded.difference(here).cloned().collect()
     }
 
     /// The application.

@@ -292,3 +292,24 @@ async fn without_an_answer_of_the_coordinators_it_fences_and_comes_back() {
     held(&group, "a", 10).await;
     running.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commanded_fence_ends_a_lift_that_runs() {
+    let group = coordinators().await;
+    let a = Member::new("a", &group).await;
+    let _guard = a.guard().await;
+    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, 1, "a", D, &[&a])));
+    a.driver.slow_unfence.store(true, Ordering::Relaxed);
+    let running = a.start().await;
+    held(&group, "a", 10).await;
+    until("the lift", || a.driver.count("unfence") == 1).await;
+    group[0].send("a", Body::Step(command(20, 1, StepKind::Fence)));
+    until("the commanded fence", || ended(&group[0], 20).is_some()).await;
+    assert_eq!(ended(&group[0], 20).unwrap().phase(), StepPhase::Succeeded);
+    // Whatever of the lift had been left would open now.
+    a.driver.slow_unfence.store(false, Ordering::Relaxed);
+    let beats = group[0].control().beats["a"].len();
+    until("some more heartbeats", || group[0].control().beats["a"].len() > beats + 8).await;
+    assert!(!a.driver.writable.load(Ordering::Relaxed), "opened behind a confirmed fence: {:?}", a.driver.calls());
+    running.end().await;
+}

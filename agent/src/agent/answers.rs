@@ -19,6 +19,10 @@ use crate::steps::StepEvent;
 use crate::steps::order::Action;
 use crate::uplink::{LinkEvent, LinkId, convert, coordinator, say};
 
+const fn opens(kind: wire::StepKind) -> bool {
+    matches!(kind, wire::StepKind::Unfence | wire::StepKind::Promote | wire::StepKind::Activate)
+}
+
 impl Agent {
     pub(super) fn hear_link(&mut self, link: LinkId, event: LinkEvent) {
         match event {
@@ -159,6 +163,10 @@ impl Agent {
         let application = ApplicationId::new(&command.application).ok();
         let lease = application.as_ref().and_then(|application| self.leases.get(application));
         let seen = lease.map_or(Epoch(0), |lease| lease.seen());
+        // Told before the step may begin: a lapse right after it finds something open.
+        if let Some(application) = application.as_ref().filter(|_| opens(command.kind())) {
+            self.with(application, |lease| lease.opening_is(now, true));
+        }
         let (fencers, mut ended) = (&mut self.fencers, None);
         let statuses = self.steps.take(command, seen, |order| {
             let fencer = fencers.get_mut(&order.application).filter(|_| order.action.closes())?;
@@ -241,7 +249,12 @@ impl Agent {
         self.unconfirmed.retain(|(of, resource)| of != application || holds.contains_key(resource));
         let held = |resource| holds.contains_key(resource) || self.steps.is_being_closed(application, resource);
         let any = self.guarded(application).keys().any(held);
-        self.with(application, |lease| lease.commanded_is(now, any));
+        let opening = self.steps.any_opening(application);
+        self.with(application, |lease| {
+            let mut commands = lease.commanded_is(now, any);
+            commands.extend(lease.opening_is(now, opening));
+            commands
+        });
     }
 
     pub(super) fn hear_guard(&mut self, event: GuardEvent) {
@@ -300,7 +313,11 @@ impl Agent {
             Event::TermsStored(application, terms, true) => {
                 let (epoch, number): (Epoch, Token) = (terms.epoch, terms.number);
                 tracing::info!(%application, epoch = epoch.0, terms = %number, "terms are stored");
+                let before = self.leases.get(&application).map(crate::lease::Lease::missing);
                 self.with(&application, |lease| lease.terms_stored(now, *terms));
+                if self.leases.get(&application).map(crate::lease::Lease::missing) != before {
+                    self.say_missing(&application);
+                }
                 self.retell_holds(&application, now);
             }
             Event::TermsStored(application, _, false) => {
@@ -378,11 +395,13 @@ impl Agent {
 
     /// The probes call every guarded resource healthy.
     pub(super) fn is_healthy(&self, application: &ApplicationId, now: Reading) -> bool {
-        self.guarded(application).into_keys().all(|resource| {
-            self.sights
-                .get(&(application.clone(), resource))
-                .is_some_and(|(_, sight)| sight.is_fresh(now) && sight.probe.health == Health::Healthy)
-        })
+        let missing = self.leases.get(application).is_some_and(|lease| !lease.missing().is_empty());
+        !missing
+            && self.guarded(application).into_keys().all(|resource| {
+                self.sights
+                    .get(&(application.clone(), resource))
+                    .is_some_and(|(_, sight)| sight.is_fresh(now) && sight.probe.health == Health::Healthy)
+            })
     }
 
     pub(super) fn largest_round_trip(&self) -> Span {

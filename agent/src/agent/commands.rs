@@ -31,7 +31,9 @@ impl Agent {
             }
             Command::NameTerms(terms) => tracing::info!(%application, %terms, "terms are named"),
             Command::ArmGuard(arm) => {
-                let resources = self.guarded(application).into_keys().collect();
+                // By name: what nobody here can end must not be taken for guarded.
+                let missing = self.leases.get(application).map(crate::lease::Lease::missing).unwrap_or_default();
+                let resources = self.guarded(application).into_keys().chain(missing).collect();
                 self.guard.ask(Request::Arm { application: application.clone(), resources, arm });
             }
             Command::MoveGuard { until } => {

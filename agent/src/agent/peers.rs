@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regent_core::id::{ApplicationId, ClusterId, Epoch};
+use regent_core::id::{ApplicationId, ClusterId, Epoch, ResourceId};
 use regent_core::time::Span;
 use regent_proto::agent::v1::{PromiseRequest, PromiseResponse};
 use tokio::sync::{mpsc, watch};
@@ -13,6 +13,22 @@ use crate::journal::{Peer, Record};
 use crate::lease::{Question, Reading};
 use crate::witness::Asked;
 use crate::witness::peer::{self, Ask, PeerEvent};
+
+/// Promised is only what was looked at: a database that nobody has seen may accept writes. `writable` is the fresh
+/// sight of a resource.
+fn seen_closed(
+    guarded: &BTreeSet<ResourceId>,
+    writable: impl Fn(&ResourceId) -> Option<bool>,
+) -> Result<(), &'static str> {
+    let sights: Vec<_> = guarded.iter().map(writable).collect();
+    if sights.contains(&Some(true)) {
+        return Err("a database here accepts writes");
+    }
+    if sights.contains(&None) {
+        return Err("a database here is not probed yet");
+    }
+    Ok(())
+}
 
 /// A task that looks after one other cluster.
 pub(super) struct PeerLink {
@@ -119,13 +135,11 @@ impl Agent {
         if self.steps.any_above(&application, own_epoch) {
             return Err((seen, "a step of a higher epoch runs here"));
         }
-        let writable = |resource| {
-            let sight = self.sights.get(&(application.clone(), resource));
-            sight.is_some_and(|(_, sight)| sight.probe.writable)
+        let sight = |resource: &ResourceId| {
+            let (_, sight) = self.sights.get(&(application.clone(), resource.clone()))?;
+            sight.is_fresh(now).then_some(sight.probe.writable)
         };
-        if self.guarded(&application).into_keys().any(writable) {
-            return Err((seen, "a database here accepts writes"));
-        }
+        seen_closed(&terms.guarded, sight).map_err(|why| (seen, why))?;
         if !self.journal.has_room() {
             return Err((seen, "the journal here is full"));
         }
@@ -141,5 +155,22 @@ impl Agent {
         } else {
             Err((seen, "the promise cannot be kept: the runtime directory is full"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_seen_is_not_taken_for_closed() {
+        let [db, cache] = ["db", "cache"].map(|name| ResourceId::new(name).unwrap());
+        let guarded = BTreeSet::from([db.clone(), cache.clone()]);
+        assert_eq!(seen_closed(&guarded, |_| Some(false)), Ok(()));
+        assert_eq!(
+            seen_closed(&guarded, |name| (*name == db).then_some(false)),
+            Err("a database here is not probed yet")
+        );
+        assert_eq!(seen_closed(&guarded, |name| Some(*name == cache)), Err("a database here accepts writes"));
     }
 }

@@ -124,7 +124,7 @@ impl Table {
         let mut due = Vec::new();
         for (application, watched) in &mut self.entries {
             let fires = match watched.state {
-                WatchState::Armed => !watched.arm.paused && watched.until.passed(now),
+                WatchState::Armed => watched.counts() && watched.until.passed(now),
                 WatchState::Moved => watched.until.passed(now),
                 WatchState::Firing => again,
                 WatchState::Fired => false,
@@ -148,7 +148,7 @@ impl Table {
     #[must_use]
     pub fn next(&self, now: Reading) -> Option<Span> {
         let counting = self.entries.values().filter(|watched| match watched.state {
-            WatchState::Armed => !watched.arm.paused,
+            WatchState::Armed => watched.counts(),
             WatchState::Moved => true,
             WatchState::Firing | WatchState::Fired => false,
         });
@@ -158,11 +158,22 @@ impl Table {
     /// True if there is nothing left to do: the guard may end.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.entries.values().all(|watched| watched.state == WatchState::Fired)
+        let idle = |watched: &Watched| match watched.state {
+            WatchState::Fired => true,
+            WatchState::Armed => watched.arm.early,
+            WatchState::Moved | WatchState::Firing => false,
+        };
+        self.entries.values().all(idle)
     }
 }
 
 impl Watched {
+    /// At its deadline it fences: not in a pause, and not before it is stored that this cluster leads. A primary that
+    /// never had a lease is not touched.
+    const fn counts(&self) -> bool {
+        !self.arm.paused && !self.arm.early
+    }
+
     /// What it tells an agent that starts.
     #[must_use]
     pub const fn word(&self) -> GuardWord {
@@ -188,7 +199,7 @@ mod tests {
     fn arm(until: u64) -> Arm {
         let terms = Token { restoration: 0, index: LogIndex(1) };
         let until = at(until).after(Span::ZERO);
-        Arm { epoch: Epoch(1), terms, until, span: Span::from_secs(1), paused: false }
+        Arm { epoch: Epoch(1), terms, until, span: Span::from_secs(1), paused: false, early: false }
     }
 
     fn armed(until: u64) -> (Table, ApplicationId) {
@@ -230,6 +241,16 @@ mod tests {
         let (mut table, application) = armed(100);
         table.arm(&application, BTreeSet::new(), Arm { paused: true, ..arm(100) });
         assert_eq!((table.take_due(at(900), false), table.next(at(0))), (Vec::new(), None));
+    }
+
+    #[test]
+    fn it_does_not_go_off_for_a_primary_that_never_had_a_lease() {
+        let (mut table, application) = armed(100);
+        table.arm(&application, BTreeSet::new(), Arm { early: true, ..arm(100) });
+        assert_eq!((table.take_due(at(900), true), table.next(at(0))), (Vec::new(), None));
+        assert!(table.is_idle());
+        table.arm(&application, BTreeSet::new(), arm(1_000));
+        assert_eq!(table.take_due(at(1_000), false), [application], "once it leads it goes off");
     }
 
     #[test]

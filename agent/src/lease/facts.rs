@@ -1,6 +1,8 @@
 //! Facts that come in. Each is taken note of; what follows is derived in one place, `settle`.
 
-use regent_core::id::{ClusterId, CoordinatorId, Epoch};
+use std::collections::BTreeSet;
+
+use regent_core::id::{ClusterId, CoordinatorId, Epoch, ResourceId};
 use regent_core::terms::Terms;
 use regent_core::time::Span;
 
@@ -58,6 +60,7 @@ impl Lease {
         let mut commands = self.settle(now);
         if newest.is_none_or(|number| terms.number > number) && terms.epoch >= self.epoch() {
             self.storing = Some(terms.clone());
+            self.store_again = None;
             commands.push(Command::StoreTerms(Box::new(terms)));
         }
         commands
@@ -67,6 +70,7 @@ impl Lease {
     pub fn terms_stored(&mut self, now: Reading, terms: Terms) -> Vec<Command> {
         if self.storing.as_ref().is_some_and(|storing| storing.number <= terms.number) {
             self.storing = None;
+            self.store_again = None;
         }
         if self.terms.as_ref().is_some_and(|stored| stored.number >= terms.number) {
             return self.settle(now);
@@ -90,9 +94,9 @@ impl Lease {
         commands
     }
 
-    /// Terms could not be stored; they will be offered again.
+    /// Terms could not be stored: that is tried again, whether they are offered again or not.
     pub fn terms_not_stored(&mut self, now: Reading) -> Vec<Command> {
-        self.storing = None;
+        self.store_again = self.storing.is_some().then(|| now.after(Span::from_secs(1)));
         self.settle(now)
     }
 
@@ -170,7 +174,7 @@ impl Lease {
 
     /// The guard counts by this now.
     pub fn guard_armed(&mut self, now: Reading, arm: Arm) -> Vec<Command> {
-        if self.guard.asked != Some(arm) {
+        if self.guard.asked.is_none_or(|(asked, _)| asked != arm) {
             return self.settle(now);
         }
         self.guard.asked = None;
@@ -179,12 +183,34 @@ impl Lease {
         self.settle(now)
     }
 
-    /// The guard lost count and went hard, or could not be armed because it is doing so.
+    /// The guard lost count and went hard. What opens at this moment is ended, and everything is fenced once more:
+    /// only this agent knows what was opened behind the guard's back.
     pub fn guard_fired(&mut self, now: Reading) -> Vec<Command> {
         self.guard.asked = None;
         self.guard.armed = None;
-        let epoch = self.led;
-        self.fence = Fence::Closed { epoch };
+        let mut commands = Vec::new();
+        if self.guarded {
+            self.last_end = None;
+            self.touched = false;
+            let budget = self.terms.as_ref().map_or(Span::ZERO, |terms| terms.bound.fence_budget);
+            let confirm_by = now.after(budget.divided(2));
+            self.fence = Fence::Closing { epoch: self.led, confirm_by, hard: false };
+            commands.push(Command::FenceSelf { confirm_by });
+        } else {
+            self.fence = Fence::None;
+        }
+        commands.extend(self.settle(now));
+        commands
+    }
+
+    /// Which resources this agent has drivers for.
+    pub fn here_is(&mut self, resources: BTreeSet<ResourceId>) {
+        self.here = Some(resources);
+    }
+
+    /// Whether a step that opens runs. Told before it may begin.
+    pub fn opening_is(&mut self, now: Reading, opening: bool) -> Vec<Command> {
+        self.opening = opening;
         self.settle(now)
     }
 
@@ -195,8 +221,7 @@ impl Lease {
             self.guarded = true;
             if epoch > self.led {
                 self.led = epoch;
-                // A database that was restarted since its marker was written came up closed: opening is idempotent.
-                self.fence = Fence::Lifting { retry: Some(now.after(Span::ZERO)) };
+                self.fresh = true;
             }
         }
         self.settle(now)
@@ -205,6 +230,7 @@ impl Lease {
     /// A fence of this agent's own has ended.
     pub fn fenced(&mut self, now: Reading, confirmed: bool) -> Vec<Command> {
         let retry = now.after(Span::from_secs(1));
+        let confirmed = confirmed && self.missing().is_empty();
         let mut commands = Vec::new();
         match self.fence {
             Fence::Closing { epoch, .. } | Fence::Unconfirmed { epoch, .. } if confirmed => {
@@ -263,8 +289,11 @@ impl Lease {
         self.drop_rights();
         self.terms = None;
         self.storing = None;
+        self.store_again = None;
         self.named = None;
         self.guarded = false;
+        self.fresh = false;
+        self.touched = false;
         self.led = Epoch(0);
         self.fence = Fence::None;
         self.guard.asked = None;

@@ -159,7 +159,7 @@ fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
             }
             Event::GuardAnswers => match account.asked.take() {
                 Some(arm) => {
-                    account.guard_until = Some(arm.until);
+                    account.guard_until = (!arm.early).then_some(arm.until);
                     lease.guard_armed(now, arm)
                 }
                 None => match account.written.take() {

@@ -10,16 +10,21 @@ use crate::lease::{Arm, Command, Deadline, Fence, IN_FLIGHT, Lease, Question, Re
 
 /// The lease is given up so much before its end that the fence has begun when the guard's deadline comes.
 const LARGEST_LEAD: Span = Span::from_millis(250);
+/// What the guard has not acknowledged by then is asked again: it may not have been able to write its file.
+const ASKED_AGAIN: Span = Span::from_millis(400);
 
 impl Lease {
     pub(super) fn settle(&mut self, now: Reading) -> Vec<Command> {
         let mut commands = Vec::new();
+        self.begin_to_lead(now);
+        self.note_opening(now);
         self.fence_without_lease(now, &mut commands);
         self.go_hard(now, &mut commands);
         self.arm(now, &mut commands);
         self.name(now, &mut commands);
         self.lift(now, &mut commands);
         self.ask(now, &mut commands);
+        self.store_again(now, &mut commands);
         if let Some(end) = self.end(now) {
             self.last_end = Some(end);
         }
@@ -36,7 +41,7 @@ impl Lease {
             Fence::None | Fence::Open | Fence::Closing { .. } | Fence::Closed { .. } => None,
             Fence::Unconfirmed { .. } | Fence::Lifting { .. } => None,
         };
-        lapse.into_iter().chain(fence).map(|deadline| deadline.left_for_holder(now)).min()
+        lapse.into_iter().chain(fence).chain(self.store_again).map(|deadline| deadline.left_for_holder(now)).min()
     }
 
     pub(super) fn lead(&self) -> Span {
@@ -54,7 +59,7 @@ impl Lease {
             return None;
         }
         let right = self.best_right(now)?;
-        let armed = self.guard.armed.filter(|arm| arm.epoch == self.epoch())?;
+        let armed = self.guard.armed.filter(|arm| arm.epoch == self.epoch() && !arm.early)?;
         Some(right.until().earlier(armed.until))
     }
 
@@ -104,6 +109,39 @@ impl Lease {
         eligible.map(|(cluster, _)| cluster.clone()).collect()
     }
 
+    /// What is stored alone opens and closes nothing: the lease begins once the guard counts in earnest. A primary
+    /// that never had one is left as it is, until a higher epoch is seen.
+    fn begin_to_lead(&mut self, now: Reading) {
+        if !self.fresh {
+            return;
+        }
+        if self.end(now).is_some() {
+            self.fresh = false;
+            // A database that was restarted since its marker was written came up closed: opening is idempotent.
+            self.fence = Fence::Lifting { retry: Some(now.after(Span::ZERO)) };
+        } else if !self.leads() {
+            self.fresh = false;
+            self.fence = Fence::Open;
+        }
+    }
+
+    /// What a step opens under the lease is open from its beginning on: a lapse fences it, however well closed
+    /// everything was before.
+    fn note_opening(&mut self, now: Reading) {
+        self.touched |= self.opening && self.running(now).is_some();
+        if self.touched && matches!(self.fence, Fence::None | Fence::Closed { .. } | Fence::Unconfirmed { .. }) {
+            self.touched = false;
+            self.fence = Fence::Open;
+        }
+    }
+
+    fn store_again(&mut self, now: Reading, commands: &mut Vec<Command>) {
+        if self.store_again.is_some_and(|again| again.passed(now)) {
+            self.store_again = None;
+            commands.extend(self.storing.clone().map(|terms| Command::StoreTerms(Box::new(terms))));
+        }
+    }
+
     fn fence_without_lease(&mut self, now: Reading, commands: &mut Vec<Command>) {
         if !matches!(self.fence, Fence::Open | Fence::Lifting { .. }) || self.end(now).is_some() {
             return;
@@ -119,6 +157,7 @@ impl Lease {
         let lapse = now.after(Span::ZERO);
         let lapse = self.last_end.take().map_or(lapse, |end| end.earlier(lapse));
         let confirm_by = lapse.plus(budget.divided(2));
+        self.touched = false;
         self.fence = Fence::Closing { epoch, confirm_by, hard: false };
         self.guard.asked = None;
         self.guard.armed = None;
@@ -149,8 +188,9 @@ impl Lease {
         let (number, paused) = match self.terms.as_ref().filter(|_| self.is_primary()) {
             Some(terms) if right.is_some() || (terms.paused && self.leads()) => (terms.number, terms.paused),
             _ => {
-                // The first lease never came, or came and went before anything was written.
-                if self.fence == Fence::None && !self.writing {
+                // The first lease never came, or came and went, perhaps while it was written that this cluster leads;
+                // or everything is closed. There is nothing that the guard should end.
+                if matches!(self.fence, Fence::None | Fence::Closed { .. }) {
                     self.disarm(commands);
                 }
                 return;
@@ -158,14 +198,20 @@ impl Lease {
         };
         // A fence of an older epoch ends first: the guard counts once for an application.
         let epoch = self.epoch();
-        if !self.guard.alive || matches!(self.fence, Fence::Closing { epoch: older, .. } if older != epoch) {
+        let ends = matches!(
+            self.fence,
+            Fence::Closing { epoch: older, .. } | Fence::Unconfirmed { epoch: older, .. } if older != epoch
+        );
+        // What cannot be fenced is not led: the lease that runs ends, and none begins.
+        if !self.guard.alive || ends || !self.missing().is_empty() {
             return;
         }
         let until = right.map_or_else(Deadline::default, Right::until);
         let span = right.map_or(Span::ZERO, |right| right.span);
-        let wanted = Arm { epoch, terms: number, until, span, paused };
-        if self.guard.asked.is_none() && (self.guard.armed != Some(wanted) || !self.guard.confirmed) {
-            self.guard.asked = Some(wanted);
+        let wanted = Arm { epoch, terms: number, until, span, paused, early: !self.leads() };
+        let waits = self.guard.asked.is_some_and(|(_, at)| now.held_since(at) < ASKED_AGAIN);
+        if !waits && (self.guard.armed != Some(wanted) || !self.guard.confirmed) {
+            self.guard.asked = Some((wanted, now));
             commands.push(Command::ArmGuard(wanted));
         }
         let armed = self.guard.armed.is_some_and(|arm| arm.epoch == epoch && !arm.until.passed(now));
@@ -188,7 +234,7 @@ impl Lease {
         let (number, paused) = (terms.number, terms.paused);
         let counted = self.guard.armed.is_some_and(|arm| arm.terms == number && arm.paused == paused);
         let guarded = self.guard.alive && self.guard.confirmed && counted;
-        if !self.leads() || !guarded || self.named == Some(number) {
+        if !self.leads() || !guarded || self.named == Some(number) || !self.missing().is_empty() {
             return;
         }
         if paused || self.end(now).is_some() {

@@ -15,7 +15,7 @@ pub(super) fn at(millis: u64) -> Reading {
     Reading { boottime: Moment(1_000_000 + millis), raw: Moment(1_000_000 + millis) }
 }
 
-fn until(millis: u64) -> Deadline {
+pub(super) fn until(millis: u64) -> Deadline {
     at(millis).after(Span::ZERO)
 }
 
@@ -23,7 +23,7 @@ fn cluster(name: &str) -> ClusterId {
     ClusterId::new(name).unwrap()
 }
 
-fn token(index: u64) -> Token {
+pub(super) fn token(index: u64) -> Token {
     Token { restoration: 0, index: LogIndex(index) }
 }
 
@@ -48,32 +48,38 @@ pub(super) fn agent_of_a(remembered: Remembered, word: GuardWord) -> Lease {
     Lease::new(application, cluster("a"), InstallationId("a".into()), remembered, word, at(0))
 }
 
-fn arm(number: u64, epoch: u64, sent: u64) -> Arm {
+pub(super) fn arm(number: u64, epoch: u64, sent: u64) -> Arm {
     let span = TimeBound::new(Span::from_millis(D)).lease();
-    Arm { epoch: Epoch(epoch), terms: token(number), until: at(sent).after(span), span, paused: false }
+    Arm { epoch: Epoch(epoch), terms: token(number), until: at(sent).after(span), span, paused: false, early: false }
+}
+
+/// Before it is stored that this cluster leads.
+pub(super) fn early(arm: Arm) -> Arm {
+    Arm { early: true, ..arm }
 }
 
 /// T = 12000 − 2000 − 250.
-const T: u64 = 9_750;
+pub(super) const T: u64 = 9_750;
 /// The lead is min(F/8, 250 ms).
-const LEAD: u64 = 250;
+pub(super) const LEAD: u64 = 250;
 
 /// A heartbeat to `coordinator` at `sent`, granted at `now`.
-fn grant(lease: &mut Lease, coordinator: u64, number: u64, sent: u64, now: u64) -> Vec<Command> {
+pub(super) fn grant(lease: &mut Lease, coordinator: u64, number: u64, sent: u64, now: u64) -> Vec<Command> {
     let epoch = lease.epoch();
     lease.heartbeat_sent(at(sent), CoordinatorId(coordinator), number);
     lease.answered(at(now), CoordinatorId(coordinator), number, Word { granted: Some(epoch), higher: None })
 }
 
 /// Held since the grants of heartbeats sent at 0, by terms 10 of epoch 1.
-fn held() -> Lease {
+pub(super) fn held() -> Lease {
     let mut lease = agent_of_a(Remembered::default(), GuardWord::Nothing);
     let _ = lease.guard_up(at(0));
     let _ = lease.terms_stored(at(0), terms(10, 1, "a"));
     let _ = grant(&mut lease, 1, 1, 0, 5);
     let _ = grant(&mut lease, 2, 2, 0, 6);
-    let _ = lease.guard_armed(at(7), arm(10, 1, 0));
+    let _ = lease.guard_armed(at(7), early(arm(10, 1, 0)));
     let _ = lease.guarded_written(at(8), Epoch(1), true);
+    let _ = lease.guard_armed(at(8), arm(10, 1, 0));
     let _ = lease.lifted(at(8), true);
     assert_eq!(lease.end(at(8)), Some(until(T)));
     lease
@@ -88,13 +94,15 @@ fn the_first_lease_arms_then_guards_then_names() {
     assert_eq!(lease.terms_offered(at(0), first.clone()), [], "a repeat is not stored twice");
     assert_eq!(lease.terms_stored(at(1), first), [Command::Heartbeat]);
     assert_eq!(grant(&mut lease, 1, 1, 0, 5), []);
-    assert_eq!(grant(&mut lease, 2, 2, 0, 6), [Command::ArmGuard(arm(10, 1, 0))]);
+    assert_eq!(grant(&mut lease, 2, 2, 0, 6), [Command::ArmGuard(early(arm(10, 1, 0)))]);
     assert_eq!(lease.end(at(6)), None, "not before the guard counts");
-    assert_eq!(lease.guard_armed(at(7), arm(10, 1, 0)), [Command::WriteGuarded { epoch: Epoch(1) }]);
+    assert_eq!(lease.guard_armed(at(7), early(arm(10, 1, 0))), [Command::WriteGuarded { epoch: Epoch(1) }]);
     assert_eq!((lease.end(at(7)), lease.named()), (None, None), "not before journal and marker are written");
     // The lifting is for a database that was restarted after its marker was written.
     let named = [Command::NameTerms(token(10)), Command::Heartbeat, Command::LiftSelfFence];
-    assert_eq!(lease.guarded_written(at(8), Epoch(1), true), named);
+    assert_eq!(lease.guarded_written(at(8), Epoch(1), true), [Command::ArmGuard(arm(10, 1, 0))]);
+    assert_eq!((lease.end(at(8)), lease.named()), (None, None), "not before the guard would fence for it");
+    assert_eq!(lease.guard_armed(at(8), arm(10, 1, 0)), named);
     assert_eq!(lease.end(at(8)), Some(until(T)));
 }
 
@@ -106,7 +114,7 @@ fn before_the_first_lease_nothing_is_touched() {
     let _ = grant(&mut lease, 1, 1, 0, 5);
     assert_eq!(lease.tick(at(100_000)), []);
     let _ = grant(&mut lease, 1, 3, 100_000, 100_001);
-    assert_eq!(grant(&mut lease, 2, 4, 100_000, 100_001), [Command::ArmGuard(arm(10, 1, 100_000))]);
+    assert_eq!(grant(&mut lease, 2, 4, 100_000, 100_001), [Command::ArmGuard(early(arm(10, 1, 100_000)))]);
     assert_eq!(lease.tick(at(200_000)), [Command::DisarmGuard], "it came and went unused");
 }
 
@@ -168,7 +176,7 @@ fn a_lower_t_shrinks_running_grants_and_a_higher_one_stretches_none() {
     let mut shorter = terms(11, 1, "a");
     shorter.bound = TimeBound::new(Span::from_millis(6_000));
     let span = shorter.bound.lease();
-    let shrunk = Arm { epoch: Epoch(1), terms: token(11), until: at(0).after(span), span, paused: false };
+    let shrunk = Arm { terms: token(11), until: at(0).after(span), span, ..arm(10, 1, 0) };
     assert_eq!(lease.terms_stored(at(20), shorter), [Command::Heartbeat, Command::ArmGuard(shrunk)]);
     assert_eq!(lease.end(at(20)), Some(at(0).after(span)), "at once, not with the guard's answer");
     assert_eq!(lease.guard_armed(at(21), shrunk), [Command::NameTerms(token(11)), Command::Heartbeat]);
@@ -316,9 +324,10 @@ fn a_standby_that_becomes_primary_fences_nothing_while_it_waits() {
     assert_eq!(lease.tick(at(90_000)), []);
     let _ = grant(&mut lease, 1, 1, 90_000, 90_001);
     let _ = grant(&mut lease, 3, 2, 90_000, 90_002);
-    let commands = lease.guard_armed(at(90_003), arm(11, 2, 90_000));
+    let commands = lease.guard_armed(at(90_003), early(arm(11, 2, 90_000)));
     assert_eq!(commands, [Command::WriteGuarded { epoch: Epoch(2) }]);
     let _ = lease.guarded_written(at(90_004), Epoch(2), true);
+    let _ = lease.guard_armed(at(90_004), arm(11, 2, 90_000));
     assert_eq!(lease.running(at(90_005)).map(|(epoch, _)| epoch), Some(Epoch(2)));
     // Not promoted yet, and the lease lapses: it is fenced all the same.
     let commands = lease.tick(at(90_000 + T));

@@ -197,9 +197,9 @@ impl Bench {
         locks.entry((application.clone(), resource.clone())).or_default().clone()
     }
 
-    /// A promotion that meets a promise begins when it has run out, by the slower clock.
+    /// What opens and meets a promise begins when it has run out, by the slower clock.
     async fn wait_for_promise(&self, order: &Order, waits: &(dyn Fn(String) + Send + Sync)) -> Result<(), Refused> {
-        if !matches!(order.action, Action::Promote { old_side_fenced: false, .. }) {
+        if order.old_side_fenced {
             return Ok(());
         }
         let mut said = false;
@@ -279,7 +279,7 @@ async fn act(order: &Order, driver: &Arc<dyn Driver>) -> Result<Done, DriverErro
         Action::Unfence => driver.unfence().await,
         Action::Quiesce => driver.quiesce().await,
         Action::CatchUp(position) => driver.catch_up(*position).await,
-        Action::Promote { position, .. } => driver.promote(*position).await,
+        Action::Promote { position } => driver.promote(*position).await,
         Action::Activate => driver.activate().await,
         Action::Deactivate => driver.deactivate().await,
         Action::Redirect(redirect) => driver.redirect(redirect).await,
@@ -320,5 +320,53 @@ fn outcome(done: Done, took: Duration) -> Outcome {
         already: done.already,
         stale_answers: stale.collect(),
         ..Outcome::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use regent_core::id::Epoch;
+    use regent_proto::agent::v1 as wire;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whatever_opens_waits_for_a_promise() {
+        let place = tempfile::tempdir().unwrap();
+        let shop = ApplicationId::new("shop").unwrap();
+        let mut promises = Promises::load(place.path(), "boot", Span::ZERO, clock::reading());
+        assert!(promises.give(&shop, Epoch(1), clock::reading(), Span::from_secs(60)));
+        let bench = Bench {
+            cluster: ClusterId::new("a").unwrap(),
+            drivers: Drivers::new(),
+            journal: Journal::open(place.path()).unwrap(),
+            word: watch::Sender::new(Arc::new(Word::default())).subscribe(),
+            promises: Arc::new(Mutex::new(promises)),
+            locks: Mutex::default(),
+        };
+        for kind in [wire::StepKind::Promote, wire::StepKind::Unfence, wire::StepKind::Activate] {
+            let command = wire::StepCommand {
+                token: Some(wire::Token { restoration: 0, index: 7 }),
+                application: "shop".to_owned(),
+                resource: "db".to_owned(),
+                epoch: 2,
+                kind: kind.into(),
+                ..wire::StepCommand::default()
+            };
+            let order = Order::parse(&command).unwrap();
+            assert!(order.action.opens());
+            assert!(bench.wait_for_promise(&order, &|_| {}).now_or_never().is_none(), "{kind:?} waits");
+            let fenced = Order::parse(&wire::StepCommand { old_side_fenced: true, ..command.clone() }).unwrap();
+            assert!(
+                bench.wait_for_promise(&fenced, &|_| {}).now_or_never().is_some(),
+                "{kind:?}: the fence is on record"
+            );
+            let same = Order::parse(&wire::StepCommand { epoch: 1, ..command }).unwrap();
+            assert!(
+                bench.wait_for_promise(&same, &|_| {}).now_or_never().is_some(),
+                "{kind:?}: only above the promise"
+            );
+        }
     }
 }

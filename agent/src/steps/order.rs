@@ -23,6 +23,8 @@ pub struct Order {
     pub epoch: Epoch,
     /// What to do.
     pub action: Action,
+    /// No promise is waited for: the old side's fence is on record.
+    pub old_side_fenced: bool,
     /// How long it may take, waiting included.
     pub timeout: Duration,
 }
@@ -55,8 +57,6 @@ pub enum Action {
     Promote {
         /// At least at this position.
         position: Option<u64>,
-        /// No promise is waited for.
-        old_side_fenced: bool,
     },
     /// Start.
     Activate,
@@ -144,9 +144,7 @@ impl Order {
             wire::StepKind::CatchUp => {
                 Action::CatchUp(command.position.ok_or_else(|| bad("the position to reach is missing"))?)
             }
-            wire::StepKind::Promote => {
-                Action::Promote { position: command.position, old_side_fenced: command.old_side_fenced }
-            }
+            wire::StepKind::Promote => Action::Promote { position: command.position },
             wire::StepKind::Activate => Action::Activate,
             wire::StepKind::Deactivate => Action::Deactivate,
             wire::StepKind::Redirect => Action::Redirect(redirect(command).ok_or_else(|| bad("no address in it"))?),
@@ -164,7 +162,8 @@ impl Order {
         };
         let name = StepName { run: command.run, step: command.step, attempt: command.attempt, token };
         let timeout = Duration::from_millis(command.timeout_ms);
-        Ok(Self { name, application, resource, epoch: Epoch(command.epoch), action, timeout })
+        let (epoch, old_side_fenced) = (Epoch(command.epoch), command.old_side_fenced);
+        Ok(Self { name, application, resource, epoch, action, old_side_fenced, timeout })
     }
 }
 

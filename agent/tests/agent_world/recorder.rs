@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use regent_agent::driver::*;
 
@@ -13,6 +13,8 @@ pub(crate) struct Recorder {
     pub(crate) unhealthy: AtomicBool,
     /// The gentle fence never ends.
     pub(crate) hang: AtomicBool,
+    /// The opening goes on until this is taken back.
+    pub(crate) slow_unfence: AtomicBool,
     /// The promotion never ends.
     pub(crate) slow: AtomicBool,
 }
@@ -77,6 +79,9 @@ impl Driver for Recorder {
 
     async fn unfence(&self) -> DriverResult {
         self.call("unfence");
+        while self.slow_unfence.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         self.writable.store(true, Ordering::Relaxed);
         Self::done("open")
     }

@@ -43,12 +43,26 @@ impl Postgres {
         let mut killed = 0_usize;
         loop {
             let family = self.family();
-            if family.is_gone() {
+            // None found is none there only if nobody answers either: PGDATA may be written otherwise than it was
+            // started, or the server run where this agent does not see its processes.
+            let nobody = family.is_gone() && self.nobody_listens().await;
+            if nobody {
                 let message =
                     if killed == 0 { "no process was left".into() } else { format!("killed {killed} processes") };
                 return Ok(Done { already: killed == 0, message, ..Done::default() });
             }
-            if family.members.is_empty() {
+            if family.is_gone() && Instant::now() > deadline {
+                return Err(DriverError::retryable(
+                    "postgres-hidden",
+                    format!(
+                        "something listens on {}:{}, but no process works in {}; correct host, port or dataDirectory",
+                        self.options.host,
+                        self.options.port,
+                        self.options.data_directory.display()
+                    ),
+                ));
+            }
+            if family.members.is_empty() && !family.is_gone() {
                 return Err(DriverError::permanent(
                     "postgres-hidden",
                     "there are postgres processes this agent may not look at; run it as root or as the database's user",
@@ -149,5 +163,25 @@ fn failed(code: &'static str, error: &ProcessError) -> DriverError {
     match error {
         ProcessError::Empty | ProcessError::NoSuchUser(_) => DriverError::permanent(code, message),
         _ => DriverError::retryable(code, message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_hard_fence_is_not_confirmed_while_somebody_listens() {
+        let place = tempfile::tempdir().unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let options = serde_json::json!({
+            "dataDirectory": place.path(), "socketDirectory": place.path(), "port": listener.local_addr().unwrap().port(),
+            "password": "unused", "owner": "owner", "database": "shop", "start": ["true"], "stop": ["true"],
+        });
+        let postgres = Postgres::new(serde_json::from_value(options).unwrap(), "a");
+        let hidden = postgres.kill_all().await.expect_err("a server is there, and none was found");
+        assert_eq!(hidden.code, "postgres-hidden", "{hidden}");
+        drop(listener);
+        assert!(postgres.kill_all().await.unwrap().already);
     }
 }
