@@ -28,14 +28,16 @@ install_packages() {
   fi
   say "installing ${missing[*]}"
   # A package that starts its own server would take ports and memory that are not ours to take.
-  local policy=/usr/sbin/policy-rc.d ours=no status=0
-  if [ ! -e "$policy" ]; then
-    ours=yes
-    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null && as_root chmod 755 "$policy" || return 1
-  fi
-  apt_install "${missing[@]}" || status=$?
-  [ "$ours" = no ] || as_root rm -f "$policy"
-  return "$status"
+  # In a shell of its own, so that an interrupted installation does not leave the machine without services.
+  (
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+      trap 'as_root rm -f "$policy"' EXIT
+      trap 'exit 130' INT TERM HUP
+      printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null && as_root chmod 755 "$policy" || exit 1
+    fi
+    apt_install "${missing[@]}"
+  )
 }
 
 apt_install() {
@@ -68,10 +70,16 @@ install_build_tools() {
   command -v cc >/dev/null 2>&1 || install_packages gcc libc6-dev || return 1
   if ! command -v cargo >/dev/null 2>&1; then
     # A shell that is not a login shell does not have it on its path.
-    [ -x "$HOME/.cargo/bin/cargo" ] && PATH="$HOME/.cargo/bin:$PATH" && return 0
+    [ -x "${HOME:-}/.cargo/bin/cargo" ] && PATH="$HOME/.cargo/bin:$PATH" && return 0
     say "cargo is not on the path: install Rust 1.95 or newer first"
     return 1
   fi
 }
 
-cache_folder() { printf '%s\n' "${XDG_CACHE_HOME:-$HOME/.cache}/regent"; }
+cache_folder() {
+  if [ -z "${XDG_CACHE_HOME:-${HOME:-}}" ]; then
+    say "neither XDG_CACHE_HOME nor HOME is set: set one of them to a folder that may be written"
+    return 1
+  fi
+  printf '%s\n' "${XDG_CACHE_HOME:-$HOME/.cache}/regent"
+}

@@ -105,19 +105,21 @@ pub struct Done {
     pub position: Option<u64>,
     /// Timeline afterwards; 0 if none.
     pub timeline: u64,
-    /// `redirect`: servers that still gave an old answer.
+    /// `redirect`: servers that still gave an old answer, or from which no new one could be had.
     pub stale_answers: Vec<StaleAnswer>,
 }
 
-/// A server that still gave an old answer.
+/// A server that still gave an old answer, or from which no new one could be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaleAnswer {
     /// Its address.
     pub server: String,
-    /// For how long after the redirect.
+    /// For how long after the redirect it was seen to give an old answer; zero if it never was.
     pub lasted: Duration,
-    /// False if it did so still at the end.
+    /// It gives the new answer now.
     pub cleared: bool,
+    /// False if nothing came back from it when it was last asked.
+    pub reached: bool,
 }
 
 /// Why an action failed. The message names the place and what to do, carries no secret, and never repeats its source.

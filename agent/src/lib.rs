@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod config;
+pub mod dial;
 pub mod driver;
 pub mod fence;
 pub mod guard;

@@ -14,15 +14,16 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use regent_agent::agent::{self, Parts, admin};
 use regent_agent::config::{Config, ResourceConfig};
+use regent_agent::dial::{self, Names};
 use regent_agent::driver::{FenceReach, Marker, build};
 use regent_agent::fence;
 use regent_agent::guard::{self, Drivers, GuardError, Spawner};
 use regent_agent::journal::{FILE, Journal, JournalError, JournalFile};
-use regent_agent::settings::{Dial, DialError, Expected, Settings};
+use regent_agent::settings::Settings;
 use regent_agent::witness::{PeerServer, WitnessKey};
 use regent_core::id::{ApplicationId, ResourceId};
 use regent_proto::agent::v1::peer_agent_service_server::PeerAgentServiceServer;
-use regent_proto::tls::{ChannelOptions, Identity, Tls, TlsFiles, peer_identity};
+use regent_proto::tls::{Identity, TlsFiles, peer_identity};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -150,18 +151,6 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn dial(tls: Tls) -> Dial {
-    Arc::new(move |address: &str, expected: &Expected, patience: Duration| {
-        let options = ChannelOptions { connect_timeout: patience, ..ChannelOptions::heartbeat(patience) };
-        let options = match expected {
-            Expected::Coordinator => options,
-            Expected::Agent(cluster) => options.expecting(Identity::Agent(cluster.to_string())),
-        };
-        tls.channel(address, options)
-            .map_err(|source| DialError::Tls { address: address.to_owned(), source: Box::new(source) })
-    })
-}
-
 /// Starts `regent-agent guard` with the same configuration; its log goes to a file beside its state.
 fn spawner(config: &Path, runtime_directory: PathBuf) -> Spawner {
     let config = config.to_owned();
@@ -212,7 +201,7 @@ async fn serve(file: &Path, config: &Config, drivers: Drivers) -> anyhow::Result
         drivers,
         journal,
         key: key.clone(),
-        dial: dial(tls.clone()),
+        dial: dial::over_tls(tls.clone(), &Names::default()),
         spawner: spawner(&file, config.runtime_directory.clone()),
     };
     let (handles, running) = agent::start(parts, stop.clone());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use regent_core::id::{ApplicationId, ClusterId, RegionId, ResourceId};
 use regent_proto::agent::v1::Endpoint;
-use tonic::transport::Channel;
+use regent_proto::tls::Dialled;
 
 use crate::driver::FenceReach;
 use crate::guard::Drivers;
@@ -63,9 +63,9 @@ pub enum Expected {
     Agent(ClusterId),
 }
 
-/// Makes a channel to an address: the names in it are resolved when it is first used, so a fresh one is made for
-/// every dialling. The span is the time-out of the connection and the beat of its keep-alive.
-pub type Dial = Arc<dyn Fn(&str, &Expected, Duration) -> Result<Channel, DialError> + Send + Sync>;
+/// Makes a channel to an address: a name in it is looked up whenever a connection is made. The span is the time-out of
+/// the connection and the beat of its keep-alive.
+pub type Dial = Arc<dyn Fn(&str, &Expected, Duration) -> Result<Dialled, DialError> + Send + Sync>;
 
 /// What this cluster has, for the coordinators. Carries no secret.
 #[must_use]

@@ -18,6 +18,7 @@ use regent_proto::agent::v1::agent_service_client::AgentServiceClient;
 use regent_proto::agent::v1::connect_request::Body as Say;
 use regent_proto::agent::v1::connect_response::Body as Heard;
 use regent_proto::agent::v1::{ConnectRequest, Hello, Welcome};
+use regent_proto::tls::{Identity, Seen};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -83,7 +84,7 @@ pub async fn keep(
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+pub(crate) enum Ended {
     #[error("{0}")]
     Dial(String),
     #[error("the coordinator did not answer within {} ms", .0.as_millis())]
@@ -98,13 +99,18 @@ enum Ended {
     Refused(String),
     #[error("the coordinator broke the protocol: no Welcome came first")]
     Protocol,
+    #[error(
+        "it calls itself coordinator {named}, but its certificate is that of {certified}; correct the coordinator's id \
+         or its certificate"
+    )]
+    Impostor { named: u64, certified: String },
     #[error("the agent ends")]
     AgentEnds,
 }
 
-enum Never {}
+pub(crate) enum Never {}
 
-async fn once(
+pub(crate) async fn once(
     link: LinkId,
     address: &str,
     dial: &Dial,
@@ -138,17 +144,32 @@ async fn open(
     hello: &watch::Receiver<Arc<Hello>>,
     patience: Duration,
 ) -> Result<Opened, Ended> {
-    // A fresh channel each time: its name is resolved anew, and no dead connection is used again.
-    let channel = dial(address, &Expected::Coordinator, patience).map_err(|error| Ended::Dial(chain(&error)))?;
+    // A fresh channel each time: its name is resolved anew, no dead connection is used again, and who was seen at the
+    // other end is who speaks on the stream.
+    let dialled = dial(address, &Expected::Coordinator, patience).map_err(|error| Ended::Dial(chain(&error)))?;
     let (say, said) = mpsc::channel(ROOM);
     let first = ConnectRequest { body: Some(Say::Hello((**hello.borrow()).clone())) };
     say.try_send(first).map_err(|_| Ended::Closed)?;
-    let answered = AgentServiceClient::new(channel).connect(ReceiverStream::new(said)).await;
+    let answered = AgentServiceClient::new(dialled.channel).connect(ReceiverStream::new(said)).await;
     let mut stream = answered.map_err(|error| status(&error))?.into_inner();
     match stream.message().await.map_err(|error| status(&error))?.and_then(|first| first.body) {
-        Some(Heard::Welcome(welcome)) if welcome.coordinator > 0 => Ok((welcome, say, stream)),
+        Some(Heard::Welcome(welcome)) if welcome.coordinator > 0 => {
+            certified(&welcome, &dialled.peer)?;
+            Ok((welcome, say, stream))
+        }
         Some(Heard::Refusal(refusal)) => Err(Ended::Refused(format!("{} ({})", refusal.message, refusal.code))),
         _ => Err(Ended::Protocol),
+    }
+}
+
+/// Grants are counted by coordinator: one that spoke under two ids would be a majority of its own.
+fn certified(welcome: &Welcome, peer: &Seen) -> Result<(), Ended> {
+    match peer.identity() {
+        Some(Identity::Coordinator(id)) if id == welcome.coordinator => Ok(()),
+        other => {
+            let certified = other.map_or_else(|| "nobody".to_owned(), |identity| identity.to_string());
+            Err(Ended::Impostor { named: welcome.coordinator, certified })
+        }
     }
 }
 

@@ -13,7 +13,6 @@ use regent_core::effect::Effect;
 use regent_core::entry::Entry;
 use regent_core::id::{Attempt, ClusterId, RunId, StepId};
 use regent_core::run::StepState;
-use regent_proto::agent::v1 as wire;
 use regent_proto::agent::v1::connect_response::Body;
 use regent_proto::peer::v1::RelayRequest;
 use tokio::sync::mpsc;
@@ -22,7 +21,7 @@ use tracing::{debug, info, warn};
 
 use crate::api::agent::convert;
 use crate::node::Node;
-use crate::observer::{Heardings, Post};
+use crate::observer::{Heardings, Post, Said};
 use crate::proposals::Proposals;
 use crate::raft::Peers;
 use crate::replica::{AppliedEvent, Leadership};
@@ -64,7 +63,12 @@ impl Engine {
             tokio::select! {
                 () = stop.cancelled() => break,
                 changed = leadership.changed() => if changed.is_err() { break },
-                Some(status) = heardings.statuses.recv() => self.status(&status),
+                Some(said) = heardings.statuses.recv() => {
+                    self.status(&said);
+                    while let Ok(said) = heardings.statuses.try_recv() {
+                        self.status(&said);
+                    }
+                }
                 Some(cluster) = heardings.connected.recv() => self.dispatch_all(Some(&cluster)),
                 event = events.recv() => match event {
                     Some(event) => self.applied(&event),
@@ -179,17 +183,24 @@ impl Engine {
     }
 
     /// A step's status: a final one of the attempt that runs becomes its outcome.
-    fn status(&self, status: &wire::StepStatus) {
+    fn status(&self, said: &Said) {
+        let status = &said.status;
         let Some(outcome) = convert::outcome(status) else { return };
         if !self.leading {
-            self.post.keep_for_leader(status);
+            self.post.keep_for_leader(said);
             return;
         }
         let (run, step) = (RunId(status.run), StepId(u64::from(status.step)));
         let attempt = Attempt(u64::from(status.attempt));
         let open = self.node.replica.read(|state| {
-            let progress = state.runs.get(&run).and_then(|run| run.step(step)).map(|(_, progress)| progress);
-            progress.is_some_and(|progress| progress.state == StepState::Running && progress.attempts == attempt)
+            let found = state.runs.get(&run).and_then(|run| run.step(step));
+            found.is_some_and(|(spec, progress)| {
+                // Only the agent that was asked, about the very intent: a fence is confirmed by nobody else.
+                spec.cluster == said.cluster
+                    && progress.state == StepState::Running
+                    && progress.attempts == attempt
+                    && progress.token == status.token.as_ref().map(convert::token_from)
+            })
         });
         if !open {
             return;

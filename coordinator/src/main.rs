@@ -27,6 +27,7 @@ use regent_proto::agent::v1::connect_response::Body;
 use regent_proto::peer::v1::ObserveRequest;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -140,14 +141,15 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let dns_task = serve_dns(&config, &node, &stop, &readiness).await?;
 
     let (for_post, for_engine) = (node.replica.listen(), node.replica.listen());
-    tokio::spawn(post.clone().run(for_post, stop.clone()));
-    tokio::spawn(relay::run(post.clone(), raft.peers(), stop.clone()));
-    tokio::spawn(Engine::new(post.clone(), raft.peers()).run(heardings, for_engine, stop.clone()));
+    let mut parts = JoinSet::new();
+    parts.spawn(post.clone().run(for_post, stop.clone()));
+    parts.spawn(relay::run(post.clone(), raft.peers(), stop.clone()));
+    parts.spawn(Engine::new(post.clone(), raft.peers()).run(heardings, for_engine, stop.clone()));
     tokio::spawn(join::run(node.clone(), myself(&config, &raft), readiness.clone(), stop.clone()));
     raft.run();
     info!(id = config.id, region = %config.region, "coordinator started");
 
-    let code = wait(&raft, &mut grpc_task).await?;
+    let code = wait(&raft, &mut grpc_task, &mut parts).await?;
     stop.cancel();
     raft.shutdown().await;
     let drain = async {
@@ -198,6 +200,7 @@ async fn serve_dns(
 async fn wait(
     raft: &RaftHandle,
     grpc: &mut tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
+    parts: &mut JoinSet<()>,
 ) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -206,6 +209,11 @@ async fn wait(
         _ = interrupt.recv() => {}
         reason = raft.failed() => {
             error!(reason, "replication failed: the node steps down");
+            return Ok(ExitCode::FAILURE);
+        }
+        // A node that leads and decides nothing would be a silent stall: it makes room for one that does.
+        Some(ended) = parts.join_next() => {
+            error!(?ended, "a part of the coordinator ended");
             return Ok(ExitCode::FAILURE);
         }
         ended = grpc => {

@@ -3,8 +3,9 @@
 //! The rules stand in [`regent_core::observer`]; here are the streams, the clock and the evidence they leave.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use regent_core::effect::Effect;
 use regent_core::entry::{Database, Entry};
@@ -26,6 +27,10 @@ pub mod relay;
 
 /// Between two looks at silence. Small against the shortest D/4, 500 ms.
 const TICK: Duration = Duration::from_millis(50);
+/// Longest text of an agent that is kept, in bytes.
+const TEXT_LIMIT: usize = 1024;
+/// Between two offers of terms that an agent has not stored.
+const OFFER_AGAIN: Duration = Duration::from_secs(1);
 /// Messages that wait for one agent; a stream that is fuller than this is not being read and is dropped.
 pub const STREAM_ROOM: usize = 256;
 
@@ -40,10 +45,23 @@ struct Inner {
     proposals: Proposals,
     observer: Mutex<Observer>,
     streams: Mutex<BTreeMap<ClusterId, Stream>>,
-    statuses: mpsc::UnboundedSender<wire::StepStatus>,
+    statuses: mpsc::UnboundedSender<Said>,
     connected: mpsc::UnboundedSender<ClusterId>,
     /// Final statuses heard while another coordinator leads: to be relayed.
-    foreign: Mutex<Vec<wire::StepStatus>>,
+    foreign: Mutex<Vec<Said>>,
+    /// When an agent was last offered terms again.
+    offered: Mutex<BTreeMap<ClusterId, Instant>>,
+    /// Numbers streams, never the same twice.
+    next_stream: AtomicU64,
+}
+
+/// A step's status, with whose word it is: the certificate's, not the message's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Said {
+    /// The cluster whose agent said it.
+    pub cluster: ClusterId,
+    /// What it said.
+    pub status: wire::StepStatus,
 }
 
 /// An agent's stream.
@@ -55,7 +73,7 @@ struct Stream {
 /// What the engine hears from the post.
 pub struct Heardings {
     /// Statuses of steps.
-    pub statuses: mpsc::UnboundedReceiver<wire::StepStatus>,
+    pub statuses: mpsc::UnboundedReceiver<Said>,
     /// Agents that have just connected.
     pub connected: mpsc::UnboundedReceiver<ClusterId>,
 }
@@ -79,6 +97,8 @@ impl Post {
             statuses,
             connected,
             foreign: Mutex::default(),
+            offered: Mutex::default(),
+            next_stream: AtomicU64::new(1),
         };
         (Self { inner: Arc::new(inner) }, Heardings { statuses: statuses_out, connected: connected_out })
     }
@@ -120,13 +140,16 @@ impl Post {
         }
     }
 
-    /// Votes that stand in the loaded state have the time of loading.
+    /// Votes that stand in a state that was loaded, from the disk or as a snapshot, have the time of loading.
     fn load_votes(&self) {
         let node = &self.inner.node;
         let standing: Vec<_> = node.replica.read(|state| {
             let ballots = state.votes.values().flat_map(BTreeMap::values);
             ballots.filter_map(|ballot| ballot.standing.map(|vote| vote.index)).collect()
         });
+        if standing.iter().all(|index| node.see(|evidence| evidence.votes_applied.contains_key(index))) {
+            return;
+        }
         let now = node.now();
         node.note(|evidence| {
             for index in standing {
@@ -146,6 +169,7 @@ impl Post {
                 evidence.led_since = Some(now);
             }
         });
+        self.load_votes();
         let words = node.replica.read(|state| lock(&self.inner.observer).tick(state, now, led));
         for word in words {
             self.inner.proposals.offer(word);
@@ -154,7 +178,8 @@ impl Post {
 
     fn applied(&self, event: &AppliedEvent) {
         let node = &self.inner.node;
-        let at = node.moment(event.at);
+        // Later than it was applied, which is the safe side.
+        let at = node.now();
         for effect in &event.effects {
             match effect {
                 Effect::TermsChanged(application) => self.push_terms(application),
@@ -203,7 +228,7 @@ impl Post {
     /// An agent's stream is up; an older one of the same agent is dropped.
     pub fn attach(&self, cluster: &ClusterId, sender: mpsc::Sender<Result<ConnectResponse, tonic::Status>>) -> u64 {
         let mut streams = lock(&self.inner.streams);
-        let number = streams.get(cluster).map_or(1, |stream| stream.number + 1);
+        let number = self.inner.next_stream.fetch_add(1, Ordering::Relaxed);
         streams.insert(cluster.clone(), Stream { number, sender });
         drop(streams);
         let _ = self.inner.connected.send(cluster.clone());
@@ -239,28 +264,31 @@ impl Post {
         let epochs: BTreeMap<ApplicationId, Epoch> = beats.iter().map(|(id, beat)| (id.clone(), beat.epoch)).collect();
         let heard = Heard { cluster, installation: &installation, receipt: heartbeat.receipt, epochs: &epochs };
         let answer = node.replica.read(|state| lock(&self.inner.observer).heard(state, now, &heard));
-        if answer.receipt > 0 {
-            self.send(
-                cluster,
-                Body::Answer(wire::Answer {
-                    stamp: Some(stamp.clone()),
-                    receipt: answer.receipt,
-                    grants: answer
-                        .grants
-                        .iter()
-                        .map(|(id, epoch)| wire::Grant { application: id.to_string(), epoch: epoch.0 })
-                        .collect(),
-                    higher: answer
-                        .higher
-                        .iter()
-                        .map(|(id, epoch)| wire::EpochNotice { application: id.to_string(), epoch: epoch.0 })
-                        .collect(),
-                }),
-            );
+        if answer.receipt == 0 {
+            // Not the registered installation: it gets nothing, and nothing that it says counts.
+            return;
         }
+        self.send(
+            cluster,
+            Body::Answer(wire::Answer {
+                stamp: Some(stamp.clone()),
+                receipt: answer.receipt,
+                grants: answer
+                    .grants
+                    .iter()
+                    .map(|(id, epoch)| wire::Grant { application: id.to_string(), epoch: epoch.0 })
+                    .collect(),
+                higher: answer
+                    .higher
+                    .iter()
+                    .map(|(id, epoch)| wire::EpochNotice { application: id.to_string(), epoch: epoch.0 })
+                    .collect(),
+            }),
+        );
         if let Some(withdrawal) = answer.proposal {
             self.inner.proposals.offer(withdrawal);
         }
+        let report = heartbeat.report.clone().map(|report| self.admit(cluster, report));
         node.note(|evidence| {
             let contact = evidence.contacts.entry(cluster.clone()).or_default();
             contact.installation = installation;
@@ -270,11 +298,71 @@ impl Post {
                 contact.two_way = Some(now);
             }
             contact.beats = beats;
-            if let Some(report) = &heartbeat.report {
+            if let Some(report) = &report {
                 convert::take_report(contact, report, now);
             }
         });
         self.confirm_terms(cluster);
+        self.offer_terms_again(cluster);
+    }
+
+    /// Only what a document knows is kept, and no more text than a human reads: one faulty agent must not fill the
+    /// memory of every coordinator.
+    fn admit(&self, cluster: &ClusterId, mut report: wire::Report) -> wire::Report {
+        self.inner.node.replica.read(|state| {
+            let listed = |application: &str| {
+                let known = ApplicationId::new(application).ok().and_then(|id| state.applications.get(&id));
+                known.filter(|known| known.document.clusters.contains(cluster))
+            };
+            report.resources.retain(|seen| {
+                let resource = ResourceId::new(&seen.resource).ok();
+                listed(&seen.application)
+                    .zip(resource)
+                    .is_some_and(|(known, resource)| known.document.resources.contains_key(&resource))
+            });
+            report.promises_asked.retain(|asked| listed(&asked.application).is_some());
+            let agent = |name: &str| ClusterId::new(name).is_ok_and(|id| state.agents.contains_key(&id));
+            report.witnesses.retain(|witness| agent(&witness.cluster));
+        });
+        for seen in &mut report.resources {
+            for text in [&mut seen.detail, &mut seen.position_text, &mut seen.system_id] {
+                if text.len() > TEXT_LIMIT {
+                    *text = text.chars().take(TEXT_LIMIT / 4).collect();
+                }
+            }
+        }
+        report
+    }
+
+    /// Terms are sent when they change and at each start of a stream; an agent that could not store them then, or was
+    /// sent none because this coordinator caught up by a snapshot, hears them again.
+    fn offer_terms_again(&self, cluster: &ClusterId) {
+        let node = &self.inner.node;
+        let mut offered = lock(&self.inner.offered);
+        if offered.get(cluster).is_some_and(|at| at.elapsed() < OFFER_AGAIN) {
+            return;
+        }
+        offered.insert(cluster.clone(), Instant::now());
+        drop(offered);
+        let stored: BTreeMap<ApplicationId, Option<regent_core::id::Token>> = node.see(|evidence| {
+            let contact = evidence.contacts.get(cluster);
+            contact
+                .into_iter()
+                .flat_map(|contact| &contact.beats)
+                .map(|(id, beat)| (id.clone(), beat.terms_stored))
+                .collect()
+        });
+        let updates: Vec<wire::TermsUpdate> = node.replica.read(|state| {
+            let listing = state.applications.iter().filter(|(_, known)| known.document.clusters.contains(cluster));
+            let newest = listing.filter_map(|(id, known)| Some((id, known.terms.last()?)));
+            newest
+                .filter(|(id, terms)| stored.get(*id).copied().flatten() < Some(terms.number))
+                .map(|(id, terms)| convert::terms(state, id, terms))
+                .collect()
+        });
+        for update in updates {
+            self.send(cluster, Body::Terms(update));
+        }
     }
 
     /// The primary's agent named terms that are not confirmed yet: this coordinator commits that. Naming is by every
@@ -322,20 +410,20 @@ impl Post {
     }
 
     /// A step's status, heard here or relayed: the engine decides what it means.
-    pub fn step_status(&self, status: wire::StepStatus) {
-        let _ = self.inner.statuses.send(status);
+    pub fn step_status(&self, cluster: &ClusterId, status: wire::StepStatus) {
+        let _ = self.inner.statuses.send(Said { cluster: cluster.clone(), status });
     }
 
     /// A final status that another coordinator, which leads, has to know.
-    pub fn keep_for_leader(&self, status: &wire::StepStatus) {
+    pub fn keep_for_leader(&self, said: &Said) {
         let mut foreign = lock(&self.inner.foreign);
-        if foreign.len() < STREAM_ROOM && !foreign.contains(status) {
-            foreign.push(status.clone());
+        if foreign.len() < STREAM_ROOM && !foreign.contains(said) {
+            foreign.push(said.clone());
         }
     }
 
     /// Takes what was kept for the leader.
-    fn kept_for_leader(&self) -> Vec<wire::StepStatus> {
+    fn kept_for_leader(&self) -> Vec<Said> {
         std::mem::take(&mut lock(&self.inner.foreign))
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use regent_core::entry::{Entry, FORMAT, Record};
-use regent_core::id::{ApplicationId, Attempt, ClusterId, RunId, StepId};
+use regent_core::id::{ApplicationId, Attempt, ClusterId, RunId, StepId, VoteNumber};
 use regent_core::state::Applied;
 use tracing::{debug, warn};
 
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(1000);
 /// What makes two entries alike.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
-    Word(ClusterId),
+    Word(ClusterId, VoteNumber),
     Start(ApplicationId),
     Decide(ApplicationId),
     Adopt(ApplicationId),
@@ -36,7 +36,9 @@ enum Key {
 impl Key {
     fn of(entry: &Entry) -> Option<Self> {
         Some(match entry {
-            Entry::Vote { cluster, .. } | Entry::Withdraw { cluster, .. } => Self::Word(cluster.clone()),
+            Entry::Vote { cluster, number, .. } | Entry::Withdraw { cluster, number, .. } => {
+                Self::Word(cluster.clone(), *number)
+            }
             Entry::RunStarted { application, .. } => Self::Start(application.clone()),
             Entry::Decide { application, .. } => Self::Decide(application.clone()),
             Entry::Adopt { application, .. } => Self::Adopt(application.clone()),

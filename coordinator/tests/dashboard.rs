@@ -425,7 +425,7 @@ async fn an_application_that_is_not_adopted_is_shown() {
         shop.epoch = regent_core::id::Epoch(0);
         shop.terms.clear();
         shop.answers.clear();
-        shop.stuck.insert(resource("cache"), RunId(3_120));
+        shop.stuck.entry(cluster("eu-central-1")).or_default().insert(resource("cache"), RunId(3_120));
     });
     let server = Server::start(world).await;
     let page = server.get("/applications/shop").await;

@@ -65,6 +65,14 @@ impl Ctl {
         Ok(self.json::<StatusAnswer>(&["status"]).await?.status)
     }
 
+    /// Why a failover would, or would not, start now.
+    ///
+    /// # Errors
+    /// No coordinator answers, or the answer cannot be read.
+    pub async fn why(&self, application: &str) -> Result<Why> {
+        Ok(self.json::<WhyAnswer>(&["why", application]).await?.explanation)
+    }
+
     /// The runs, newest first.
     ///
     /// # Errors
@@ -117,6 +125,11 @@ struct StatusAnswer {
 struct RunsAnswer {
     #[serde(default)]
     runs: Vec<Run>,
+}
+
+#[derive(Deserialize)]
+struct WhyAnswer {
+    explanation: Why,
 }
 
 #[derive(Deserialize)]
@@ -216,6 +229,27 @@ impl Application {
     }
 }
 
+/// Why a failover would, or would not, start now.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Why {
+    #[serde(default)]
+    held_by: Vec<Rule>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Rule {
+    detail: String,
+}
+
+impl Why {
+    /// What holds it first of all.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.held_by.first().map_or("nothing holds the failover", |rule| rule.detail.as_str())
+    }
+}
+
 /// A run as operators see it.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Run {
@@ -248,6 +282,9 @@ pub struct Step {
     /// May be empty.
     #[serde(default)]
     pub cluster: String,
+    /// Nothing waits for it.
+    #[serde(default)]
+    pub detached: bool,
     state: String,
     failure: Option<Failure>,
     report: Option<StepReport>,
@@ -331,6 +368,8 @@ mod tests {
         assert_eq!(runs[0].status(), "stuck");
         assert_eq!(runs[0].steps[0].state(), "failed continued");
         assert_eq!(runs[0].steps[0].message(), "m");
+        let text = r#"{ "explanation": { "heldBy": [ { "code": "x", "detail": "why" } ], "earliest": "1s" } }"#;
+        assert_eq!(serde_json::from_str::<WhyAnswer>(text).unwrap().explanation.reason(), "why");
         let text = r#"{ "report": { "losses": [ { "resource": "db", "sentence": "unknown" } ] } }"#;
         assert_eq!(serde_json::from_str::<ReportAnswer>(text).unwrap().report.losses[0].bytes, None);
     }

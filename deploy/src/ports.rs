@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
@@ -53,12 +54,9 @@ impl Ports {
                 continue;
             }
             let path = self.locks.join(port.to_string());
-            let lock = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path)
-                .with_context(|| format!("cannot open {}", path.display()))?;
+            // Who clears up may have removed the folder meanwhile.
+            std::fs::create_dir_all(&self.locks).with_context(|| format!("cannot make {}", self.locks.display()))?;
+            let lock = open(&path).with_context(|| format!("cannot open {}", path.display()))?;
             if lock.try_lock().is_ok() && ADDRESSES.iter().all(|address| is_free(*address, port)) {
                 self.taken.insert(port);
                 self.held.push(lock);
@@ -76,6 +74,30 @@ impl Drop for Ports {
             let _removed = std::fs::remove_file(self.locks.join(port.to_string()));
         }
     }
+}
+
+/// Removes the locks that nobody holds, and the folder if none is left; true if it is gone.
+///
+/// # Errors
+/// Something cannot be removed.
+pub fn remove_unheld(locks: &Path) -> Result<bool> {
+    for entry in std::fs::read_dir(locks).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if let Ok(lock) = open(&path)
+            && lock.try_lock().is_ok()
+        {
+            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    match std::fs::remove_dir(locks) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot remove {}", locks.display())),
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(path)
 }
 
 fn is_free(address: IpAddr, port: u16) -> bool {

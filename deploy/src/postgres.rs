@@ -24,6 +24,8 @@ use remains::Remains;
 pub(crate) mod remains;
 mod template;
 
+pub use template::remove_templates;
+
 /// The role that the agent uses; superuser.
 pub const AGENT: &str = "regent";
 /// The role that owns the application's database, of the same name.

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::keeper::last_lines;
-use crate::place;
 use crate::world::{self, Options, World};
 use crate::writer::{Gap, Writer};
+use crate::{place, ports, postgres};
 
+mod aftermath;
 mod follow;
 mod returning;
 mod terminal;
@@ -24,6 +25,14 @@ use verdict::Verdicts;
 const ROWS_BEFORE: usize = 100;
 /// Above D: an election, commits, dispatch, the drivers' own work, and the name's time to live.
 const BEYOND: Duration = Duration::from_secs(3);
+
+/// Who is who, before anything moves.
+const CAST: [&str; 4] = [
+    "  eu-west     a coordinator, and the cluster eu-west-1: an agent, PostgreSQL and Redis as primaries, the service",
+    "  eu-central  a coordinator, and the cluster eu-central-1: an agent, PostgreSQL and Redis as their standbys",
+    "  eu-north    a coordinator alone: the witness, so that two of three still agree when a region is lost",
+    "  Each is a group of real processes on loopback addresses; the service is found by the name shop.regent.test.\n",
+];
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
@@ -57,6 +66,9 @@ pub async fn run(request: Request) -> Result<bool> {
     options.failover_after = request.failover_after;
     let terminal = Terminal::new();
     terminal.title("Three regions on this machine");
+    for line in CAST {
+        terminal.line(line);
+    }
     let made = terminal.step("Certificates, ports and files", World::prepare(options.clone())).await?;
     let held = match tell(&made, &options, &terminal).await {
         Ok(held) => held,
@@ -68,8 +80,8 @@ pub async fn run(request: Request) -> Result<bool> {
         }
     };
     if request.keep {
+        aftermath::look_around(&made, &terminal);
         made.leave().await?;
-        terminal.say(&format!("Left running in {}. To end it: deploy/quickstart --down", folder.display()));
     } else {
         terminal.step("Removing everything", made.down()).await?;
     }
@@ -89,15 +101,12 @@ pub async fn down(folder: Option<&Path>) -> Result<Vec<PathBuf>> {
         None => {
             let parent = parent()?;
             let mut gone = world::take_down_all(&parent).await?;
-            // Shared with those that are shown just now.
-            if !world::is_any(&parent) {
-                for path in
-                    ["templates", "ports"].map(|part| parent.join(part)).into_iter().filter(|path| path.exists())
-                {
-                    std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-                    gone.push(path);
-                }
+            // Shared with those that are shown just now, and with tests.
+            let ports = parent.join("ports");
+            if ports::remove_unheld(&ports)? {
+                gone.push(ports);
             }
+            gone.extend(postgres::remove_templates()?);
             Ok(gone)
         }
     }
@@ -119,8 +128,14 @@ async fn tell(world: &World, options: &Options, terminal: &Terminal) -> Result<b
     let count = old.lose().await?;
     let patience = options.failover_after + Duration::from_secs(60);
     terminal.say(&format!("{count} processes killed: coordinator, agent, guard, PostgreSQL, Redis, service"));
-    terminal.say(&format!("Nothing is promoted before {:.1} s have passed", options.failover_after.as_secs_f32()));
-    let run = follow::run(world, terminal, patience).await?;
+    terminal.say(&format!(
+        "The other agent promotes nothing until two coordinators have not heard {} for {:.1} s (failoverAfter): so long",
+        lost.name,
+        options.failover_after.as_secs_f32()
+    ));
+    terminal
+        .say("it might be alive and merely cut off, and it stops accepting writes by itself before that time is over");
+    let run = follow::run(world, &writer, terminal, patience).await?;
     let first = writer
         .acknowledged_when("a write at the other side", patience, |row| row.by == target.address)
         .await
@@ -153,14 +168,15 @@ async fn tell(world: &World, options: &Options, terminal: &Terminal) -> Result<b
     verdicts.add(strays == 0, "The old primary acknowledged nothing since the failover");
     verdicts.memory(world)?;
 
+    terminal.title(&format!("Taking {} back", old.name()));
+    aftermath::taking_back(world, old, new, terminal).await?;
+
     terminal.title("What was lost");
     losses(world, run, &record, &gap, terminal, &mut verdicts).await?;
 
     terminal.title("The report");
+    terminal.say(&format!("$ regentctl report {run}"));
     terminal.block(&world.ctl().run(&["report", &run.to_string(), "-o", "md"]).await?);
-    for region in world.regions() {
-        terminal.say(&format!("Dashboard of {}: http://{}/", region.name(), region.place().dashboard));
-    }
     terminal.title("What was promised, and what was seen");
     Ok(verdicts.tell(terminal))
 }
@@ -170,12 +186,13 @@ async fn set_up(world: &World, terminal: &Terminal) -> Result<()> {
     terminal.step("PostgreSQL and Redis with their standbys, and the service", world.start_databases()).await?;
     terminal.step("A coordinator in each region", world.start_coordinators()).await?;
     for region in world.regions() {
-        terminal.say(&format!("Dashboard of {}: http://{}/", region.name(), region.place().dashboard));
+        terminal.say(&format!("  {}: its dashboard is http://{}/", region.name(), region.place().dashboard));
     }
+    aftermath::write_environment(world)?;
     terminal.step("An agent in each cluster", world.start_agents()).await?;
     terminal.step("Handing in the Application document", world.apply()).await?;
     let protected = world.protected(&world.regions()[0], &world.regions()[1]);
-    terminal.step("Waiting until the application is protected", protected).await
+    terminal.step("Waiting until the standbys follow, the lease runs and the name is answered", protected).await
 }
 
 async fn rows(writer: &Writer) -> Result<()> {
@@ -200,7 +217,7 @@ async fn losses(
     let target = world.regions()[1].cluster()?;
     let report = world.ctl().report(run).await?;
     for loss in &report.losses {
-        terminal.say(&format!("The report says of {}: {}", loss.resource, loss.sentence));
+        terminal.say(&format!("The report says: {}", loss.sentence));
     }
     let present =
         [(crate::config::DATABASE, target.postgres.rows().await?), (crate::config::CACHE, target.redis.rows().await?)];

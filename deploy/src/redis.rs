@@ -199,7 +199,7 @@ impl Redis {
     pub async fn set(&self, key: &str, value: &str) -> Result<()> {
         let mut connection = self.connect().await?;
         let command = ::redis::cmd("SET").arg(key).arg(value).to_owned();
-        command.query_async::<()>(&mut connection).await.context("Redis refuses a write")
+        command.query_async::<()>(&mut connection).await.map_err(|error| anyhow::anyhow!("Redis refuses it: {error}"))
     }
 
     /// Numbers of all rows that a service has set a key for.
@@ -283,7 +283,7 @@ impl Redis {
         tokio::time::timeout(Duration::from_secs(3), connect)
             .await
             .with_context(|| format!("{place} does not answer"))?
-            .with_context(|| format!("cannot connect to {place}"))
+            .map_err(|error| anyhow::anyhow!("cannot connect to {place}: {error}"))
     }
 
     fn lay_out(&self, primary: Option<(IpAddr, u16)>) -> Result<()> {

@@ -24,7 +24,7 @@ use crate::writer::{WriterOptions, resolve};
 mod traces;
 
 use traces::Traces;
-pub use traces::{is_any, take_down, take_down_all};
+pub use traces::{take_down, take_down_all};
 
 /// The regions, and the cluster in each; the last is the witness.
 pub const REGIONS: [(&str, Option<&str>); 3] =

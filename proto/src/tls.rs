@@ -16,12 +16,15 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, RootCertStore};
 use serde::{Deserialize, Serialize};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, ServerTlsConfig};
+use tonic::transport::{Certificate, ServerTlsConfig};
 
+mod channel;
 mod identity;
 mod verify;
 
+pub use channel::{ChannelOptions, Dialled, Lookup};
 pub use identity::{Identity, IdentityError};
+pub use verify::{Expect, Seen};
 
 /// Where a node has its certificates. Relative paths count from the working directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,45 +126,6 @@ pub enum TlsError {
         /// Why.
         source: tonic::transport::Error,
     },
-}
-
-/// How a channel behaves.
-#[derive(Debug, Clone)]
-pub struct ChannelOptions {
-    /// For the TCP connection and the TLS handshake together.
-    pub connect_timeout: Duration,
-    /// How often the connection is probed with an HTTP/2 ping, also when idle.
-    pub keep_alive: Duration,
-    /// A ping that is not answered for this long ends the connection; the next call dials anew, without back-off.
-    pub keep_alive_timeout: Duration,
-    /// Who must stand at the other end; none: anyone of the same group.
-    pub expected: Option<Identity>,
-}
-
-impl Default for ChannelOptions {
-    fn default() -> Self {
-        Self::heartbeat(Duration::from_secs(1))
-    }
-}
-
-impl ChannelOptions {
-    /// A connection silent for three heartbeats is dropped (safety.md, "One knob").
-    #[must_use]
-    pub fn heartbeat(interval: Duration) -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(1),
-            keep_alive: interval,
-            keep_alive_timeout: interval * 2,
-            expected: None,
-        }
-    }
-
-    /// Only this one may stand at the other end.
-    #[must_use]
-    pub fn expecting(mut self, identity: Identity) -> Self {
-        self.expected = Some(identity);
-        self
-    }
 }
 
 /// Loaded and checked certificates. Cheap to clone.
@@ -273,31 +237,6 @@ impl Tls {
             .identity(self.0.pair.clone())
             .client_ca_root(Certificate::from_pem(&self.0.ca))
             .timeout(Duration::from_secs(5))
-    }
-
-    /// A channel that dials when it is first used, and again whenever the connection was lost.
-    /// Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// If the address is not host:port.
-    pub fn channel(&self, address: &str, options: ChannelOptions) -> Result<Channel, TlsError> {
-        let bad = || TlsError::BadAddress { address: address.to_owned() };
-        let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
-        if host.is_empty() || port.parse::<u16>().is_err() || host.contains('/') {
-            return Err(bad());
-        }
-        let verifier = verify::SameGroup::new(&self.0.roots, &provider(), self.0.group.clone(), options.expected)?;
-        let tls = ClientTlsConfig::new().identity(self.0.pair.clone()).timeout(options.connect_timeout);
-        let endpoint = Endpoint::from_shared(format!("https://{address}")).map_err(|_| bad())?;
-        let endpoint = endpoint
-            .connect_timeout(options.connect_timeout)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(options.keep_alive)
-            .keep_alive_timeout(options.keep_alive_timeout)
-            .keep_alive_while_idle(true)
-            .tls_config_with_verifier(tls, Arc::new(verifier))
-            .map_err(|source| TlsError::Channel { address: address.to_owned(), source })?;
-        Ok(endpoint.connect_lazy())
     }
 }
 

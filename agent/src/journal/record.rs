@@ -163,20 +163,23 @@ pub struct Outcome {
     pub timeline: u64,
     /// Reality already was as asked.
     pub already: bool,
-    /// Servers that still gave an old answer.
+    /// Servers that still gave an old answer, or from which no new one could be had.
     pub stale_answers: Vec<Stale>,
 }
 
-/// A server that still gave an old answer.
+/// A server that still gave an old answer, or from which no new one could be had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Stale {
     /// Its address.
     pub server: String,
-    /// For so long.
+    /// For how long it was seen to give an old answer; zero if it never was.
     pub for_ms: u64,
-    /// False if still at the end.
+    /// It gave the new answer at the end.
     pub cleared: bool,
+    /// False if nothing came back from it when it was last asked; so it was in every uncleared record without this.
+    #[serde(default)]
+    pub reached: bool,
 }
 
 /// A step as the journal knows it.

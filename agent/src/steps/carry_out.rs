@@ -310,6 +310,7 @@ fn outcome(done: Done, took: Duration) -> Outcome {
         server: stale.server,
         for_ms: millis(stale.lasted),
         cleared: stale.cleared,
+        reached: stale.reached,
     });
     Outcome {
         message: done.message,

@@ -197,6 +197,7 @@ pub fn status(name: StepName, outcome: &Outcome) -> wire::StepStatus {
         server: stale.server.clone(),
         for_ms: stale.for_ms,
         cleared: stale.cleared,
+        reached: stale.reached,
     });
     wire::StepStatus {
         run: name.run,

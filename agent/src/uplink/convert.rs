@@ -50,7 +50,7 @@ pub const fn wire_token(token: Token) -> wire::Token {
 /// Terms.
 ///
 /// # Errors
-/// If a name breaks the rules, or the number, the primary or a sensible bound is missing.
+/// If a name breaks the rules, or the number, the primary, a sensible bound or the voters are missing.
 pub fn terms(update: &wire::TermsUpdate) -> Result<Offered, WireError> {
     let mut clusters = BTreeMap::new();
     let mut peers = BTreeMap::new();
@@ -70,7 +70,12 @@ pub fn terms(update: &wire::TermsUpdate) -> Result<Offered, WireError> {
     }
     let number = update.number.as_ref().map(token).ok_or(WireError::Missing("the number"))?;
     let guarded = update.guarded.iter().map(|name| ResourceId::new(name)).collect::<Result<BTreeSet<_>, _>>()?;
-    let voters: BTreeSet<_> = update.voters.iter().copied().map(CoordinatorId).collect();
+    let set = |set: &wire::VoterSet| set.coordinators.iter().copied().map(CoordinatorId).collect();
+    let voters: Vec<BTreeSet<_>> = update.voters.iter().map(set).collect();
+    // No grant could ever make a lease of them; better said than waited for.
+    if voters.is_empty() || voters.iter().any(BTreeSet::is_empty) {
+        return Err(WireError::Missing("the set of voters"));
+    }
     let on_coordinator_loss = if update.failsafe { OnCoordinatorLoss::Failsafe } else { OnCoordinatorLoss::Fence };
     let terms = Terms {
         number,
@@ -79,9 +84,40 @@ pub fn terms(update: &wire::TermsUpdate) -> Result<Offered, WireError> {
         bound,
         clusters,
         guarded,
-        voters: vec![voters],
+        voters,
         on_coordinator_loss,
         paused: update.paused,
     };
     Ok(Offered { application: ApplicationId::new(&update.application)?, terms, peers })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(voters: &[&[u64]]) -> wire::TermsUpdate {
+        wire::TermsUpdate {
+            application: "shop".to_owned(),
+            number: Some(wire::Token { restoration: 0, index: 7 }),
+            epoch: 1,
+            primary: "eu".to_owned(),
+            fail_over_after_ms: 10_000,
+            fence_budget_ms: 1_000,
+            voters: voters.iter().map(|set| wire::VoterSet { coordinators: set.to_vec() }).collect(),
+            ..wire::TermsUpdate::default()
+        }
+    }
+
+    #[test]
+    fn both_sets_of_a_joint_consensus_arrive() {
+        let offered = terms(&update(&[&[1, 2, 3], &[2, 3, 4]])).unwrap();
+        assert_eq!(offered.terms.voters, [[1, 2, 3], [2, 3, 4]].map(|set| set.map(CoordinatorId).into()));
+    }
+
+    #[test]
+    fn terms_without_voters_are_refused() {
+        for voters in [&[][..], &[&[1, 2, 3][..], &[]]] {
+            assert!(matches!(terms(&update(voters)), Err(WireError::Missing(_))), "{voters:?}");
+        }
+    }
 }

@@ -116,7 +116,8 @@ pub async fn keep(
 
 fn open(channel: &mut Option<Channel>, dial: &Dial, cluster: &ClusterId, address: &str) -> Option<Channel> {
     if channel.is_none() && !address.is_empty() {
-        *channel = dial(address, &Expected::Agent(cluster.clone()), PATIENCE).ok();
+        let dialled = dial(address, &Expected::Agent(cluster.clone()), PATIENCE);
+        *channel = dialled.ok().map(|dialled| dialled.channel);
     }
     channel.clone()
 }

@@ -106,17 +106,17 @@ async fn helper_guard() {
 #[ignore = "is the agent process of another test"]
 async fn helper_agent() {
     let place = place();
-    let coordinators = std::env::var(COORDINATORS).unwrap().split(',').map(str::to_owned).collect();
+    let coordinators: Vec<String> = std::env::var(COORDINATORS).unwrap().split(',').map(str::to_owned).collect();
     let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
     let at = place.clone();
     let spawner: Spawner =
         Arc::new(move || tokio::process::Command::from(again("processes::helper_guard", &at)).spawn());
     let parts = Parts {
-        settings: settings("a", &place, address, coordinators),
+        settings: settings("a", &place, address, coordinators.clone()),
         drivers: drivers(&place),
         journal: Journal::open(&place.join("data")).unwrap(),
         key: Arc::new(WitnessKey::open(&place.join("data")).unwrap()),
-        dial: plain_dial(),
+        dial: plain_dial(&coordinators),
         spawner,
     };
     let (_handles, running) = agent::start(parts, CancellationToken::new());

@@ -15,10 +15,10 @@ use regent_agent::witness::{PeerServer, WitnessKey};
 use regent_core::id::{ApplicationId, ClusterId, RegionId, ResourceId};
 use regent_proto::agent::v1::peer_agent_service_server::PeerAgentServiceServer;
 use regent_proto::agent::v1::*;
-use regent_proto::tls::Identity;
+use regent_proto::tls::{Dialled, Identity, Seen};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use super::coordinator::Coordinator;
 use super::recorder::Recorder;
@@ -62,7 +62,7 @@ pub(crate) fn terms(
         fence_budget_ms: fail_over_after_ms / 6,
         clusters: agents.iter().map(listed).collect(),
         guarded: vec![DB.to_owned()],
-        voters: vec![1, 2, 3],
+        voters: vec![VoterSet { coordinators: vec![1, 2, 3] }],
         failsafe: true,
         paused: false,
     }
@@ -83,11 +83,20 @@ pub(crate) fn command(token: u64, epoch: u64, kind: StepKind) -> StepCommand {
     }
 }
 
-pub(crate) fn plain_dial() -> Dial {
-    Arc::new(|address: &str, _: &Expected, patience: Duration| -> Result<Channel, DialError> {
+/// Without TLS: coordinators are told apart by their addresses.
+pub(crate) fn plain_dial(coordinators: &[String]) -> Dial {
+    let coordinators = coordinators.to_vec();
+    Arc::new(move |address: &str, expected: &Expected, patience: Duration| {
         let endpoint = Endpoint::from_shared(format!("http://{address}"));
         let endpoint = endpoint.map_err(|_| DialError::Address { address: address.to_owned() })?;
-        Ok(endpoint.connect_timeout(patience).connect_lazy())
+        let peer = match expected {
+            Expected::Agent(cluster) => Identity::Agent(cluster.to_string()),
+            Expected::Coordinator => {
+                let at = coordinators.iter().position(|coordinator| coordinator == address).unwrap();
+                Identity::Coordinator(at as u64 + 1)
+            }
+        };
+        Ok(Dialled { channel: endpoint.connect_timeout(patience).connect_lazy(), peer: Seen::known(peer) })
     })
 }
 
@@ -188,7 +197,7 @@ impl Member {
             drivers: self.drivers(),
             journal: self.journal().await,
             key: self.key.clone(),
-            dial: plain_dial(),
+            dial: plain_dial(&self.coordinators),
             spawner: no_guard,
         };
         let installation = parts.journal.view().installation.clone();

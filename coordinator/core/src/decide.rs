@@ -94,15 +94,6 @@ fn of_application(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
 
 /// A run's next intents, time-outs and decision.
 fn of_run(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Vec<Entry> {
-    let give_up = run.decided.is_none()
-        && matches!(run.status, RunStatus::Running | RunStatus::Stuck)
-        && view.wall.since(run.started) > scene.fail_over_after()
-        && !matches!(run.cause, Cause::Switchover { .. })
-        && fences_stand(run);
-    if give_up {
-        let reason = "fenced, and no decision followed within failoverAfter".to_owned();
-        return vec![Entry::UndoBegun { run: run.id, reason }];
-    }
     let mut entries = Vec::new();
     for proposal in run::next(run, view.wall) {
         match proposal {
@@ -110,19 +101,33 @@ fn of_run(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Vec<Entry> {
             Proposal::Decide => entries.extend(decide_fenced(scene, run, view)),
         }
     }
+    if entries.is_empty() && gives_up(scene, run, view) {
+        let reason = "fenced, and no decision followed within failoverAfter".to_owned();
+        entries.push(Entry::UndoBegun { run: run.id, reason });
+    }
     entries
 }
 
-/// All fences succeeded: only the decision is missing.
-fn fences_stand(run: &Run) -> bool {
-    run.walk()
+/// What was fenced does not stay closed for nothing: D after the newest confirmed fence without a decision, because
+/// the target is no longer fit or another fence is stuck, everything is opened again (safety.md, "Decision").
+fn gives_up(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> bool {
+    let open = run.decided.is_none() && matches!(run.status, RunStatus::Running | RunStatus::Stuck);
+    let newest = run
+        .walk()
         .filter(|(step, _)| step.kind == run::StepKind::Action(crate::application::Action::Fence))
-        .all(|(_, progress)| progress.state == run::StepState::Succeeded)
+        .filter(|(_, progress)| progress.state == run::StepState::Succeeded)
+        .filter_map(|(_, progress)| progress.ended)
+        .max();
+    open && !matches!(run.cause, Cause::Switchover { .. })
+        && newest.is_some_and(|at| view.wall.elapsed_since(at) > scene.fail_over_after())
 }
 
 fn decide_fenced(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry> {
     let terms = scene.known.terms.last()?.number;
     let candidate = target::rank(scene).into_iter().flatten().find(|candidate| candidate.cluster == run.to)?;
+    if is_frozen(scene.state) {
+        return None;
+    }
     let reasons = run.finding.reasons.clone();
     let mut finding = target::finding(scene, &candidate, reasons, view.wall);
     finding.last_contact = run.finding.last_contact;
@@ -267,12 +272,18 @@ fn gates(scene: &Scene<'_>, view: Viewpoint, trigger: &Trigger) -> Vec<Rule> {
     if !known.confirmed {
         rules.push(rule("nothing-confirmed", "the primary's agent has confirmed no terms yet"));
     }
+    let agreed = Window::new(&known.terms).guarded_in_each();
+    if let Some(resource) = known.document.guarded().into_iter().find(|resource| !agreed.contains(resource)) {
+        let detail = format!("{resource} was added and the primary's agent has not confirmed that it guards it");
+        rules.push(rule("unconfirmed-database", detail));
+    }
     if let Some(pause) = known.paused.as_ref().or(scene.state.paused.as_ref()) {
         rules.push(rule("paused", format!("by {}: {}", pause.by, pause.reason)));
     } else if Window::new(&known.terms).any_paused() {
         rules.push(rule("paused", "the end of a pause is not confirmed by the primary's agent"));
     }
-    if let Some(clusters) = &scene.state.frozen {
+    if is_frozen(scene.state) {
+        let clusters = lost_clusters(scene.state);
         let names: Vec<&str> = clusters.iter().map(ClusterId::as_str).collect();
         rules.push(rule("frozen", format!("lost at once: {}; it is probably us", names.join(", "))));
     }
@@ -325,16 +336,30 @@ fn refusal(known: &ApplicationState, application: &ApplicationId, assessment: &A
     Some(Entry::Refused { application: application.clone(), rule, detail })
 }
 
+fn lost_clusters(state: &State) -> BTreeSet<ClusterId> {
+    state.agents.keys().filter(|cluster| is_lost(state, cluster)).cloned().collect()
+}
+
 /// More than half of the clusters, and at least two, lost at once: it is probably us.
+fn looks_like_us(state: &State, lost: &BTreeSet<ClusterId>) -> bool {
+    lost.len() >= 2 && lost.len() * 2 > state.agents.len()
+}
+
+/// The condition itself counts, not only its committed form: in the look that sees it nothing may be decided either.
+fn is_frozen(state: &State) -> bool {
+    let lost = lost_clusters(state);
+    let now = looks_like_us(state, &lost) && !state.thawed_by_hand(&lost);
+    now || state.frozen.as_ref().is_some_and(|clusters| !state.thawed_by_hand(clusters))
+}
+
 fn breaker(state: &State) -> Option<Entry> {
-    let all: BTreeSet<&ClusterId> = state.agents.keys().collect();
-    let lost: BTreeSet<ClusterId> =
-        all.iter().filter(|cluster| is_lost(state, cluster)).map(|cluster| (*cluster).clone()).collect();
-    let bad = lost.len() >= 2 && lost.len() * 2 > all.len();
+    let lost = lost_clusters(state);
+    let bad = looks_like_us(state, &lost);
     match &state.frozen {
-        None if bad => Some(Entry::Frozen { clusters: lost }),
+        None if bad && !state.thawed_by_hand(&lost) => Some(Entry::Frozen { clusters: lost }),
         Some(known) if bad && *known != lost => Some(Entry::Frozen { clusters: lost }),
-        Some(_) if lost.is_empty() => Some(Entry::Thawed),
+        Some(_) if !bad => Some(Entry::Thawed),
+        None if !bad && !state.acknowledged.is_empty() => Some(Entry::Thawed),
         Some(_) | None => None,
     }
 }

@@ -377,19 +377,22 @@ pub struct Report {
     pub timeline: u64,
     /// Reality already was as asked.
     pub already: bool,
-    /// `redirect`: servers that still gave an old answer.
+    /// `redirect`: servers that still gave an old answer, or from which no new one could be had.
     pub stale_answers: Vec<StaleAnswer>,
 }
 
-/// A server that still gave an old answer.
+/// A server that still gave an old answer, or from which no new one could be had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaleAnswer {
     /// Its address.
     pub server: String,
-    /// For how long after the redirect.
+    /// For how long after the redirect it was seen to give an old answer; zero if it never was.
     pub lasted: Span,
-    /// False if it did so still when the step ended.
+    /// It gave the new answer when the step ended.
     pub cleared: bool,
+    /// False if nothing came back from it when it was last asked; so it was in every uncleared record without this.
+    #[serde(default)]
+    pub reached: bool,
 }
 
 /// An operator's word on a stuck step.

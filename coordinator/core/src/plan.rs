@@ -36,7 +36,7 @@ pub fn failover(document: &Application, route: &Route<'_>) -> Vec<Step> {
         Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::Switchover { .. } => true,
         Cause::RegionLost | Cause::Forced { .. } => false,
     };
-    let mut planning = Planning { document, route, steps: Vec::new(), stage: 0 };
+    let mut planning = Planning { document, route, fenced_first, steps: Vec::new(), stage: 0 };
     planning.fence(fenced_first);
     if fenced_first {
         planning.decide();
@@ -54,6 +54,7 @@ pub fn failover(document: &Application, route: &Route<'_>) -> Vec<Step> {
 struct Planning<'a> {
     document: &'a Application,
     route: &'a Route<'a>,
+    fenced_first: bool,
     steps: Vec<Step>,
     stage: u32,
 }
@@ -135,6 +136,10 @@ impl Planning<'_> {
             }
             let mut step = self.step(StepKind::Action(line.action), resource, cluster);
             step.timeout = line.timeout;
+            if line.action == Action::Promote && !self.fenced_first {
+                // A promise to the old side may hold it for D; that is no failure of the promotion.
+                step.timeout = step.timeout.plus(self.document.automation.bound.fail_over_after);
+            }
             step.retries = line.retries;
             step.on_failure = line.on_failure;
             step.detached = detached;

@@ -61,6 +61,9 @@ pub struct State {
     pub paused: Option<Pause>,
     /// The breaker: clusters that stood lost when it opened.
     pub frozen: Option<BTreeSet<ClusterId>>,
+    /// Clusters whose loss a human has acknowledged: the breaker opens again only for others.
+    #[serde(default)]
+    pub acknowledged: BTreeSet<ClusterId>,
     /// Rises whenever a DNS answer changes; the SOA's serial.
     pub dns_serial: u32,
     /// Outcomes of the last mutations by request id, oldest first.
@@ -120,8 +123,8 @@ pub struct ApplicationState {
     pub refusal: Option<(String, String)>,
     /// The run that is under way, if any.
     pub run: Option<RunId>,
-    /// Resources left half-changed, with the run that left them.
-    pub stuck: BTreeMap<ResourceId, RunId>,
+    /// Resources left half-changed, by the cluster where they are, with the run that left them so.
+    pub stuck: BTreeMap<ClusterId, BTreeMap<ResourceId, RunId>>,
 }
 
 /// What a DNS name answers.
@@ -178,6 +181,7 @@ impl Default for State {
             runs: BTreeMap::new(),
             paused: None,
             frozen: None,
+            acknowledged: BTreeSet::new(),
             dns_serial: 1,
             requests: VecDeque::new(),
             audit: VecDeque::new(),
@@ -211,6 +215,12 @@ impl State {
     #[must_use]
     pub fn is_voter(&self, coordinator: CoordinatorId) -> bool {
         self.voters.iter().any(|set| set.contains(&coordinator))
+    }
+
+    /// True if a human has acknowledged the loss of each of these clusters.
+    #[must_use]
+    pub fn thawed_by_hand(&self, clusters: &BTreeSet<ClusterId>) -> bool {
+        clusters.is_subset(&self.acknowledged)
     }
 
     /// The vote of an observer that stands on a cluster.

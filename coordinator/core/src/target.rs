@@ -59,7 +59,7 @@ fn judge(scene: &Scene<'_>, cluster: &ClusterId) -> Result<Candidate, Unfit> {
     let mut gaps = BTreeMap::new();
     let mut loss = Some(Span::ZERO);
     for resource in scene.known.document.guarded() {
-        if let Some(run) = scene.known.stuck.get(&resource) {
+        if let Some(run) = scene.known.stuck.get(cluster).and_then(|stuck| stuck.get(&resource)) {
             return unfit("stuck", format!("{resource} was left half-changed by run {run}"));
         }
         let Some(seen) = scene.evidence.sighting(cluster, scene.application, &resource) else {

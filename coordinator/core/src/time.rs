@@ -174,6 +174,14 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Span {
         Span(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
+
+    /// How long to take a wait since `earlier` to have lasted, where that stamp came from another machine's clock: one
+    /// that lies ahead by more than a second was written by a clock that ran ahead, and the wait counts as over, so
+    /// that nothing waits for another machine's wrong time.
+    #[must_use]
+    pub fn elapsed_since(self, earlier: Self) -> Span {
+        if earlier.0.saturating_sub(self.0) > 1_000 { Span(u64::MAX) } else { self.since(earlier) }
+    }
 }
 
 #[cfg(test)]

@@ -199,9 +199,13 @@ impl<'a> Scene<'a> {
             return Some(rule("leads-too-briefly", format!("the leader has not led for {looked} yet")));
         }
         for cluster in self.others() {
+            // A cluster that never had an agent can say nothing and is no reason to wait for ever.
+            if !self.state.agents.contains_key(cluster) || is_lost(self.state, cluster) {
+                continue;
+            }
             let reported = self.evidence.freshest(cluster).and_then(|contact| contact.reported);
-            let counts = reported.is_some_and(|at| at >= leading && self.now.since(at) <= looked);
-            if !counts && !is_lost(self.state, cluster) {
+            let heard = self.evidence.last_beat(cluster).is_some_and(|at| self.now.since(at) <= looked);
+            if !heard || reported.is_none_or(|at| at < leading) {
                 return Some(rule(
                     "not-all-reported",
                     format!("the agent of {cluster} has not reported since, and is not voted lost"),
@@ -218,25 +222,28 @@ impl<'a> Scene<'a> {
             return None;
         }
         let needed = self.known.document.automation.probe_failures;
-        for resource in self.known.document.guarded() {
-            let Some(seen) = self.evidence.sighting(self.primary, self.application, &resource) else { continue };
+        let failures = self.known.document.guarded().into_iter().filter_map(|resource| {
+            let seen = self.evidence.sighting(self.primary, self.application, &resource)?;
             let failed = seen.is_fresh(self.now) && seen.health == Health::Failed && seen.failures >= needed;
-            if failed {
-                let detail = format!("{} probes in a row failed: {}", seen.failures, seen.detail);
-                let confirmed_by_standby = self.standby_agrees(&resource);
-                return Some(Failure { resource, detail, confirmed_by_standby });
-            }
-        }
-        None
+            let detail = format!("{} probes in a row failed: {}", seen.failures, seen.detail);
+            let confirmed_by_standby = self.standby_agrees(&resource);
+            failed.then_some(Failure { resource, detail, confirmed_by_standby })
+        });
+        // A failure that stands alone must not hide one that is confirmed.
+        failures.max_by_key(|failure| failure.confirmed_by_standby)
     }
 
-    /// A standby looked just now and has lost its upstream, too.
+    /// A standby looked just now and has lost its upstream, too, and none that looked just now still has it. A
+    /// quarantined side follows nobody, so it has no voice.
     fn standby_agrees(&self, resource: &ResourceId) -> bool {
-        self.others().any(|cluster| {
-            self.evidence.sighting(cluster, self.application, resource).is_some_and(|seen| {
-                seen.is_fresh(self.now) && seen.upstream.as_ref().is_some_and(|upstream| !upstream.connected)
-            })
-        })
+        let links: Vec<bool> = self
+            .others()
+            .filter(|cluster| !self.known.excluded.contains_key(*cluster))
+            .filter_map(|cluster| self.evidence.sighting(cluster, self.application, resource))
+            .filter(|seen| seen.is_fresh(self.now))
+            .filter_map(|seen| seen.upstream.as_ref().map(|upstream| upstream.connected))
+            .collect();
+        !links.is_empty() && links.iter().all(|connected| !connected)
     }
 
     /// The listed clusters beside the primary.

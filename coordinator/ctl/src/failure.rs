@@ -57,7 +57,10 @@ impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let message = status.message().to_owned();
         match status.code() {
-            Code::FailedPrecondition => Self::Refused(message),
+            Code::FailedPrecondition => Self::Refused(match status.get_details_error_info() {
+                Some(rule) => format!("{message}\nSee deploy/runbooks/{}.md.", rule.reason),
+                None => message,
+            }),
             Code::InvalidArgument => match status.get_details_bad_request() {
                 Some(request) if status.message().starts_with("the document has") => {
                     let mut text = message;
@@ -150,5 +153,16 @@ mod tests {
             assert_eq!(Failure::from(status.clone()).code(), code, "{status}");
         }
         assert_eq!(Failure::Stuck(String::new()).code(), STUCK);
+    }
+
+    #[test]
+    fn a_refusal_names_its_page() {
+        let info =
+            ErrorDetails::with_error_info("not-stuck", "regent", std::collections::HashMap::<String, String>::new());
+        let status =
+            Status::with_error_details(Code::FailedPrecondition, "refused by the rule not-stuck: it runs", info);
+        let text = Failure::from(status).to_string();
+        assert_eq!(text, "refused by the rule not-stuck: it runs\nSee deploy/runbooks/not-stuck.md.");
+        assert_eq!(Failure::from(Status::failed_precondition("refused")).to_string(), "refused");
     }
 }

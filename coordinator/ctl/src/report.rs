@@ -148,14 +148,22 @@ fn after(start: Option<&prost_types::Timestamp>, at: &prost_types::Timestamp) ->
     }
 }
 
-/// Step, server, for how long, whether it is over.
+/// Headings of [`stale_answers`].
+const STALE_ANSWERS: [&str; 4] = ["Name", "Server", "Old answer seen for", "At the end"];
+
+/// Name, server, for how long it was seen to give an old answer, and what came from it at last.
 fn stale_answers(run: &wire::Run) -> Vec<[String; 4]> {
     run.steps
         .iter()
         .flat_map(|step| {
             step.report.iter().flat_map(|report| &report.stale_answers).map(|answer| {
-                let over = if answer.cleared { "gives the new answer" } else { "still gave the old answer" };
-                [step.resource.clone(), answer.server.clone(), words::maybe(answer.lasted.as_ref()), over.to_owned()]
+                let end = match (answer.cleared, answer.reached) {
+                    (true, _) => "gave the new answer",
+                    (false, true) => "did not give the new answer",
+                    (false, false) => "could not be reached",
+                };
+                let seen = answer.lasted.as_ref().filter(|lasted| lasted.seconds != 0 || lasted.nanos != 0);
+                [step.resource.clone(), answer.server.clone(), words::maybe(seen), end.to_owned()]
             })
         })
         .collect()
@@ -187,7 +195,10 @@ mod tests {
             server: "127.0.0.1:7303".into(),
             lasted: Some(Duration { seconds: 1, nanos: 200_000_000 }),
             cleared: true,
+            reached: true,
         };
+        // The server of the region that was lost.
+        let silent = wire::StaleAnswer { server: "127.0.0.1:7313".into(), ..wire::StaleAnswer::default() };
         let step = |id, kind: &str, resource: &str, begun, ended| wire::Step {
             id,
             kind: kind.into(),
@@ -200,7 +211,7 @@ mod tests {
             ..wire::Step::default()
         };
         let mut redirect = step(1, "redirect", "www", 3, 4);
-        redirect.report = Some(wire::StepReport { stale_answers: vec![stale], ..wire::StepReport::default() });
+        redirect.report = Some(wire::StepReport { stale_answers: vec![stale, silent], ..wire::StepReport::default() });
         let run = wire::Run {
             id: 4711,
             application: "shop".into(),

@@ -82,9 +82,11 @@ async fn speak(
         let _ = sender.try_send(Ok(ConnectResponse { body: Some(Body::Refusal(refusal)) }));
         return Err(Status::failed_precondition("this cluster belongs to another installation of the agent"));
     }
+    // Welcome is the first message: what changes while the stream is being attached is offered again afterwards.
+    let welcome = ConnectResponse { body: Some(Body::Welcome(post.welcome(&cluster))) };
+    sender.try_send(Ok(welcome)).map_err(|_| Status::unavailable("the stream is not being read"))?;
     let number = post.attach(&cluster, sender.clone());
     info!(%cluster, release = hello.release, "an agent connected");
-    post.send(&cluster, Body::Welcome(post.welcome(&cluster)));
     let registering = tokio::spawn(register(post.clone(), hello, cluster.clone(), sender.clone()));
     let ended = listen(post, &cluster, stream).await;
     registering.abort();
@@ -97,7 +99,7 @@ async fn listen(post: &Post, cluster: &ClusterId, stream: &mut Streaming<Connect
     while let Some(message) = stream.message().await? {
         match message.body {
             Some(Said::Heartbeat(heartbeat)) => post.heartbeat(cluster, &heartbeat),
-            Some(Said::StepStatus(status)) => post.step_status(status),
+            Some(Said::StepStatus(status)) => post.step_status(cluster, status),
             Some(Said::Hello(_)) => return Err(Status::invalid_argument("Hello came twice")),
             None => return Err(Status::invalid_argument("an empty message came")),
         }

@@ -203,6 +203,7 @@ fn report(report: &regent_core::entry::Report) -> wire::StepReport {
                 server: answer.server.clone(),
                 lasted: Some(span(answer.lasted)),
                 cleared: answer.cleared,
+                reached: answer.reached,
             })
             .collect(),
     }

@@ -154,8 +154,12 @@ fn result(step: &StepView) -> Markup {
         @if let Some(failure) = &step.failure { p.failure { code { (failure.code) } " " (failure.message) } }
         @for stale in &step.stale_answers {
             p.failure {
-                (stale.server) " gave the old answer for " (format::duration(stale.lasted_ms))
-                @if !stale.cleared { ", and still did when the step ended" }
+                (stale.server)
+                @if stale.lasted_ms > 0 { " gave the old answer for " (format::duration(stale.lasted_ms)) }
+                @if !stale.cleared {
+                    @if stale.lasted_ms > 0 { ", then" }
+                    @if stale.reached { " did not give the new answer" } @else { " could not be reached" }
+                }
             }
         }
     }

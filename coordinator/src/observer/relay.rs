@@ -7,11 +7,11 @@ use regent_core::evidence::{Beat, Contact, FenceState, Health, LeaseState, Role,
 use regent_core::id::{ApplicationId, ClusterId, CoordinatorId, Incarnation, InstallationId, ResourceId};
 use regent_core::time::{Moment, Span};
 use regent_proto::agent::v1 as wire;
-use regent_proto::peer::v1::{Observation, ObserveRequest};
+use regent_proto::peer::v1::{Observation, ObserveRequest, RelayedStatus};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::Post;
+use super::{Post, Said};
 use crate::api::agent::convert;
 use crate::raft::Peers;
 
@@ -36,14 +36,22 @@ pub async fn run(post: Post, peers: Arc<Peers>, stop: CancellationToken) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 debug!(leader = leader.0, %error, "the leader did not take the observations");
-                statuses.iter().for_each(|status| post.keep_for_leader(status));
+                statuses.iter().filter_map(said).for_each(|said| post.keep_for_leader(&said));
             }
             Err(_) => {
                 debug!(leader = leader.0, "the leader did not answer in time");
-                statuses.iter().for_each(|status| post.keep_for_leader(status));
+                statuses.iter().filter_map(said).for_each(|said| post.keep_for_leader(&said));
             }
         }
     }
+}
+
+fn relayed(said: Said) -> RelayedStatus {
+    RelayedStatus { cluster: said.cluster.to_string(), status: Some(said.status) }
+}
+
+fn said(relayed: &RelayedStatus) -> Option<Said> {
+    Some(Said { cluster: ClusterId::new(&relayed.cluster).ok()?, status: relayed.status.clone()? })
 }
 
 fn observe(post: &Post) -> ObserveRequest {
@@ -52,7 +60,11 @@ fn observe(post: &Post) -> ObserveRequest {
     let observations = node.see(|evidence| {
         evidence.contacts.iter().map(|(cluster, contact)| observation(cluster, contact, now)).collect()
     });
-    ObserveRequest { coordinator: node.id.0, observations, step_statuses: post.kept_for_leader() }
+    ObserveRequest {
+        coordinator: node.id.0,
+        observations,
+        step_statuses: post.kept_for_leader().into_iter().map(relayed).collect(),
+    }
 }
 
 /// The leader dates what another coordinator heard by its own clock.
@@ -66,8 +78,8 @@ pub fn take(post: &Post, from: CoordinatorId, request: &ObserveRequest) {
             take_one(relayed.entry(cluster).or_default(), observation, now);
         }
     });
-    for status in &request.step_statuses {
-        post.step_status(status.clone());
+    for said in request.step_statuses.iter().filter_map(said) {
+        post.step_status(&said.cluster, said.status);
     }
 }
 

@@ -197,7 +197,13 @@ impl ApplicationView {
                 detail: detail.clone(),
             }),
             run: known.run.map(|run| run.0),
-            stuck: known.stuck.iter().map(|(resource, run)| (resource.to_string(), run.0)).collect(),
+            stuck: known
+                .stuck
+                .iter()
+                .flat_map(|(cluster, stuck)| {
+                    stuck.iter().map(move |(resource, run)| (format!("{resource} in {cluster}"), run.0))
+                })
+                .collect(),
             why,
             health: at_primary,
         }

@@ -119,7 +119,7 @@ pub struct StepView {
     pub position: Option<u64>,
     /// The last failure, if it is the last word or the step is still tried.
     pub failure: Option<FailureView>,
-    /// `redirect`: servers that still gave an old answer.
+    /// `redirect`: servers that still gave an old answer, or from which no new one could be had.
     pub stale_answers: Vec<StaleAnswerView>,
 }
 
@@ -132,15 +132,17 @@ pub struct FailureView {
     pub message: String,
 }
 
-/// A server that still gave an old answer.
+/// A server that still gave an old answer, or from which no new one could be had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StaleAnswerView {
     /// Its address.
     pub server: String,
-    /// For how long after the redirect.
+    /// For how long after the redirect it was seen to give an old answer; 0 if it never was.
     pub lasted_ms: u64,
-    /// False if it did so still when the step ended.
+    /// It gave the new answer when the step ended.
     pub cleared: bool,
+    /// False if nothing came back from it when it was last asked.
+    pub reached: bool,
 }
 
 /// How something compares with its objective.
@@ -292,6 +294,7 @@ impl StepView {
                         server: stale.server.clone(),
                         lasted_ms: ms(stale.lasted),
                         cleared: stale.cleared,
+                        reached: stale.reached,
                     })
                     .collect()
             }),

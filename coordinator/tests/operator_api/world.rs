@@ -353,6 +353,7 @@ pub(crate) fn report() -> Report {
             server: "127.0.0.1:7303".into(),
             lasted: Span::from_millis(1_200),
             cleared: true,
+            reached: true,
         }],
         ..Report::default()
     }

@@ -1,5 +1,7 @@
 //! A ready data directory, made once: `initdb` takes a second, its copy a tenth of that.
 
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -43,24 +45,24 @@ host  replication all  127.0.0.0/8 scram-sha-256
 
 /// Fills the empty folder `data` from the template.
 pub(super) async fn copy(programs: &Path, data: &Path) -> Result<()> {
-    let template = ready(programs).await?;
+    // Held until the copy is done: who clears up leaves the template alone so long.
+    let (template, _lock) = ready(programs).await?;
     let source = format!("{}/.", template.display());
     let mut command = as_postgres("cp")?;
     run(command.args(["-a", "--reflink=auto", &source]).arg(data)).await
 }
 
 /// The template, made now if there is none.
-async fn ready(programs: &Path) -> Result<PathBuf> {
+async fn ready(programs: &Path) -> Result<(PathBuf, File)> {
     let version = programs.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
-    let folder = place::cache()?.join("templates");
-    place::passable(&folder)?;
-    if let Some(parent) = folder.parent() {
-        place::passable(parent)?;
-    }
-    let template = folder.join(format!("postgres-{version}-{EDITION}"));
+    let folder = folder()?;
     // Of several harnesses that start together one makes it; the lock goes with the process.
-    let lock = std::fs::File::create(folder.join("lock"))?;
-    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
+    let lock = tokio::task::spawn_blocking({
+        let folder = folder.clone();
+        move || lock(&folder)
+    })
+    .await??;
+    let template = folder.join(format!("postgres-{version}-{EDITION}"));
     if !template.exists() {
         let draft = tempfile::Builder::new().prefix("draft-").tempdir_in(&folder)?;
         place::passable(draft.path())?;
@@ -69,8 +71,42 @@ async fn ready(programs: &Path) -> Result<PathBuf> {
         make(programs, &data).await?;
         std::fs::rename(&data, &template).context("cannot put the template in its place")?;
     }
-    drop(lock);
-    Ok(template)
+    Ok((template, lock))
+}
+
+fn folder() -> Result<PathBuf> {
+    Ok(place::cache()?.join("templates"))
+}
+
+/// Makes the folder and takes its lock; waits for whoever has it.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    loop {
+        place::passable(folder)?;
+        if let Some(parent) = folder.parent() {
+            place::passable(parent)?;
+        }
+        let lock = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        // It may have been removed while it was waited for, and whoever comes next would lock another file.
+        if std::fs::metadata(&path).is_ok_and(|now| lock.metadata().is_ok_and(|own| own.ino() == now.ino())) {
+            return Ok(lock);
+        }
+    }
+}
+
+/// Removes the templates, unless one is made or copied just now; gives the folder if it is gone.
+///
+/// # Errors
+/// They cannot be removed.
+pub fn remove_templates() -> Result<Option<PathBuf>> {
+    let folder = folder()?;
+    let Ok(lock) = File::open(folder.join("lock")) else { return Ok(None) };
+    if lock.try_lock().is_err() {
+        return Ok(None);
+    }
+    std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    Ok(Some(folder))
 }
 
 async fn make(programs: &Path, data: &Path) -> Result<()> {

@@ -10,11 +10,15 @@ use super::Terminal;
 use crate::config::APPLICATION;
 use crate::ctl::Run;
 use crate::world::World;
+use crate::writer::Writer;
 
 const PACE: Duration = Duration::from_millis(200);
+/// Between two lines while nothing happens.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// Follows the newest run of the application to its good end, and gives its number.
-pub(super) async fn run(world: &World, terminal: &Terminal, within: Duration) -> Result<u64> {
+pub(super) async fn run(world: &World, writer: &Writer, terminal: &Terminal, within: Duration) -> Result<u64> {
+    let mut spoken = Instant::now();
     let deadline = Instant::now() + within;
     let mut told = BTreeMap::new();
     let mut last = anyhow::anyhow!("no run has begun");
@@ -28,6 +32,10 @@ pub(super) async fn run(world: &World, terminal: &Terminal, within: Duration) ->
                     status => last = anyhow::anyhow!("run {} is {status}", run.id),
                 }
             }
+            Ok(None) if spoken.elapsed() >= SILENCE => {
+                spoken = Instant::now();
+                terminal.say(&format!("  {}", meanwhile(world, writer).await));
+            }
             Ok(None) => {}
             // While the coordinators elect a leader, an answer may have to wait.
             Err(error) => last = error,
@@ -35,6 +43,16 @@ pub(super) async fn run(world: &World, terminal: &Terminal, within: Duration) ->
         tokio::time::sleep(PACE).await;
     }
     Err(last.context(format!("there was no failover within {:.0} s", within.as_secs_f32())))
+}
+
+/// What an operator and the client see while it is waited.
+async fn meanwhile(world: &World, writer: &Writer) -> String {
+    let failed = writer.record().failed;
+    let client = format!("{failed} writes of the client failed so far");
+    match world.ctl().why(APPLICATION).await {
+        Ok(why) => format!("waiting: {}; {client}", why.reason()),
+        Err(_) => format!("waiting: the coordinators elect a leader; {client}"),
+    }
 }
 
 async fn newest(world: &World) -> Result<Option<Run>> {
@@ -48,7 +66,15 @@ fn tell(run: &Run, told: &mut BTreeMap<usize, String>, terminal: &Terminal) {
         let before = told.insert(index, state.clone());
         if state != "pending" && before.as_deref() != Some(state.as_str()) {
             let what = format!("{} {}", step.kind, step.resource);
-            terminal.say(&format!("run {}: {:<20} {state:<10} {}", run.id, what.trim(), step.message()));
+            let at = if step.cluster.is_empty() { String::new() } else { format!("at {}", step.cluster) };
+            let message = match (step.detached, state.as_str(), step.message()) {
+                // The bound of time stands for it: its lease ran out before anything was promoted.
+                (true, "skipped", "") => "nobody there to do it, and nothing waited for it: its lease had run out",
+                (true, "running", "") => "tried, not awaited",
+                (_, _, message) => message,
+            };
+            let line = format!("run {}: {:<18} {at:<15} {state:<10} {message}", run.id, what.trim());
+            terminal.say(line.trim_end());
         }
     }
 }

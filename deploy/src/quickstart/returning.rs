@@ -20,7 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) async fn closed_at_rest(region: &Region, terminal: &Terminal, verdicts: &mut Verdicts) -> Result<()> {
     let cluster = region.cluster()?;
     region.give_back()?;
-    terminal.step("Starting its databases by hand, without an agent", start(cluster)).await?;
+    terminal
+        .step("Starting its databases by hand, as a careless person would, without an agent", start(cluster))
+        .await?;
+    terminal.say("They were closed at rest, so they come up without accepting writes:");
     for (what, refused) in writes(cluster).await {
         terminal.say(&format!("  {what}: {}", refused.as_deref().unwrap_or("accepted!")));
         verdicts.add(refused.is_some(), &format!("Without its agent, the old primary refuses a write {what}"));
@@ -46,6 +49,7 @@ pub(super) async fn quarantined(
         Ok(application.epoch)
     });
     let epoch = terminal.step("Waiting until its agent knows the new epoch", heard).await?;
+    terminal.say("It has learned that it is no primary any more, and keeps its databases closed:");
     for (what, refused) in writes(cluster).await {
         terminal.say(&format!("  {what}: {}", refused.as_deref().unwrap_or("accepted!")));
         let text = format!("With its agent, in epoch {epoch}, the old primary refuses a write {what}");

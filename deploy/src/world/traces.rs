@@ -51,19 +51,22 @@ impl Traces {
         if let Some(parent) = folder.parent() {
             std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
         }
-        std::fs::create_dir(folder)
-            .with_context(|| format!("cannot make {}; a world makes its own folder", folder.display()))?;
-        place::passable(folder)?;
-        if !place::open_to_all(folder) && nix::unistd::Uid::effective().is_root() {
+        if nix::unistd::Uid::effective().is_root() && !folder.parent().is_none_or(place::open_to_all) {
             bail!(
                 "PostgreSQL does not run as root, and its user cannot get to {}; choose a folder that all can pass",
                 folder.display()
             );
         }
+        std::fs::create_dir(folder)
+            .with_context(|| format!("cannot make {}; a world makes its own folder", folder.display()))?;
         let memory = [Path::new("/dev/shm"), folder].into_iter().find(|place| place.is_dir()).unwrap_or(folder);
         let runtime = memory.join(format!("regent-{}", uuid::Uuid::new_v4().simple()));
-        place::passable(&runtime)?;
-        Ok(Self { folder: folder.to_owned(), runtime, keep: std::env::var_os("REGENT_KEEP_WORLD").is_some() })
+        // From here on, whatever happens, the folders are removed or at least found.
+        let traces = Self { folder: folder.to_owned(), runtime, keep: std::env::var_os("REGENT_KEEP_WORLD").is_some() };
+        traces.write(Vec::new())?;
+        place::passable(folder)?;
+        place::passable(&traces.runtime)?;
+        Ok(traces)
     }
 
     /// Writes down whom to end.
@@ -71,7 +74,11 @@ impl Traces {
         let pid = nix::unistd::getpid();
         let owner = Mark { pid: pid.as_raw(), started: tree::started(pid).unwrap_or_default() };
         let found = Found { keepers, owner, runtime: self.runtime.clone() };
-        std::fs::write(self.folder.join(FILE), serde_json::to_vec_pretty(&found)?).context("cannot write world.json")
+        // Never half a file: whoever finds it must be able to read it.
+        let (path, draft) = (self.folder.join(FILE), self.folder.join(format!("{FILE}.draft")));
+        std::fs::write(&draft, serde_json::to_vec_pretty(&found)?)
+            .and_then(|()| std::fs::rename(&draft, &path))
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -126,10 +133,4 @@ pub async fn take_down_all(parent: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(gone)
-}
-
-/// True if a world stands below `parent`.
-#[must_use]
-pub fn is_any(parent: &Path) -> bool {
-    std::fs::read_dir(parent).into_iter().flatten().flatten().any(|entry| entry.path().join(FILE).exists())
 }

@@ -1,3 +1,4 @@
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
@@ -153,8 +154,18 @@ unserved! {
 }
 
 async fn relay(tls: &Tls, address: &str, expected: Option<Identity>) -> Result<RelayResponse, Status> {
+    let expected = expected.map_or(Expect::AnyCoordinator, Expect::Exactly);
     let channel = tls.channel(address, ChannelOptions { expected, ..ChannelOptions::default() }).unwrap();
     PeerServiceClient::new(channel).relay(RelayRequest::default()).await.map(Response::into_inner)
+}
+
+async fn serve(tls: &Tls) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut server = Server::builder().tls_config(tls.server_config()).unwrap();
+    let server = server.add_service(PeerServiceServer::new(OnlyRelay));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    address
 }
 
 fn chain_of(status: &Status) -> String {
@@ -178,16 +189,7 @@ async fn both_ends_know_each_other() {
     let other_group = write(d.path(), "o", &ours, &params("regent://prod/coordinator/2")).load().unwrap();
     let stranger = write(e.path(), "x", &authority(), &params("regent://dev/coordinator/2")).load().unwrap();
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let serving = tokio::spawn(
-        Server::builder()
-            .tls_config(server.server_config())
-            .unwrap()
-            .add_service(PeerServiceServer::new(OnlyRelay))
-            .serve_with_incoming(TcpListenerStream::new(listener)),
-    );
-
+    let address = serve(&server).await.to_string();
     assert!(relay(&coordinator, &address, None).await.unwrap().sent);
     assert!(relay(&coordinator, &address, Some(Identity::Coordinator(1))).await.unwrap().sent);
     let refused = relay(&agent, &address, None).await.unwrap_err();
@@ -202,8 +204,59 @@ async fn both_ends_know_each_other() {
     let group = relay(&other_group, &address, None).await.unwrap_err();
     assert!(chain_of(&group).contains("belongs to the group"), "{}", chain_of(&group));
     assert!(relay(&stranger, &address, None).await.is_err());
+}
 
-    serving.abort();
+#[tokio::test]
+async fn only_a_coordinator_passes_for_one() {
+    let ours = authority();
+    let dir = TempDir::new().unwrap();
+    let files = |name: &str, uri: &str| write(dir.path(), name, &ours, &params(uri)).load().unwrap();
+    let caller = files("c", "regent://dev/agent/eu-west-1");
+    for uri in ["regent://dev/agent/eu-west-1", "regent://dev/agent/us-east-1", "regent://dev/operator/ann"] {
+        let address = serve(&files("s", uri)).await.to_string();
+        let refused = chain_of(&relay(&caller, &address, None).await.unwrap_err());
+        assert!(refused.contains("expected was a coordinator"), "{refused}");
+    }
+}
+
+/// Always these addresses.
+fn leads_to(addresses: &[&str]) -> Lookup {
+    let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+    Arc::new(move |_| {
+        let addresses = addresses.clone();
+        Box::pin(async move { Ok(addresses) })
+    })
+}
+
+#[tokio::test]
+async fn a_name_is_verified_wherever_it_leads() {
+    let ours = authority();
+    let dir = TempDir::new().unwrap();
+    let server = write(dir.path(), "s", &ours, &params("regent://dev/coordinator/1")).load().unwrap();
+    let caller = write(dir.path(), "c", &ours, &params("regent://dev/coordinator/2")).load().unwrap();
+    let port = serve(&server).await.port();
+    let dial = |address: String, lookup: Lookup| caller.dial(&address, ChannelOptions::default(), lookup).unwrap();
+
+    // Nobody listens at the first address; the second one is tried.
+    let dialled = dial(format!("localhost:{port}"), leads_to(&["127.0.0.2", "127.0.0.1"]));
+    assert_eq!(dialled.peer.identity(), None, "nobody was seen yet");
+    let mut client = PeerServiceClient::new(dialled.channel);
+    assert!(client.relay(RelayRequest::default()).await.unwrap().into_inner().sent);
+    assert_eq!(dialled.peer.identity(), Some(Identity::Coordinator(1)));
+
+    // The right server under a name that its certificate does not carry.
+    let dialled = dial(format!("elsewhere.test:{port}"), leads_to(&["127.0.0.1"]));
+    let refused = PeerServiceClient::new(dialled.channel).relay(RelayRequest::default()).await.unwrap_err();
+    assert!(chain_of(&refused).contains("not valid for name"), "{}", chain_of(&refused));
+
+    // An address is looked up by nobody.
+    let nobody: Lookup = Arc::new(|host| panic!("{host} is looked up"));
+    let dialled = dial(format!("127.0.0.1:{port}"), nobody);
+    assert!(PeerServiceClient::new(dialled.channel).relay(RelayRequest::default()).await.unwrap().into_inner().sent);
+
+    let dialled = dial(format!("localhost:{port}"), leads_to(&[]));
+    let refused = PeerServiceClient::new(dialled.channel).relay(RelayRequest::default()).await.unwrap_err();
+    assert!(chain_of(&refused).contains("localhost has no address"), "{}", chain_of(&refused));
 }
 
 #[tokio::test]

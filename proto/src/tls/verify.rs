@@ -1,7 +1,7 @@
 //! Checks of a server's certificate beyond the authority and the host name: same group, expected identity.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -11,11 +11,62 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCer
 
 use super::identity::{self, Identity, IdentityError};
 
+/// Who may stand at the other end, within the group. There is no "anyone": agents and operators have certificates of
+/// the same authority, and none of them may pass for a coordinator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// This one.
+    Exactly(Identity),
+    /// A coordinator, whichever.
+    AnyCoordinator,
+}
+
+impl Expect {
+    fn allows(&self, found: &Identity) -> bool {
+        match self {
+            Self::Exactly(expected) => expected == found,
+            Self::AnyCoordinator => matches!(found, Identity::Coordinator(_)),
+        }
+    }
+}
+
+impl fmt::Display for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(identity) => identity.fmt(f),
+            Self::AnyCoordinator => f.write_str("a coordinator"),
+        }
+    }
+}
+
+/// Whom the server's certificate named when a channel was last connected; nobody before that. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Seen(Arc<Mutex<Option<Identity>>>);
+
+impl Seen {
+    /// For a channel without TLS, whose other end is known in another way.
+    #[must_use]
+    pub fn known(identity: Identity) -> Self {
+        Self(Arc::new(Mutex::new(Some(identity))))
+    }
+
+    /// Whom.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, identity: Identity) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(identity);
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct SameGroup {
     chain: Arc<WebPkiServerVerifier>,
     group: String,
-    expected: Option<Identity>,
+    expected: Expect,
+    seen: Seen,
 }
 
 #[derive(thiserror::Error)]
@@ -25,7 +76,7 @@ enum Stranger {
     #[error("the server belongs to the group {found:?}, not {own:?}")]
     OtherGroup { found: String, own: String },
     #[error("the server is {found}, expected was {expected}")]
-    Other { found: Identity, expected: Identity },
+    Other { found: Identity, expected: Expect },
 }
 
 /// rustls shows errors of others by `Debug`; an operator shall read the sentence.
@@ -40,23 +91,24 @@ impl SameGroup {
         roots: &Arc<RootCertStore>,
         provider: &Arc<CryptoProvider>,
         group: String,
-        expected: Option<Identity>,
+        expected: Expect,
+        seen: Seen,
     ) -> Result<Self, Error> {
         let chain = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()
             .map_err(|error| Error::General(error.to_string()))?;
-        Ok(Self { chain, group, expected })
+        Ok(Self { chain, group, expected, seen })
     }
 
-    fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), Stranger> {
+    fn check(&self, certificate: &CertificateDer<'_>) -> Result<Identity, Stranger> {
         let (group, found) = identity::of_certificate(certificate).map_err(Stranger::Nobody)?;
         if group != self.group {
             return Err(Stranger::OtherGroup { found: group, own: self.group.clone() });
         }
-        match &self.expected {
-            Some(expected) if *expected != found => Err(Stranger::Other { found, expected: expected.clone() }),
-            _ => Ok(()),
+        if !self.expected.allows(&found) {
+            return Err(Stranger::Other { found, expected: self.expected.clone() });
         }
+        Ok(found)
     }
 }
 
@@ -71,7 +123,8 @@ impl ServerCertVerifier for SameGroup {
     ) -> Result<ServerCertVerified, Error> {
         let verified = self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
         let stranger = |error| Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))));
-        self.check(end_entity).map_err(stranger)?;
+        // A resumed session comes by here no more; its ticket is of a server that did.
+        self.seen.note(self.check(end_entity).map_err(stranger)?);
         Ok(verified)
     }
 

@@ -3,7 +3,7 @@
 //! Each server has its own rhythm: asked at once, again after 100 ms while it gives an old answer, and no more once it
 //! has given the new one. A server that fails twice in a row counts as unreachable and holds nobody up: the DNS server of
 //! a dead region must not block the failover out of it. It is asked on while others are awaited, and is listed at the
-//! end as not cleared.
+//! end as not cleared: apart from those that gave an old answer, and told from those that answered with an error.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -51,7 +51,10 @@ enum State {
     Open,
     Old(BTreeSet<IpAddr>),
     New,
-    Unreachable,
+    /// It failed again and again; whether at least an error came back from it the last time.
+    Unreachable {
+        answered: bool,
+    },
 }
 
 struct Server {
@@ -59,8 +62,8 @@ struct Server {
     authority: bool,
     state: State,
     failures: u32,
-    /// The last moment at which it was seen to give an old answer or was unreachable, and whether it was at all.
-    stale: bool,
+    /// The last moment at which it was seen to give an old answer.
+    old_until: Option<Duration>,
     cleared_after: Duration,
 }
 
@@ -83,10 +86,10 @@ pub(super) async fn until_new(expected: &Expectation<'_>) -> Result<Vec<StaleAns
         if let Some(delay) = again {
             looks.push(look(index, server, delay));
         }
-        let settled = servers.iter().all(|server| matches!(server.state, State::New | State::Unreachable));
+        let settled = servers.iter().all(|server| matches!(server.state, State::New | State::Unreachable { .. }));
         let confirmed = servers.iter().any(|server| server.authority && matches!(server.state, State::New));
         if settled && confirmed {
-            return Ok(stale_answers(&servers, started.elapsed()));
+            return Ok(stale_answers(&servers));
         }
     }
     Err(too_late(expected, &servers))
@@ -104,7 +107,7 @@ fn servers(expected: &Expectation<'_>) -> Vec<Server> {
             authority,
             state: State::Open,
             failures: 0,
-            stale: false,
+            old_until: None,
             cleared_after: Duration::ZERO,
         })
         .collect()
@@ -122,32 +125,33 @@ impl Server {
             Look::Answer(addresses) => {
                 self.state = State::Old(addresses);
                 self.failures = 0;
-                self.stale = true;
+                self.old_until = Some(now);
                 Some(LOOK_INTERVAL)
             }
             Look::Error(_) | Look::Silent { .. } => {
+                let answered = matches!(seen, Look::Error(_));
                 self.failures += 1;
                 if self.failures < UNREACHABLE_AFTER {
                     return Some(Duration::ZERO);
                 }
-                self.state = State::Unreachable;
+                self.state = State::Unreachable { answered };
                 Some(LOOK_INTERVAL)
             }
         }
     }
 }
 
-fn stale_answers(servers: &[Server], now: Duration) -> Vec<StaleAnswer> {
-    let stale = |server: &Server| match server.state {
-        State::New if server.stale => Some((server.cleared_after, true)),
-        State::Unreachable => Some((now, false)),
-        State::New | State::Open | State::Old(_) => None,
-    };
+fn stale_answers(servers: &[Server]) -> Vec<StaleAnswer> {
     servers
         .iter()
         .filter_map(|server| {
-            let (lasted, cleared) = stale(server)?;
-            Some(StaleAnswer { server: server.address.to_string(), lasted, cleared })
+            let (lasted, cleared, reached) = match server.state {
+                State::New => server.old_until.map(|_| (server.cleared_after, true, true))?,
+                // What it gives now is not known; only what it was seen to give counts as an old answer.
+                State::Unreachable { answered } => (server.old_until.unwrap_or_default(), false, answered),
+                State::Open | State::Old(_) => return None,
+            };
+            Some(StaleAnswer { server: server.address.to_string(), lasted, cleared, reached })
         })
         .collect()
 }
@@ -158,7 +162,7 @@ fn too_late(expected: &Expectation<'_>, servers: &[Server]) -> DriverError {
         .iter()
         .filter_map(|server| match &server.state {
             State::Old(addresses) => Some(format!("{} gives {}", server.address, list(addresses))),
-            State::Open | State::New | State::Unreachable => None,
+            State::Open | State::New | State::Unreachable { .. } => None,
         })
         .collect();
     if old.is_empty() {

@@ -56,6 +56,7 @@ pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attem
     }
     applying.effects.push(Effect::Dispatch(id, step));
     applying.effects.push(Effect::RunChanged(id));
+    finish_if_done(applying, id);
     applying.done()
 }
 
@@ -175,7 +176,7 @@ fn stick(applying: &mut Applying<'_>, id: RunId, spec: &super::Step, code: &str,
     }
     let application = run.application.clone();
     if let (Some(resource), Some(known)) = (&spec.resource, applying.state.applications.get_mut(&application)) {
-        known.stuck.insert(resource.clone(), id);
+        known.stuck.entry(spec.cluster.clone()).or_default().insert(resource.clone(), id);
     }
     let what = spec.resource.as_ref().map_or_else(String::new, |resource| format!(" of {resource}"));
     let detail = format!("step {}{what} in {}: {code}: {message}", spec.id, spec.cluster);
@@ -200,14 +201,18 @@ fn readmit(applying: &mut Applying<'_>, id: RunId, spec: &super::Step) {
 }
 
 /// A run ends when nothing of it is to be awaited.
-fn finish_if_done(applying: &mut Applying<'_>, id: RunId) {
+pub(crate) fn finish_if_done(applying: &mut Applying<'_>, id: RunId) {
     let at = applying.at;
     let Some(run) = applying.state.runs.get_mut(&id) else { return };
     let undoing = run.status == RunStatus::Undoing;
     let all = |run: &Run, undo: bool| {
-        run.walk()
-            .filter(|(step, _)| (step.stage == super::UNDO_STAGE) == undo && !step.detached)
-            .all(|(_, progress)| progress.state.is_ended())
+        let part = || run.walk().filter(|(step, _)| (step.stage == super::UNDO_STAGE) == undo);
+        let last_awaited = part().filter(|(step, _)| !step.detached).map(|(step, _)| step.stage).max();
+        part().all(|(step, progress)| {
+            // What is not awaited had its turn beside an awaited stage, or must have been begun at least.
+            let had_its_turn = Some(step.stage) <= last_awaited || progress.state != StepState::Pending;
+            progress.state.is_ended() || (step.detached && had_its_turn)
+        })
     };
     let status = if undoing && all(run, true) {
         RunStatus::Undone
@@ -229,7 +234,8 @@ pub(crate) fn release(applying: &mut Applying<'_>, id: RunId) {
         if known.run == Some(id) {
             known.run = None;
         }
-        known.stuck.retain(|_, run| *run != id);
+        known.stuck.values_mut().for_each(|stuck| stuck.retain(|_, run| *run != id));
+        known.stuck.retain(|_, stuck| !stuck.is_empty());
     }
     applying.effects.push(Effect::RunChanged(id));
 }
@@ -293,7 +299,8 @@ pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how:
         run.status = RunStatus::Running;
     }
     if let (Some(resource), Some(known)) = (&spec.resource, applying.state.applications.get_mut(&application)) {
-        known.stuck.remove(resource);
+        known.stuck.get_mut(&spec.cluster).map(|stuck| stuck.remove(resource));
+        known.stuck.retain(|_, stuck| !stuck.is_empty());
     }
     let word = match how {
         Clearing::Retry => "retry",

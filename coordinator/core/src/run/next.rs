@@ -37,7 +37,11 @@ pub fn next(run: &Run, wall: Timestamp) -> Vec<Proposal> {
             step.stage == UNDO_STAGE
         } else {
             step.stage != UNDO_STAGE
-                && stage.is_some_and(|stage| step.stage == stage || (step.detached && step.stage <= stage))
+                && match stage {
+                    Some(stage) => step.stage == stage || (step.detached && step.stage <= stage),
+                    // Nothing is to be awaited any more: what stands behind is still tried once.
+                    None => step.detached,
+                }
         };
         if due && let Some(proposal) = of_step(run, step, progress, wall) {
             proposals.push(proposal);
@@ -63,7 +67,7 @@ fn of_step(run: &Run, step: &Step, progress: &Progress, wall: Timestamp) -> Opti
         StepState::Pending if step.kind == StepKind::Decide => Some(Proposal::Decide),
         StepState::Pending => Some(intent(run, step, progress)),
         StepState::Retrying => {
-            let since = progress.ended.map_or(LONGEST_BACK_OFF, |ended| wall.since(ended));
+            let since = progress.ended.map_or(LONGEST_BACK_OFF, |ended| wall.elapsed_since(ended));
             (since >= back_off(progress.spent)).then(|| intent(run, step, progress))
         }
         StepState::Running => running(run, step, progress, wall),
@@ -76,7 +80,7 @@ fn intent(run: &Run, step: &Step, progress: &Progress) -> Proposal {
 }
 
 fn running(run: &Run, step: &Step, progress: &Progress, wall: Timestamp) -> Option<Proposal> {
-    let since = wall.since(progress.attempt_started?);
+    let since = wall.elapsed_since(progress.attempt_started?);
     let outcome = if step.kind == StepKind::Action(Action::Wait) {
         (since >= step.duration)
             .then(|| Outcome::Succeeded(Report { message: format!("waited {}", step.duration), ..Report::default() }))

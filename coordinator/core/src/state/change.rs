@@ -129,6 +129,7 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     };
     let detail = format!("epoch {epoch}: {from} → {} on ground {}", decide.to, ground_name(decide.ground));
     applying.audit("decided", Some(decide.application), Some(id), &actor, detail);
+    run::apply::finish_if_done(applying, id);
     applying.done()
 }
 
@@ -193,11 +194,15 @@ fn check(applying: &Applying<'_>, known: &ApplicationState, decide: &Decide<'_>)
     match decide.ground {
         Ground::Lost { votes } => {
             check_confirmed(known)?;
+            check_databases(known, &window)?;
+            check_frozen(applying)?;
             check_pause(known, &window)?;
             check_votes(applying, known, &window, votes)
         }
         Ground::Fenced { run } => {
             check_confirmed(known)?;
+            check_databases(known, &window)?;
+            check_frozen(applying)?;
             check_pause(known, &window)?;
             check_fences(applying, known, &window, *run, &[Action::Fence])
         }
@@ -216,6 +221,28 @@ fn check_confirmed(known: &ApplicationState) -> Result<(), Broken> {
         return Ok(());
     }
     Err(Broken("nothing-confirmed", "the primary's agent has confirmed no terms; it may count by none".to_owned()))
+}
+
+/// A database that some unconfirmed terms do not guard may still be written by the old primary: it cannot be promoted,
+/// and an application is not moved by halves.
+fn check_databases(known: &ApplicationState, window: &Window<'_>) -> Result<(), Broken> {
+    let agreed = window.guarded_in_each();
+    match known.document.guarded().into_iter().find(|resource| !agreed.contains(resource)) {
+        None => Ok(()),
+        Some(resource) => {
+            let detail = format!("{resource} was added and the primary's agent has not confirmed that it guards it");
+            Err(Broken("unconfirmed-database", detail))
+        }
+    }
+}
+
+fn check_frozen(applying: &Applying<'_>) -> Result<(), Broken> {
+    match &applying.state.frozen {
+        Some(clusters) if !applying.state.thawed_by_hand(clusters) => {
+            Err(Broken("frozen", "several clusters were lost at once; look, then `regentctl ack`".to_owned()))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn check_pause(known: &ApplicationState, window: &Window<'_>) -> Result<(), Broken> {

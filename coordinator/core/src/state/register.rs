@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::{Applying, ignored, refused};
-use super::{Answer, ApplicationState, Applied, Pause};
+use super::{Answer, ApplicationState, Applied, Pause, State};
 use crate::application::Application;
 use crate::effect::Effect;
 use crate::entry::{Agent, Coordinator, Database};
@@ -176,13 +176,8 @@ pub(super) fn adopt(
     {
         return refused("agent-missing", format!("no agent of {missing} has registered"));
     }
-    for (other, theirs) in &applying.state.applications {
-        let taken = theirs.databases.values().flat_map(BTreeMap::values).any(|database| {
-            !database.system_id.0.is_empty() && databases.values().any(|mine| mine.system_id == database.system_id)
-        });
-        if other != application && taken {
-            return refused("database-taken", format!("application {other} has the same database"));
-        }
+    if let Some(other) = database_taken(applying.state, application, databases) {
+        return refused("database-taken", format!("application {other} has the same database"));
     }
     let Some(known) = applying.state.applications.get_mut(application) else {
         return ignored("gone");
@@ -194,6 +189,21 @@ pub(super) fn adopt(
     renew_terms(applying, application);
     applying.audit("adopted", Some(application), None, "leader", format!("primary {primary}"));
     applying.done()
+}
+
+/// The other application that has one of these databases: two leases must never govern one server.
+fn database_taken(
+    state: &State,
+    application: &ApplicationId,
+    databases: &BTreeMap<ResourceId, Database>,
+) -> Option<ApplicationId> {
+    let same = |theirs: &ApplicationState| {
+        theirs.databases.values().flat_map(BTreeMap::values).any(|database| {
+            !database.system_id.0.is_empty() && databases.values().any(|mine| mine.system_id == database.system_id)
+        })
+    };
+    let mut others = state.applications.iter().filter(|(other, _)| *other != application);
+    others.find(|(_, theirs)| same(theirs)).map(|(other, _)| other.clone())
 }
 
 pub(super) fn terms_confirmed(
@@ -221,6 +231,15 @@ pub(super) fn terms_confirmed(
     if position == 0 && known.confirmed {
         return ignored("confirmed before");
     }
+    if let Some(other) = database_taken(applying.state, application, databases) {
+        return refused(
+            "database-taken",
+            format!("application {other} has the same database; take it out of one of them"),
+        );
+    }
+    let Some(known) = applying.state.applications.get_mut(application) else {
+        return ignored("unknown application");
+    };
     known.terms.drain(..position);
     known.confirmed = true;
     if !databases.is_empty() {
@@ -274,7 +293,8 @@ pub(super) fn acknowledged(applying: &mut Applying<'_>, application: Option<&App
         known.cooling_since = None;
         known.refusal = None;
     } else {
-        applying.state.frozen = None;
+        let clusters = applying.state.frozen.take().unwrap_or_default();
+        applying.state.acknowledged.extend(clusters);
     }
     applying.audit("acknowledged", application, None, by, "");
     applying.done()
@@ -308,9 +328,11 @@ pub(super) fn frozen(applying: &mut Applying<'_>, clusters: &BTreeSet<ClusterId>
 }
 
 pub(super) fn thawed(applying: &mut Applying<'_>) -> Applied {
-    if applying.state.frozen.take().is_none() {
+    let known = applying.state.frozen.take().is_some() || !applying.state.acknowledged.is_empty();
+    if !known {
         return ignored("not frozen");
     }
+    applying.state.acknowledged.clear();
     applying.audit("thawed", None, None, "leader", "");
     applying.done()
 }

@@ -90,7 +90,11 @@ fn a_leader_looks_for_three_intervals_first() {
 fn absence_counts_only_when_the_others_have_reported() {
     let (world, votes) = voted();
     let mut evidence = seen(&votes, ripe());
-    evidence.contacts.get_mut(&central()).unwrap().reported = Some(Moment(ripe().0 - 3_500));
+    evidence.contacts.get_mut(&central()).unwrap().last_beat = Some(Moment(ripe().0 - 3_500));
+    assert!(held(&world, &evidence, ripe()).contains(&"not-all-reported".to_owned()));
+    let mut evidence = seen(&votes, ripe());
+    evidence.leading_since = Some(Moment(ripe().0 - 4_000));
+    evidence.contacts.get_mut(&central()).unwrap().reported = Some(Moment(ripe().0 - 4_500));
     assert!(held(&world, &evidence, ripe()).contains(&"not-all-reported".to_owned()));
 }
 
@@ -267,4 +271,57 @@ fn two_writable_clusters_or_none_are_named() {
         let error = decide::adopt(&world.state, &evidence, view(now, &world), &app(), world.known()).unwrap_err();
         assert_eq!(error.code, code);
     }
+}
+
+#[test]
+fn a_quarantined_side_has_no_voice_on_a_failed_database() {
+    let mut world = World::protected();
+    let now = Moment(200_000);
+    let mut evidence = evidence(now, now);
+    let of_west = evidence.contacts.get_mut(&west()).unwrap().resources.get_mut(&app()).unwrap();
+    let seen = of_west.get_mut(&resource("db")).unwrap();
+    (seen.health, seen.failures) = (Health::Failed, 3);
+    world.state.applications.get_mut(&app()).unwrap().excluded.insert(central(), "left".into());
+    assert_eq!(held(&world, &evidence, now), ["one-kind-of-evidence", "no-target"]);
+}
+
+#[test]
+fn several_lost_at_once_decide_nothing_in_the_very_look_that_sees_it() {
+    let (mut world, votes) = voted();
+    world.vote(1, &central(), 1, Span::ZERO);
+    world.vote(2, &central(), 1, Span::ZERO);
+    let entries = decide(&world.state, &seen(&votes, ripe()), view(ripe(), &world));
+    assert!(entries.iter().all(|entry| !matches!(entry, Entry::Decide { .. })), "{entries:?}");
+    let frozen = entries.into_iter().find(|entry| matches!(entry, Entry::Frozen { .. })).unwrap();
+    world.done(frozen);
+    // A human has looked: it does not freeze again for the same clusters.
+    world.done(Entry::Acknowledged { application: None, by: "ann".into() });
+    let again = decide(&world.state, &seen(&votes, ripe()), view(ripe(), &world));
+    assert!(!again.iter().any(|entry| matches!(entry, Entry::Frozen { .. })), "{again:?}");
+    assert!(!held(&world, &seen(&votes, ripe()), ripe()).contains(&"frozen".to_owned()));
+}
+
+#[test]
+fn a_late_fence_is_followed_by_the_decision_and_not_undone() {
+    let mut world = World::protected();
+    let now = Moment(200_000);
+    let epoch = world.known().epoch;
+    let cause = Cause::ResourceFailed { resource: resource("db"), detail: "gone".into() };
+    let finding = regent_core::entry::Finding::default();
+    world.done(Entry::RunStarted { application: app(), epoch, cause, to: central(), finding });
+    let run = world.known().run.unwrap();
+    world.wall += 60_000;
+    for step in [0, 1].map(regent_core::id::StepId) {
+        let attempt = regent_core::id::Attempt(1);
+        world.done(Entry::StepIntent { run, step, attempt });
+        world.done(Entry::StepOutcome { run, step, attempt, outcome: succeeded() });
+    }
+    let entries = decide(&world.state, &evidence(now, now), view(now, &world));
+    assert!(matches!(entries.as_slice(), [Entry::Decide { ground: Ground::Fenced { .. }, .. }]), "{entries:?}");
+    // Without a fit target what was fenced is opened again, D after it was.
+    let mut unfit = evidence(now, now);
+    unfit.contacts.get_mut(&central()).unwrap().last_beat = None;
+    world.wall += 11_000;
+    let entries = decide(&world.state, &unfit, view(now, &world));
+    assert!(entries.iter().any(|entry| matches!(entry, Entry::UndoBegun { .. })), "{entries:?}");
 }

@@ -150,7 +150,7 @@ fn used_up_attempts_stick_and_an_operator_clears() {
     let step = find(&world, run, "Promote db@central-1");
     assert_eq!(world.state.runs[&run].step(step).unwrap().1.state, StepState::Stuck);
     assert_eq!(world.state.runs[&run].status, RunStatus::Stuck);
-    assert_eq!(world.known().stuck.get(&resource("db")), Some(&run));
+    assert_eq!(world.known().stuck[&central()].get(&resource("db")), Some(&run));
     // The other database does not wait for it.
     perform(&mut world, run, "Promote cache@central-1");
     world.done(Entry::Cleared { run, step, how: Clearing::Retry, by: "ann".into() });
@@ -176,7 +176,7 @@ fn an_agent_that_never_reports_fails_the_attempt() {
     let mut world = World::protected();
     let run = lost(&mut world);
     begin(&mut world, run, "Promote db@central-1");
-    world.wall += 33_000;
+    world.wall += 43_000;
     assert!(due(&world, run).iter().any(|entry| entry.contains("no-report")));
 }
 

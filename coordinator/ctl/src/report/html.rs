@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use regent_proto::operator::v1 as wire;
 
-use super::{TIMELINE, facts, objectives, stale_answers, summary, timeline, who};
+use super::{STALE_ANSWERS, TIMELINE, facts, objectives, stale_answers, summary, timeline, who};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--line:#8886;--soft:#8881}\
@@ -63,7 +63,7 @@ fn body(text: &mut String, report: &wire::Report, run: &wire::Run) {
     if stale.is_empty() {
         text.push_str("<p>None were seen.</p>\n");
     } else {
-        table(text, &["Name", "Server", "For", "At the end"], &stale);
+        table(text, &STALE_ANSWERS, &stale);
     }
 
     heading(text, "Who");
@@ -130,7 +130,8 @@ mod tests {
             "<h1>shop: eu-west-1 → eu-central-1</h1>",
             "<td>RTO: time without service</td><td>1h</td><td>14s</td><td>met</td>",
             "<li>2 of 3 coordinators &lt;lost&gt; it</li>",
-            "<td>www</td><td>127.0.0.1:7303</td><td>1.2s</td><td>gives the new answer</td>",
+            "<td>www</td><td>127.0.0.1:7303</td><td>1.2s</td><td>gave the new answer</td>",
+            "<td>www</td><td>127.0.0.1:7313</td><td></td><td>could not be reached</td>",
             "<td>quorum</td><td>decided</td>",
         ] {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use regent_proto::operator::v1 as wire;
 
-use super::{TIMELINE, facts, objectives, stale_answers, summary, timeline, who};
+use super::{STALE_ANSWERS, TIMELINE, facts, objectives, stale_answers, summary, timeline, who};
 
 /// The whole report.
 pub(crate) fn render(report: &wire::Report) -> String {
@@ -33,7 +33,7 @@ pub(crate) fn render(report: &wire::Report) -> String {
     if stale.is_empty() {
         let _ = writeln!(text, "None were seen.");
     } else {
-        table(&mut text, &["Name", "Server", "For", "At the end"], &stale);
+        table(&mut text, &STALE_ANSWERS, &stale);
     }
 
     let _ = write!(text, "\n## Who\n\n");
@@ -89,7 +89,8 @@ mod tests {
             "- 2 of 3 coordinators &lt;lost&gt; it",
             "- orders-db: at least 5 bytes",
             "| 22:13:21.000 | +1s | promote orders-db | eu-central-1 | done | 1s |",
-            "| www | 127.0.0.1:7303 | 1.2s | gives the new answer |",
+            "| www | 127.0.0.1:7303 | 1.2s | gave the new answer |",
+            "| www | 127.0.0.1:7313 |  | could not be reached |",
             "| quorum | decided |",
         ] {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");

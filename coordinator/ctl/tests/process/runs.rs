@@ -94,7 +94,7 @@ async fn a_report_can_be_handed_on() {
             "- 2 of 3 coordinators have not heard the agent of eu-west-1 for 1m",
             "at least 4096 bytes",
             "promote orders-db",
-            "| www | 127.0.0.1:7303 | 1.2s | gives the new answer |",
+            "| www | 127.0.0.1:7303 | 1.2s | gave the new answer |",
             "decided",
         ],
     );

@@ -1,6 +1,6 @@
 //! Between the agents' protocol and the core's types.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regent_core::application::{Action, Application, OnCoordinatorLoss};
 use regent_core::entry::{Agent, Endpoint, Outcome, Report, StaleAnswer};
@@ -8,7 +8,8 @@ use regent_core::evidence::{
     Beat, Contact, FenceState, Health, LeaseState, PromiseSight, Role, Sighting, UpstreamSight, WitnessSight,
 };
 use regent_core::id::{
-    ApplicationId, ClusterId, Epoch, InstallationId, LogIndex, NameError, RegionId, ResourceId, SystemId, Token,
+    ApplicationId, ClusterId, CoordinatorId, Epoch, InstallationId, LogIndex, NameError, RegionId, ResourceId,
+    SystemId, Token,
 };
 use regent_core::run::{Run, Step, StepKind};
 use regent_core::state::State;
@@ -77,10 +78,15 @@ pub fn terms(state: &State, application: &ApplicationId, terms: &Terms) -> wire:
         fence_budget_ms: terms.bound.fence_budget.millis(),
         clusters: terms.clusters.iter().map(cluster).collect(),
         guarded: terms.guarded.iter().map(ToString::to_string).collect(),
-        voters: terms.voters.iter().flatten().map(|id| id.0).collect(),
+        // In joint consensus a majority of each set counts, so the sets go down as they are.
+        voters: terms.voters.iter().map(voter_set).collect(),
         failsafe: terms.on_coordinator_loss == OnCoordinatorLoss::Failsafe,
         paused: terms.paused,
     }
+}
+
+fn voter_set(set: &BTreeSet<CoordinatorId>) -> wire::VoterSet {
+    wire::VoterSet { coordinators: set.iter().map(|id| id.0).collect() }
 }
 
 /// A heartbeat's applications.
@@ -201,6 +207,7 @@ pub fn outcome(status: &wire::StepStatus) -> Option<Outcome> {
                     server: stale.server.clone(),
                     lasted: Span::from_millis(stale.for_ms),
                     cleared: stale.cleared,
+                    reached: stale.reached,
                 })
                 .collect(),
         })),
@@ -262,4 +269,30 @@ const fn kind(action: Action) -> Option<wire::StepKind> {
         Action::Run => wire::StepKind::Run,
         Action::Approve | Action::Wait => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use regent_core::id::CoordinatorId;
+    use regent_core::lease::TimeBound;
+
+    use super::*;
+
+    #[test]
+    fn both_sets_of_a_joint_consensus_go_down() {
+        let sets = [[1, 2, 3], [2, 3, 4]];
+        let joint = Terms {
+            number: Token { restoration: 0, index: LogIndex(7) },
+            epoch: Epoch(1),
+            primary: ClusterId::new("eu").unwrap(),
+            bound: TimeBound { fail_over_after: Span::from_secs(10), fence_budget: Span::from_secs(1) },
+            clusters: BTreeMap::new(),
+            guarded: BTreeSet::new(),
+            voters: sets.map(|set| set.map(CoordinatorId).into()).into(),
+            on_coordinator_loss: OnCoordinatorLoss::Fence,
+            paused: false,
+        };
+        let sent = terms(&State::default(), &ApplicationId::new("shop").unwrap(), &joint);
+        assert_eq!(sent.voters, sets.map(|set| wire::VoterSet { coordinators: set.into() }));
+    }
 }

@@ -40,8 +40,8 @@ impl ApplicationService for Operators {
         self.fresh(asked.stale_ok).await?;
         let id = application_id(&asked.application)?;
         let (me, now) = (self.node().id, self.node().now());
-        let found = self.node().see(|evidence| {
-            self.node().replica.read(|state| {
+        let found = self.node().replica.read(|state| {
+            self.node().see(|evidence| {
                 let known = state.applications.get(&id)?;
                 let look = Look { me, state, evidence, now };
                 Some((view::application(&look, &id, known), to_yaml(&known.document)))
@@ -62,8 +62,8 @@ impl ApplicationService for Operators {
         auth::operator(&request)?;
         self.fresh(request.get_ref().stale_ok).await?;
         let (me, now) = (self.node().id, self.node().now());
-        let applications = self.node().see(|evidence| {
-            self.node().replica.read(|state| {
+        let applications = self.node().replica.read(|state| {
+            self.node().see(|evidence| {
                 let look = Look { me, state, evidence, now };
                 state.applications.iter().map(|(id, known)| view::application(&look, id, known)).collect()
             })
@@ -90,7 +90,8 @@ impl ApplicationService for Operators {
         let viewpoint = Viewpoint { me: self.node().id, now: self.node().now(), wall: self.node().wall() };
         let explained = self
             .node()
-            .see(|evidence| self.node().replica.read(|state| why::explain(state, evidence, viewpoint, &id)))
+            .replica
+            .read(|state| self.node().see(|evidence| why::explain(state, evidence, viewpoint, &id)))
             .ok_or_else(|| unknown_application(&asked.application))?;
         let explanation = Some(convert::explanation(&explained));
         Ok(Response::new(wire::ExplainResponse { explanation, view: Some(noted(self.view(), &notice)) }))

@@ -168,7 +168,8 @@ impl Operators {
         let (now, wall) = (self.node().now(), self.node().wall());
         let mut status = self
             .node()
-            .see(|evidence| self.node().replica.read(|state| view::status(state, evidence, &leadership, now, wall)));
+            .replica
+            .read(|state| self.node().see(|evidence| view::status(state, evidence, &leadership, now, wall)));
         status.view = Some(noted(self.view(), notice));
         status
     }

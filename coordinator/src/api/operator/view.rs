@@ -156,7 +156,12 @@ pub(super) fn application(look: &Look<'_>, id: &ApplicationId, known: &Applicati
         stuck: known
             .stuck
             .iter()
-            .map(|(resource, run)| wire::StuckResource { resource: resource.to_string(), run: run.0 })
+            .flat_map(|(cluster, stuck)| stuck.iter().map(move |(resource, run)| (cluster, resource, run)))
+            .map(|(cluster, resource, run)| wire::StuckResource {
+                resource: resource.to_string(),
+                run: run.0,
+                cluster: cluster.to_string(),
+            })
             .collect(),
     }
 }
