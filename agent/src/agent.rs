@@ -97,6 +97,8 @@ struct Agent {
     dial: Dial,
     guard: GuardClient,
     guard_alive: bool,
+    /// What the guard refused to be armed for, as it was said last.
+    guard_lacks: BTreeMap<ApplicationId, BTreeSet<ResourceId>>,
 
     leases: BTreeMap<ApplicationId, Lease>,
     fencers: BTreeMap<ApplicationId, Fencer>,
@@ -214,6 +216,7 @@ async fn run(
         dial: parts.dial,
         guard,
         guard_alive,
+        guard_lacks: BTreeMap::new(),
         leases: BTreeMap::new(),
         fencers: BTreeMap::new(),
         unconfirmed: BTreeSet::new(),
@@ -264,7 +267,7 @@ async fn first_word(
         loop {
             match events.recv().await {
                 Some(GuardEvent::Up(counts) | GuardEvent::Counts(counts)) => return Some(counts),
-                Some(GuardEvent::Lost) => {}
+                Some(GuardEvent::Lost | GuardEvent::Unknown(..)) => {}
                 None => return None,
             }
         }

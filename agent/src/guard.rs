@@ -100,6 +100,9 @@ pub enum Request {
 pub struct Reply {
     /// By application.
     pub entries: BTreeMap<ApplicationId, Watched>,
+    /// Why the request was refused: this guard has no driver for these, and could not end them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unknown: BTreeMap<ApplicationId, BTreeSet<ResourceId>>,
 }
 
 /// Where guard and agent meet.
@@ -210,26 +213,33 @@ async fn fire(shared: Arc<Shared>, application: ApplicationId) {
         let driver = drivers.and_then(|drivers| drivers.get(resource)).cloned();
         fire_resource(application.clone(), resource.clone(), driver)
     });
-    futures::future::join_all(fences).await;
+    if !futures::future::join_all(fences).await.into_iter().all(|gone| gone) {
+        // Not seen gone, so never said to be: a guard that knows it goes on at its start.
+        return;
+    }
     shared.table().fired(&application);
     shared.store();
     shared.changed.notify_one();
     tracing::error!(%application, epoch = watched.arm.epoch.0, "fenced hard: every guarded database is gone");
 }
 
-async fn fire_resource(application: ApplicationId, resource: ResourceId, driver: Option<Arc<dyn Driver>>) {
+async fn fire_resource(application: ApplicationId, resource: ResourceId, driver: Option<Arc<dyn Driver>>) -> bool {
     let Some(driver) = driver else {
-        tracing::error!(%application, %resource, "cannot fence what this guard's configuration does not name");
-        return;
+        tracing::error!(
+            %application, %resource,
+            "cannot fence what this guard's configuration does not name; add it to agent.yaml and restart the guard"
+        );
+        return false;
     };
     while driver.fence_reach() != FenceReach::Nothing {
         match tokio::time::timeout(ATTEMPT, driver.fence_hard()).await {
-            Ok(Ok(_)) => return,
+            Ok(Ok(_)) => return true,
             Ok(Err(error)) => tracing::error!(%application, %resource, code = error.code, %error, "hard fence failed"),
             Err(_) => tracing::error!(%application, %resource, "hard fence takes too long"),
         }
         tokio::time::sleep(RETRY).await;
     }
+    true
 }
 
 async fn accept(listener: UnixListener, shared: Arc<Shared>) {
@@ -275,9 +285,19 @@ impl Shared {
     fn answer(&self, request: Request) -> Reply {
         let mut table = self.table();
         let before = table.clone();
+        let mut unknown = BTreeMap::new();
         match request {
             Request::Status {} => {}
-            Request::Arm { application, resources, arm } => table.arm(&application, resources, arm),
+            Request::Arm { application, resources, arm } => {
+                let known = self.drivers.get(&application);
+                let is_known = |resource: &ResourceId| known.is_some_and(|known| known.contains_key(resource));
+                let lacking: BTreeSet<_> = resources.iter().filter(|one| !is_known(one)).cloned().collect();
+                if lacking.is_empty() {
+                    table.arm(&application, resources, arm);
+                } else {
+                    unknown.insert(application, lacking);
+                }
+            }
             Request::Move { application, until } => table.move_once(&application, until),
             Request::Disarm { application } => table.disarm(&application),
             Request::End {} if table.is_idle() => self.end.notify_one(),
@@ -290,12 +310,70 @@ impl Shared {
             }
             self.changed.notify_one();
         }
-        Reply { entries: table.entries().clone() }
+        Reply { entries: table.entries().clone(), unknown }
     }
 
     fn store(&self) {
         if let Err(error) = self.table().store(&self.file) {
             tracing::error!(error = chain(&error), "the guard's file cannot be written");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use regent_core::id::{Epoch, Token};
+    use regent_core::time::Span;
+
+    use super::*;
+
+    struct Nothing;
+
+    #[async_trait::async_trait]
+    impl Driver for Nothing {
+        fn kind(&self) -> &'static str {
+            "nothing"
+        }
+
+        async fn probe(&self) -> crate::driver::Probe {
+            crate::driver::Probe::without_answer(crate::driver::Health::Unknown, "nothing")
+        }
+    }
+
+    fn shared(file: PathBuf, names: &[&str]) -> Arc<Shared> {
+        let driver = |name: &&str| (ResourceId::new(name).unwrap(), Arc::new(Nothing) as Arc<dyn Driver>);
+        let drivers = names.iter().map(driver).collect();
+        Arc::new(Shared {
+            file,
+            table: Mutex::new(Table::new("boot".to_owned())),
+            changed: Notify::new(),
+            end: Notify::new(),
+            agents: AtomicUsize::new(0),
+            drivers: BTreeMap::from([(ApplicationId::new("shop").unwrap(), drivers)]),
+        })
+    }
+
+    #[tokio::test]
+    async fn what_it_cannot_end_it_is_not_armed_for_and_never_said_gone() {
+        let place = tempfile::tempdir().unwrap();
+        let shop = ApplicationId::new("shop").unwrap();
+        let resources: BTreeSet<_> = ["db", "cache"].into_iter().map(|name| ResourceId::new(name).unwrap()).collect();
+        let until = clock::reading().after(Span::ZERO);
+        let span = Span::from_secs(1);
+        let arm = Arm { epoch: Epoch(1), terms: Token::default(), until, span, paused: false, early: false };
+        let ask = || Request::Arm { application: shop.clone(), resources: resources.clone(), arm };
+
+        let knows = shared(place.path().join("guard.json"), &["db", "cache"]);
+        assert!(knows.answer(ask()).entries.contains_key(&shop));
+
+        let lacks = shared(place.path().join("guard.json"), &["db"]);
+        let refused = lacks.answer(ask());
+        assert!(refused.entries.is_empty(), "{refused:?}");
+        assert_eq!(refused.unknown[&shop], [ResourceId::new("cache").unwrap()].into());
+        // Left over from a guard that knew it.
+        lacks.table().arm(&shop, resources.clone(), arm);
+        assert_eq!(lacks.table().take_due(clock::reading(), false), std::slice::from_ref(&shop));
+        fire(lacks.clone(), shop.clone()).await;
+        assert_eq!(lacks.table().entries()[&shop].state, WatchState::Firing);
     }
 }

@@ -263,6 +263,18 @@ impl Agent {
         let (counts, up) = match event {
             GuardEvent::Up(counts) => (counts, true),
             GuardEvent::Counts(counts) => (counts, false),
+            GuardEvent::Unknown(application, lacking) => {
+                if self.guard_lacks.get(&application) != Some(&lacking) {
+                    let names = lacking.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                    tracing::error!(
+                        %application, resources = names,
+                        "the guard does not know these resources, so no lease is extended; restart it: it ends by \
+                         itself when no lease is armed"
+                    );
+                    self.guard_lacks.insert(application, lacking);
+                }
+                return;
+            }
             GuardEvent::Lost => {
                 self.guard_alive = false;
                 tracing::error!("the guard does not answer: no lease is extended");
@@ -290,6 +302,9 @@ impl Agent {
             match counts.get(application).map(|watched| (watched.state, watched.arm)) {
                 Some((WatchState::Armed, arm)) => {
                     self.noted_fired.remove(application);
+                    if up {
+                        self.guard_lacks.remove(application);
+                    }
                     self.with(application, |lease| lease.guard_armed(now, arm));
                 }
                 Some((WatchState::Fired, _)) => {

@@ -1,12 +1,12 @@
 //! The agent's end: starts a guard where none runs, attaches to it, and notices when it stops answering.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use regent_core::id::ApplicationId;
+use regent_core::id::{ApplicationId, ResourceId};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -34,6 +34,8 @@ pub enum GuardEvent {
     Counts(BTreeMap<ApplicationId, Watched>),
     /// It does not answer.
     Lost,
+    /// It refused to be armed, because it has no drivers for these.
+    Unknown(ApplicationId, BTreeSet<ResourceId>),
 }
 
 /// A handle to the guard.
@@ -114,8 +116,11 @@ async fn talk(
                 oldest = Instant::now();
                 let event = if up { GuardEvent::Counts(reply.entries) } else { GuardEvent::Up(reply.entries) };
                 up = true;
-                if events.send(event).is_err() {
-                    return std::ops::ControlFlow::Break(());
+                let refused = reply.unknown.into_iter().map(|(of, names)| GuardEvent::Unknown(of, names));
+                for event in std::iter::once(event).chain(refused) {
+                    if events.send(event).is_err() {
+                        return std::ops::ControlFlow::Break(());
+                    }
                 }
                 continue;
             }
