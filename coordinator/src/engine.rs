@@ -12,7 +12,7 @@ use regent_core::decide::{self, Viewpoint};
 use regent_core::effect::Effect;
 use regent_core::entry::Entry;
 use regent_core::id::{Attempt, ClusterId, RunId, StepId};
-use regent_core::run::StepState;
+use regent_core::run::{self, StepState};
 use regent_proto::agent::v1::connect_response::Body;
 use regent_proto::peer::v1::RelayRequest;
 use tokio::sync::mpsc;
@@ -192,22 +192,23 @@ impl Engine {
         }
         let (run, step) = (RunId(status.run), StepId(u64::from(status.step)));
         let attempt = Attempt(u64::from(status.attempt));
-        let open = self.node.replica.read(|state| {
-            let found = state.runs.get(&run).and_then(|run| run.step(step));
-            found.is_some_and(|(spec, progress)| {
-                // Only the agent that was asked, about the very intent: a fence is confirmed by nobody else.
-                spec.cluster == said.cluster
-                    && progress.state == StepState::Running
-                    && progress.attempts == attempt
-                    && progress.token == status.token.as_ref().map(convert::token_from)
-            })
+        let wall = self.node.wall();
+        let follows = self.node.replica.read(|state| {
+            let run = state.runs.get(&run)?;
+            let (spec, progress) = run.step(step)?;
+            // Only the agent that was asked, about the very intent: a fence is confirmed by nobody else.
+            let open = spec.cluster == said.cluster
+                && progress.state == StepState::Running
+                && progress.attempts == attempt
+                && progress.token == status.token.as_ref().map(convert::token_from);
+            open.then(|| run::foresee(run, step, attempt, &outcome, wall))
         });
-        if !open {
-            return;
-        }
+        let Some(follows) = follows else { return };
         if let regent_core::entry::Outcome::Failed { code, message, .. } = &outcome {
             warn!(run = run.0, step = step.0, attempt = attempt.0, code, message, "a step failed");
         }
-        self.proposals.offer(Entry::StepOutcome { run, step, attempt, outcome });
+        let mut entries = vec![Entry::StepOutcome { run, step, attempt, outcome }];
+        entries.extend(follows);
+        self.proposals.offer_in_order(entries);
     }
 }

@@ -13,6 +13,7 @@ use regent_core::state::Applied;
 use tracing::{debug, warn};
 
 use crate::node::Node;
+use crate::replica::ProposeError;
 
 /// After a refusal or a failure the like is not proposed again for so long.
 const PAUSE: Duration = Duration::from_millis(1000);
@@ -89,33 +90,33 @@ impl Proposals {
 
     /// Proposes in a task of its own, unless the like is in flight or was refused just now.
     pub fn offer(&self, entry: Entry) {
-        let key = Key::of(&entry);
-        if let Some(key) = &key
-            && !self.take(key)
-        {
+        self.offer_in_order(vec![entry]);
+    }
+
+    /// Proposes entries that stand in the log in this order, without waiting for one before the next is proposed.
+    /// The state machine ignores what an earlier one of them made wrong.
+    pub fn offer_in_order(&self, entries: Vec<Entry>) {
+        let offered = entries.into_iter().map(|entry| (Key::of(&entry), entry));
+        let (keys, entries): (Vec<_>, Vec<_>) =
+            offered.filter(|(key, _)| key.as_ref().is_none_or(|key| self.take(key))).unzip();
+        if entries.is_empty() {
             return;
         }
         let this = self.clone();
         tokio::spawn(async move {
-            let record = this.record(entry);
-            let result = this.node.replica.propose(record).await;
-            let settled = match &result {
-                Ok(Applied::Done(_) | Applied::Repeated(_)) => true,
-                Ok(Applied::Ignored(why)) => {
-                    debug!(why, "proposal ignored");
-                    false
-                }
-                Ok(Applied::Refused { rule, detail }) => {
-                    warn!(rule, detail, "proposal refused");
-                    false
-                }
-                Err(error) => {
-                    debug!(%error, "proposal not applied");
-                    false
+            let mut records: Vec<_> = entries.into_iter().map(|entry| this.record(entry)).collect();
+            let results = match records.pop() {
+                Some(only) if records.is_empty() => vec![this.node.replica.propose(only).await],
+                last => {
+                    records.extend(last);
+                    this.node.replica.propose_in_order(records).await
                 }
             };
-            if let Some(key) = key {
-                this.release(&key, settled);
+            for (key, result) in keys.into_iter().zip(&results) {
+                let settled = settled(result);
+                if let Some(key) = key {
+                    this.release(&key, settled);
+                }
             }
         });
     }
@@ -144,4 +145,14 @@ impl Proposals {
         let now = Instant::now();
         held.retain(|_, held| !matches!(held, Held::Until(until) if *until < now));
     }
+}
+
+fn settled(result: &Result<Applied, ProposeError>) -> bool {
+    match result {
+        Ok(Applied::Done(_) | Applied::Repeated(_)) => return true,
+        Ok(Applied::Ignored(why)) => debug!(why, "proposal ignored"),
+        Ok(Applied::Refused { rule, detail }) => warn!(rule, detail, "proposal refused"),
+        Err(error) => debug!(%error, "proposal not applied"),
+    }
+    false
 }

@@ -31,6 +31,16 @@ pub enum ProposeError {
 pub trait Propose: Send + Sync {
     /// Resolves when the entry is applied at the leader, or will not be known to be.
     fn propose(&self, record: Record) -> BoxFuture<'_, Result<Applied, ProposeError>>;
+    /// The same for records that stand in the log in this order, with as few rounds as can be. One result for each.
+    fn propose_in_order(&self, records: Vec<Record>) -> BoxFuture<'_, Vec<Result<Applied, ProposeError>>> {
+        Box::pin(async move {
+            let mut results = Vec::with_capacity(records.len());
+            for record in records {
+                results.push(self.propose(record).await);
+            }
+            results
+        })
+    }
     /// Resolves when everything committed before the call is applied here (`ReadIndex`).
     fn linearize(&self) -> BoxFuture<'_, Result<(), ProposeError>>;
 }
@@ -153,6 +163,11 @@ impl Replica {
     /// If there is no quorum; then the entry may or may not be applied later.
     pub async fn propose(&self, record: Record) -> Result<Applied, ProposeError> {
         self.proposer.propose(record).await
+    }
+
+    /// Proposes entries that stand in the log in this order; one result for each, as of [`Replica::propose`].
+    pub async fn propose_in_order(&self, records: Vec<Record>) -> Vec<Result<Applied, ProposeError>> {
+        self.proposer.propose_in_order(records).await
     }
 
     /// Waits until everything committed before the call is applied here.

@@ -48,7 +48,7 @@ impl Pace {
     /// The least between two heartbeats on one stream, however much there is to say.
     #[must_use]
     pub fn least(self) -> Duration {
-        self.heartbeat() / 10
+        (self.heartbeat() / 10).min(Duration::from_millis(10))
     }
 }
 

@@ -12,8 +12,9 @@ use crate::time::{Span, Timestamp};
 
 pub(crate) mod apply;
 mod next;
+mod settle;
 
-pub use next::{Proposal, next};
+pub use next::{Proposal, foresee, next};
 
 /// Stage of the steps that undo; entered only by a run that gives up before its point of no return.
 pub const UNDO_STAGE: u32 = u32::MAX;

@@ -2,8 +2,10 @@
 //!
 //! Every transition is a match on the state of the step; what does not fit is ignored or refused, never guessed.
 
+use super::next::Turn;
+use super::settle::{Settled, is_fence};
 use super::{Run, RunStatus, StepKind, StepState};
-use crate::application::{Action, OnFailure};
+use crate::application::Action;
 use crate::effect::Effect;
 use crate::entry::{Cause, Clearing, Outcome, Report};
 use crate::id::{Attempt, RunId, StepId};
@@ -15,13 +17,12 @@ use crate::state::{Answer, Applied};
 pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attempt: Attempt) -> Applied {
     let Some(run) = applying.state.runs.get(&id) else { return ignored("unknown run") };
     let Some((spec, progress)) = run.step(step) else { return ignored("unknown step") };
-    let fits = match run.status {
-        RunStatus::Running | RunStatus::Stuck => spec.stage != super::UNDO_STAGE,
-        RunStatus::Undoing => spec.stage == super::UNDO_STAGE,
-        RunStatus::Succeeded | RunStatus::Undone | RunStatus::Superseded | RunStatus::Failed => false,
-    };
-    if !fits {
-        return ignored("the run has moved on");
+    let Some(turn) = Turn::of(run) else { return ignored("the run has ended") };
+    if !turn.is_of(run, spec) {
+        return ignored("it is not the step's turn");
+    }
+    if spec.kind == StepKind::Decide {
+        return ignored("it is done by the decision itself");
     }
     if attempt != progress.attempts.next() {
         return ignored("this attempt is known");
@@ -121,41 +122,14 @@ pub(crate) fn outcome(
 ) -> Applied {
     let at = applying.at;
     let Some(run) = applying.state.runs.get_mut(&id) else { return ignored("unknown run") };
-    if run.status.is_final() {
-        return ignored("the run has ended");
-    }
+    let settled = match run.settle(step, attempt, outcome, at) {
+        Ok(settled) => settled,
+        Err(why) => return ignored(why),
+    };
     let Some((spec, _)) = run.step(step) else { return ignored("unknown step") };
     let spec = spec.clone();
-    let decided = run.decided.is_some();
-    let undoing = run.status == RunStatus::Undoing;
-    let Some(progress) = run.progress_mut(step) else { return ignored("unknown step") };
-    if progress.state != StepState::Running || progress.attempts != attempt {
-        return ignored("not the attempt that runs");
-    }
-    progress.ended = Some(at);
-    match outcome {
-        Outcome::Succeeded(report) => {
-            progress.state = StepState::Succeeded;
-            progress.report = Some(report.clone());
-            progress.failure = None;
-        }
-        Outcome::Failed { code, message, retryable } => {
-            progress.failure = Some((code.clone(), message.clone()));
-            progress.spent += 1;
-            progress.state = if *retryable && progress.spent <= spec.retries {
-                StepState::Retrying
-            } else if spec.detached || (spec.on_failure == OnFailure::Continue && !is_fence(spec.kind)) {
-                StepState::FailedContinued
-            } else {
-                StepState::Stuck
-            };
-            let stuck = progress.state == StepState::Stuck;
-            if stuck && spec.on_failure == OnFailure::Undo && !decided && !undoing {
-                run.status = RunStatus::Undoing;
-            } else if stuck {
-                stick(applying, id, &spec, code, message);
-            }
-        }
+    if let (Settled::Stuck, Outcome::Failed { code, message, .. }) = (settled, outcome) {
+        stick(applying, id, &spec, code, message);
     }
     applying.effects.push(Effect::RunChanged(id));
     if spec.kind == StepKind::Action(Action::Rejoin) && matches!(outcome, Outcome::Succeeded(_)) {
@@ -165,16 +139,8 @@ pub(crate) fn outcome(
     applying.done()
 }
 
-const fn is_fence(kind: StepKind) -> bool {
-    matches!(kind, StepKind::Action(Action::Fence))
-}
-
 fn stick(applying: &mut Applying<'_>, id: RunId, spec: &super::Step, code: &str, message: &str) {
-    let Some(run) = applying.state.runs.get_mut(&id) else { return };
-    if run.status != RunStatus::Undoing {
-        run.status = RunStatus::Stuck;
-    }
-    let application = run.application.clone();
+    let Some(application) = applying.state.runs.get(&id).map(|run| run.application.clone()) else { return };
     if let (Some(resource), Some(known)) = (&spec.resource, applying.state.applications.get_mut(&application)) {
         known.stuck.entry(spec.cluster.clone()).or_default().insert(resource.clone(), id);
     }

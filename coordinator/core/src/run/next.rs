@@ -3,7 +3,7 @@
 use super::{Progress, Run, RunStatus, Step, StepKind, StepState, UNDO_STAGE};
 use crate::application::Action;
 use crate::entry::{Entry, Outcome, Report};
-use crate::id::Attempt;
+use crate::id::{Attempt, StepId};
 use crate::time::{Span, Timestamp};
 
 /// First back-off between two attempts; doubled each time.
@@ -25,29 +25,58 @@ pub enum Proposal {
 /// Everything that can be proposed now, in the order of the plan. Empty while agents work or a human is asked.
 #[must_use]
 pub fn next(run: &Run, wall: Timestamp) -> Vec<Proposal> {
-    let undoing = match run.status {
-        RunStatus::Running | RunStatus::Stuck => false,
-        RunStatus::Undoing => true,
-        RunStatus::Succeeded | RunStatus::Undone | RunStatus::Superseded | RunStatus::Failed => return Vec::new(),
-    };
-    let stage = if undoing { Some(UNDO_STAGE) } else { current_stage(run) };
-    let mut proposals = Vec::new();
-    for (step, progress) in run.walk() {
-        let due = if undoing {
-            step.stage == UNDO_STAGE
-        } else {
-            step.stage != UNDO_STAGE
-                && match stage {
-                    Some(stage) => step.stage == stage || (step.detached && step.stage <= stage),
-                    // Nothing is to be awaited any more: what stands behind is still tried once.
-                    None => step.detached,
-                }
-        };
-        if due && let Some(proposal) = of_step(run, step, progress, wall) {
-            proposals.push(proposal);
+    let Some(turn) = Turn::of(run) else { return Vec::new() };
+    let due = run.walk().filter(|(step, _)| turn.is_of(run, step));
+    due.filter_map(|(step, progress)| of_step(run, step, progress, wall)).collect()
+}
+
+/// What follows at once from an outcome that is about to be proposed: intents that go to the log in the same round.
+/// A wrong guess is harmless, since an intent whose turn has not come is ignored when it is applied.
+#[must_use]
+pub fn foresee(run: &Run, step: StepId, attempt: Attempt, outcome: &Outcome, wall: Timestamp) -> Vec<Entry> {
+    let mut run = run.clone();
+    if run.settle(step, attempt, outcome, wall).is_err() {
+        return Vec::new();
+    }
+    let entries = next(&run, wall).into_iter().filter_map(|proposal| match proposal {
+        Proposal::Entry(entry) => Some(*entry),
+        // It rests on evidence, which is looked at when the outcome stands.
+        Proposal::Decide => None,
+    });
+    entries.filter(|entry| matches!(entry, Entry::StepIntent { .. })).collect()
+}
+
+/// Whose turn it is in a run that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Of what undoes.
+    Undo,
+    /// Of a stage, and of what stands before it and is not awaited.
+    Stage(u32),
+    /// Nothing is to be awaited any more: what stands behind is still tried once.
+    Detached,
+}
+
+impl Turn {
+    /// None once the run has ended.
+    pub(super) fn of(run: &Run) -> Option<Self> {
+        match run.status {
+            RunStatus::Running | RunStatus::Stuck => Some(current_stage(run).map_or(Self::Detached, Self::Stage)),
+            RunStatus::Undoing => Some(Self::Undo),
+            RunStatus::Succeeded | RunStatus::Undone | RunStatus::Superseded | RunStatus::Failed => None,
         }
     }
-    proposals
+
+    /// True if the step may be begun: the documented order is kept whoever proposes it.
+    pub(super) fn is_of(self, run: &Run, step: &Step) -> bool {
+        let stage = match self {
+            Self::Undo => step.stage == UNDO_STAGE,
+            Self::Stage(stage) => step.stage == stage || (step.detached && step.stage <= stage),
+            Self::Detached => step.detached && step.stage != UNDO_STAGE,
+        };
+        let ended = |id: &StepId| run.step(*id).is_some_and(|(_, before)| before.state.is_ended());
+        stage && step.after.iter().all(ended)
+    }
 }
 
 /// The first stage in which something is still to be awaited.
@@ -59,10 +88,6 @@ fn current_stage(run: &Run) -> Option<u32> {
 }
 
 fn of_step(run: &Run, step: &Step, progress: &Progress, wall: Timestamp) -> Option<Proposal> {
-    let ready = step.after.iter().all(|id| run.step(*id).is_some_and(|(_, before)| before.state.is_ended()));
-    if !ready {
-        return None;
-    }
     match progress.state {
         StepState::Pending if step.kind == StepKind::Decide => Some(Proposal::Decide),
         StepState::Pending => Some(intent(run, step, progress)),

@@ -95,6 +95,41 @@ fn a_failover_keeps_the_documented_order() {
 }
 
 #[test]
+fn a_step_whose_turn_has_not_come_is_not_begun_whoever_proposes_it() {
+    let mut world = World::protected();
+    let run = lost(&mut world);
+    let begun = begin(&mut world, run, "Promote db@central-1");
+    let redirect = find(&world, run, "Redirect www@central-1");
+    world.ignored(Entry::StepIntent { run, step: redirect, attempt: Attempt(1) });
+    end(&mut world, run, begun, succeeded());
+    world.ignored(Entry::StepIntent { run, step: redirect, attempt: Attempt(1) });
+    perform(&mut world, run, "Promote cache@central-1");
+    world.done(Entry::StepIntent { run, step: redirect, attempt: Attempt(1) });
+}
+
+#[test]
+fn what_follows_an_outcome_is_known_with_it() {
+    let mut world = World::protected();
+    let run = lost(&mut world);
+    perform(&mut world, run, "Promote cache@central-1");
+    let (step, attempt) = begin(&mut world, run, "Promote db@central-1");
+    let follows = |world: &World, outcome: Outcome| {
+        let entries = run::foresee(&world.state.runs[&run], step, attempt, &outcome, Timestamp(world.wall));
+        let steps = entries.iter().map(|entry| match entry {
+            Entry::StepIntent { step, .. } => name(world, run, *step),
+            other => format!("{other:?}"),
+        });
+        steps.filter(|name| !name.starts_with("Fence")).collect::<Vec<_>>()
+    };
+    assert_eq!(follows(&world, succeeded()), ["Redirect www@central-1"]);
+    // A retry waits out its back-off, and what comes behind waits for it.
+    assert_eq!(follows(&world, failed(true)), Vec::<String>::new());
+    end(&mut world, run, (step, attempt), succeeded());
+    // It has been taken: nothing follows from a second one.
+    assert_eq!(follows(&world, succeeded()), Vec::<String>::new());
+}
+
+#[test]
 fn the_answer_flips_with_the_intent_and_not_before() {
     let mut world = World::protected();
     let run = lost(&mut world);

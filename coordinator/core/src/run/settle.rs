@@ -1,0 +1,79 @@
+//! What an outcome makes of the step that runs, and of its run.
+
+use super::{Run, RunStatus, Step, StepKind, StepState};
+use crate::application::{Action, OnFailure};
+use crate::entry::Outcome;
+use crate::id::{Attempt, StepId};
+use crate::time::Timestamp;
+
+/// What a human must be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// Nothing.
+    Quiet,
+    /// The step is stuck.
+    Stuck,
+}
+
+impl Run {
+    /// Takes the outcome of the attempt that runs.
+    ///
+    /// # Errors
+    /// Why it does not fit; nothing has changed then.
+    pub(super) fn settle(
+        &mut self,
+        step: StepId,
+        attempt: Attempt,
+        outcome: &Outcome,
+        at: Timestamp,
+    ) -> Result<Settled, &'static str> {
+        if self.status.is_final() {
+            return Err("the run has ended");
+        }
+        let Some((spec, progress)) = self.step(step) else { return Err("unknown step") };
+        if progress.state != StepState::Running || progress.attempts != attempt {
+            return Err("not the attempt that runs");
+        }
+        let exhausted = exhausted(spec);
+        let undoes = spec.on_failure == OnFailure::Undo && self.decided.is_none() && self.status != RunStatus::Undoing;
+        let retries = spec.retries;
+        let Some(progress) = self.progress_mut(step) else { return Err("unknown step") };
+        progress.ended = Some(at);
+        match outcome {
+            Outcome::Succeeded(report) => {
+                progress.state = StepState::Succeeded;
+                progress.report = Some(report.clone());
+                progress.failure = None;
+            }
+            Outcome::Failed { code, message, retryable } => {
+                progress.failure = Some((code.clone(), message.clone()));
+                progress.spent += 1;
+                let again = *retryable && progress.spent <= retries;
+                progress.state = if again { StepState::Retrying } else { exhausted };
+                if progress.state == StepState::Stuck && undoes {
+                    self.status = RunStatus::Undoing;
+                } else if progress.state == StepState::Stuck {
+                    if self.status != RunStatus::Undoing {
+                        self.status = RunStatus::Stuck;
+                    }
+                    return Ok(Settled::Stuck);
+                }
+            }
+        }
+        Ok(Settled::Quiet)
+    }
+}
+
+/// The state of a step whose attempts are used up.
+fn exhausted(spec: &Step) -> StepState {
+    if spec.detached || (spec.on_failure == OnFailure::Continue && !is_fence(spec.kind)) {
+        StepState::FailedContinued
+    } else {
+        StepState::Stuck
+    }
+}
+
+/// A fence is confirmed or not: no document can make a failed one count.
+pub(super) const fn is_fence(kind: StepKind) -> bool {
+    matches!(kind, StepKind::Action(Action::Fence))
+}
