@@ -22,7 +22,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::fence::Fencer;
-use crate::guard::{Drivers, GuardClient, GuardEvent, Spawner, Table, Watched, clock};
+use crate::guard::clock::Clock;
+use crate::guard::{Door, Drivers, GuardClient, GuardEvent, Table, Watched};
 use crate::journal::{Journal, Peer};
 use crate::lease::{GuardWord, Lease, Reading, Remembered};
 use crate::probe::{self, Sight};
@@ -62,8 +63,10 @@ pub struct Parts {
     pub key: Arc<WitnessKey>,
     /// How coordinators and agents are reached.
     pub dial: Dial,
-    /// Starts a guard.
-    pub spawner: Spawner,
+    /// Finds the guard, or starts one.
+    pub door: Arc<dyn Door>,
+    /// Of this machine.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// What the rest of the process may ask of the loop.
@@ -95,6 +98,7 @@ struct Agent {
     installation: InstallationId,
     incarnation: Incarnation,
     dial: Dial,
+    clock: Arc<dyn Clock>,
     guard: GuardClient,
     guard_alive: bool,
     /// What the guard refused to be armed for, as it was said last.
@@ -162,8 +166,8 @@ async fn run(
     status: watch::Sender<Arc<Status>>,
 ) {
     let (guard_events, mut guard_here) = mpsc::unbounded_channel();
-    let guard = GuardClient::attach(&parts.settings.runtime_directory, parts.spawner.clone(), guard_events);
-    let (counts, guard_alive) = first_word(&mut guard_here, &parts.settings).await;
+    let guard = GuardClient::attach(parts.door.clone(), guard_events);
+    let (counts, guard_alive) = first_word(&mut guard_here, &parts.settings, &parts.clock.boot_id()).await;
 
     let (links, links_here) = mpsc::unbounded_channel();
     let (events, events_here) = mpsc::unbounded_channel();
@@ -180,18 +184,19 @@ async fn run(
         asked,
     };
 
-    let now = clock::reading();
+    let now = parts.clock.reading();
     let (installation, incarnation, largest_bound) = {
         let view = parts.journal.view();
         (view.installation.clone(), view.incarnation, view.largest_bound)
     };
     let runtime = &parts.settings.runtime_directory;
-    let promises = Arc::new(Mutex::new(Promises::load(runtime, &clock::boot_id(), largest_bound, now)));
+    let promises = Arc::new(Mutex::new(Promises::load(runtime, &parts.clock.boot_id(), largest_bound, now)));
     let bench = Bench {
         cluster: parts.settings.cluster.clone(),
         drivers: parts.drivers.clone(),
         journal: parts.journal.clone(),
         word: word.subscribe(),
+        clock: parts.clock.clone(),
         promises: promises.clone(),
         locks: Mutex::default(),
     };
@@ -241,7 +246,8 @@ async fn run(
         status,
         events,
         peer_events,
-        last_tick: (now, clock::wall()),
+        last_tick: (now, parts.clock.wall()),
+        clock: parts.clock,
         seen_revision: None,
     };
     agent.take_up(&counts, now);
@@ -262,6 +268,7 @@ async fn run(
 async fn first_word(
     events: &mut mpsc::UnboundedReceiver<GuardEvent>,
     settings: &Settings,
+    boot: &str,
 ) -> (BTreeMap<ApplicationId, Watched>, bool) {
     let up = async {
         loop {
@@ -276,7 +283,7 @@ async fn first_word(
         return (counts, true);
     }
     tracing::error!("the guard does not answer: no lease will be held until it does");
-    let table = Table::load(&settings.runtime_directory.join("guard.json"), &clock::boot_id());
+    let table = Table::load(&settings.runtime_directory.join("guard.json"), boot);
     (table.map(|table| table.entries().clone()).unwrap_or_default(), false)
 }
 
@@ -359,7 +366,8 @@ impl Agent {
                 let interval = self.settings.probe_interval;
                 let take = move |sight| sights.send(sight).is_ok();
                 let names = (application.clone(), resource.clone());
-                tokio::spawn(probe::repeat(names.0, names.1, driver.clone(), interval, at_once, take));
+                let probing = probe::Probing { driver: driver.clone(), interval, at_once, clock: self.clock.clone() };
+                tokio::spawn(probe::repeat(names.0, names.1, probing, take));
             }
         }
     }
@@ -387,7 +395,7 @@ impl Agent {
 
     /// Until something is due.
     fn sleep(&self) -> Duration {
-        let now = clock::reading();
+        let now = self.clock.reading();
         let leases = self.leases.values().filter_map(|lease| lease.next_change(now));
         let beats = self.links.values().map(|link| link.due_in(now, *self.pace.borrow()));
         let next = leases.map(|span| Duration::from_millis(span.millis())).chain(beats).min();
@@ -395,7 +403,7 @@ impl Agent {
     }
 
     fn tick(&mut self) {
-        let (now, wall) = (clock::reading(), clock::wall());
+        let (now, wall) = (self.clock.reading(), self.clock.wall());
         let (before, wall_before) = std::mem::replace(&mut self.last_tick, (now, wall));
         let elapsed = i64::try_from(now.held_since(before).millis()).unwrap_or(i64::MAX);
         let moved = (wall.0 - wall_before.0).saturating_sub(elapsed);

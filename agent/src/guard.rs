@@ -20,19 +20,22 @@ use std::time::Duration;
 use regent_core::id::{ApplicationId, ResourceId};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::Notify;
 
 use crate::driver::{Driver, FenceReach};
+use crate::guard::clock::Clock;
 use crate::journal::chain;
 use crate::lease::{Arm, Deadline};
 
 mod client;
 pub mod clock;
+mod door;
 mod table;
 mod watchdog;
 
-pub use client::{GuardClient, GuardEvent, Spawner};
+pub use client::{Door, Entering, GuardClient, GuardEvent, Talk};
+pub use door::{ProcessDoor, Spawner};
 pub use table::{Table, WatchState, Watched};
 
 /// The drivers of one application.
@@ -118,6 +121,7 @@ struct Shared {
     end: Notify,
     agents: AtomicUsize,
     drivers: Drivers,
+    clock: Arc<dyn Clock>,
 }
 
 /// Sets this process apart from the agent that started it.
@@ -138,22 +142,11 @@ pub async fn run(runtime: &Path, drivers: Drivers, stay: bool) -> Result<(), Gua
         let path = path.to_owned();
         move |source| GuardError::Runtime { path, source }
     };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(runtime).map_err(bad(runtime))?;
-    let _lock = lock(&runtime.join("guard.lock"))?;
-    let file = runtime.join("guard.json");
-    let table = Table::load(&file, &clock::boot_id()).map_err(bad(&file))?;
+    let (shared, _lock) = begin(runtime, drivers, clock::of_this_machine())?;
     let path = socket(runtime);
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).map_err(bad(&path))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(bad(&path))?;
-    let shared = Arc::new(Shared {
-        file,
-        table: Mutex::new(table),
-        changed: Notify::new(),
-        end: Notify::new(),
-        agents: AtomicUsize::new(0),
-        drivers,
-    });
     tracing::info!(path = %path.display(), "guard is ready");
     watchdog::spawn();
     let accepting = tokio::spawn(accept(listener, shared.clone()));
@@ -162,6 +155,50 @@ pub async fn run(runtime: &Path, drivers: Drivers, stay: bool) -> Result<(), Gua
     let _ = std::fs::remove_file(&path);
     tracing::info!("guard ends: nothing is armed");
     Ok(())
+}
+
+/// As [`run`], for agents that come in by another way than the socket, and by another clock.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_behind(
+    mut door: tokio::sync::mpsc::Receiver<Box<dyn Talk>>,
+    runtime: &Path,
+    drivers: Drivers,
+    clock: Arc<dyn Clock>,
+) -> Result<(), GuardError> {
+    let (shared, _lock) = begin(runtime, drivers, clock)?;
+    let inside = shared.clone();
+    let accepting = tokio::spawn(async move {
+        while let Some(agent) = door.recv().await {
+            tokio::spawn(serve(agent, inside.clone()));
+        }
+    });
+    watch(&shared, true).await;
+    accepting.abort();
+    Ok(())
+}
+
+/// What an earlier guard of this boot knew is taken up. Only one guard holds the lock.
+fn begin(runtime: &Path, drivers: Drivers, clock: Arc<dyn Clock>) -> Result<(Arc<Shared>, File), GuardError> {
+    let bad = |path: &Path| {
+        let path = path.to_owned();
+        move |source| GuardError::Runtime { path, source }
+    };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(runtime).map_err(bad(runtime))?;
+    let lock = lock(&runtime.join("guard.lock"))?;
+    let file = runtime.join("guard.json");
+    let table = Table::load(&file, &clock.boot_id()).map_err(bad(&file))?;
+    let shared = Shared {
+        file,
+        table: Mutex::new(table),
+        changed: Notify::new(),
+        end: Notify::new(),
+        agents: AtomicUsize::new(0),
+        drivers,
+        clock,
+    };
+    Ok((Arc::new(shared), lock))
 }
 
 fn lock(path: &Path) -> Result<File, GuardError> {
@@ -179,7 +216,7 @@ async fn watch(shared: &Arc<Shared>, stay: bool) {
     let mut again = true;
     let mut idle_since = tokio::time::Instant::now();
     loop {
-        let due = shared.table().take_due(clock::reading(), again);
+        let due = shared.table().take_due(shared.clock.reading(), again);
         again = false;
         if !due.is_empty() {
             shared.store();
@@ -193,12 +230,13 @@ async fn watch(shared: &Arc<Shared>, stay: bool) {
         } else if !stay && idle_since.elapsed() >= IDLE {
             return;
         }
-        let next = shared.table().next(clock::reading());
+        let next = shared.table().next(shared.clock.reading());
         let sleep = next.map_or(LONGEST_SLEEP, |next| Duration::from_millis(next.millis()).min(LONGEST_SLEEP));
         tokio::select! {
-            () = tokio::time::sleep(sleep) => {}
-            () = shared.changed.notified() => {}
+            biased;
             () = shared.end.notified() => return,
+            () = shared.changed.notified() => {}
+            () = tokio::time::sleep(sleep) => {}
         }
     }
 }
@@ -246,7 +284,7 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(serve(stream, shared.clone()));
+                tokio::spawn(serve(Box::new(stream), shared.clone()));
             }
             Err(error) => {
                 tracing::error!(error = chain(&error), "cannot accept an agent");
@@ -256,9 +294,9 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve(stream: UnixStream, shared: Arc<Shared>) {
+async fn serve(stream: Box<dyn Talk>, shared: Arc<Shared>) {
     shared.agents.fetch_add(1, Ordering::Relaxed);
-    let (reading, mut writing) = stream.into_split();
+    let (reading, mut writing) = tokio::io::split(stream);
     let mut lines = BufReader::new(reading).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let Ok(request) = serde_json::from_str::<Request>(&line) else {
@@ -350,6 +388,7 @@ mod tests {
             end: Notify::new(),
             agents: AtomicUsize::new(0),
             drivers: BTreeMap::from([(ApplicationId::new("shop").unwrap(), drivers)]),
+            clock: clock::of_this_machine(),
         })
     }
 
@@ -358,7 +397,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let shop = ApplicationId::new("shop").unwrap();
         let resources: BTreeSet<_> = ["db", "cache"].into_iter().map(|name| ResourceId::new(name).unwrap()).collect();
-        let until = clock::reading().after(Span::ZERO);
+        let until = clock::of_this_machine().reading().after(Span::ZERO);
         let span = Span::from_secs(1);
         let arm = Arm { epoch: Epoch(1), terms: Token::default(), until, span, paused: false, early: false };
         let ask = || Request::Arm { application: shop.clone(), resources: resources.clone(), arm };
@@ -372,7 +411,7 @@ mod tests {
         assert_eq!(refused.unknown[&shop], [ResourceId::new("cache").unwrap()].into());
         // Left over from a guard that knew it.
         lacks.table().arm(&shop, resources.clone(), arm);
-        assert_eq!(lacks.table().take_due(clock::reading(), false), std::slice::from_ref(&shop));
+        assert_eq!(lacks.table().take_due(clock::of_this_machine().reading(), false), std::slice::from_ref(&shop));
         fire(lacks.clone(), shop.clone()).await;
         assert_eq!(lacks.table().entries()[&shop].state, WatchState::Firing);
     }

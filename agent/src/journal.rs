@@ -1,7 +1,8 @@
 //! The durable memory of one agent: what it must still know when it wakes up.
 //!
 //! One thread of its own appends and calls fsync, so that nothing else ever waits for a disk; least of all the fence
-//! (safety.md, "Fences that last"). [`Journal::view`] shows only what is on the disk. The data directory is locked.
+//! (safety.md, "Fences that last"). A simulation writes in place instead: nothing in it may happen at a moment that the
+//! machine chooses. [`Journal::view`] shows only what is on the disk. The data directory is locked.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::DirBuilderExt;
@@ -31,11 +32,36 @@ struct Append {
     done: oneshot::Sender<Result<(), JournalError>>,
 }
 
+/// Who writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Writing {
+    /// A thread of its own.
+    #[default]
+    ByThread,
+    /// Whoever appends, at once.
+    InPlace,
+}
+
+#[derive(Clone)]
+enum Hand {
+    Thread(mpsc::UnboundedSender<Append>),
+    Own(Arc<Mutex<Pen>>),
+}
+
+/// The open file, and what shows whether it can be written.
+struct Pen {
+    file: JournalFile,
+    _lock: File,
+    view: Arc<Mutex<View>>,
+    failing: Arc<AtomicBool>,
+    revision: Arc<AtomicU64>,
+}
+
 /// A handle to the journal.
 #[derive(Clone)]
 pub struct Journal {
     directory: PathBuf,
-    to_writer: mpsc::UnboundedSender<Append>,
+    hand: Hand,
     view: Arc<Mutex<View>>,
     failing: Arc<AtomicBool>,
     room: Arc<AtomicBool>,
@@ -49,6 +75,14 @@ impl Journal {
     /// # Errors
     /// If the directory is locked, the journal damaged, or the disk full.
     pub fn open(directory: &Path) -> Result<Self, JournalError> {
+        Self::open_with(directory, Writing::ByThread)
+    }
+
+    /// As [`Self::open`], and says who writes.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(directory: &Path, writing: Writing) -> Result<Self, JournalError> {
         let io = |action| move |source| JournalError::Io { action, path: directory.to_owned(), source };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io("create"))?;
         let lock = lock(directory)?;
@@ -69,13 +103,16 @@ impl Journal {
         file.append(&records)?;
         records.iter().for_each(|record| view.apply(record));
 
-        let (to_writer, appends) = mpsc::unbounded_channel();
         let view = Arc::new(Mutex::new(view));
         let failing = Arc::new(AtomicBool::new(false));
         let (room, revision) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
-        let journal = Self { directory: directory.to_owned(), to_writer, view, failing, room, revision };
+        let pen = Pen { file, _lock: lock, view: view.clone(), failing: failing.clone(), revision: revision.clone() };
+        let hand = match writing {
+            Writing::ByThread => Hand::Thread(spawn_writer(pen, &directory.join(FILE))?),
+            Writing::InPlace => Hand::Own(Arc::new(Mutex::new(pen))),
+        };
+        let journal = Self { directory: directory.to_owned(), hand, view, failing, room, revision };
         journal.look_for_room();
-        journal.spawn_writer(file, lock, appends)?;
         Ok(journal)
     }
 
@@ -86,13 +123,13 @@ impl Journal {
     ) -> impl Future<Output = Result<(), JournalError>> + Send + 'static + use<> {
         let (done, stored) = oneshot::channel();
         let gone = JournalError::Broken { path: self.directory.join(FILE) };
-        let sent = self.to_writer.send(Append { records, done });
-        async move {
-            match sent {
-                Ok(()) => stored.await.unwrap_or(Err(gone)),
-                Err(_) => Err(gone),
-            }
+        let append = Append { records, done };
+        match &self.hand {
+            // A thread that is gone drops what it is sent, and with it the promise to say so.
+            Hand::Thread(thread) => drop(thread.send(append)),
+            Hand::Own(pen) => pen.lock().unwrap_or_else(PoisonError::into_inner).append(append),
         }
+        async move { stored.await.unwrap_or(Err(gone)) }
     }
 
     /// What is on the disk.
@@ -118,33 +155,33 @@ impl Journal {
             .map(|disk| disk.blocks_available().saturating_mul(disk.fragment_size()));
         self.room.store(room.is_ok_and(|room| room >= ROOM_NEEDED), Ordering::Relaxed);
     }
+}
 
-    fn spawn_writer(
-        &self,
-        mut file: JournalFile,
-        lock: File,
-        mut appends: mpsc::UnboundedReceiver<Append>,
-    ) -> Result<(), JournalError> {
-        let (view, failing, revision) = (self.view.clone(), self.failing.clone(), self.revision.clone());
-        let writer = move || {
-            let _held = lock;
-            while let Some(Append { records, done }) = appends.blocking_recv() {
-                let result = file.append(&records);
-                failing.store(result.is_err(), Ordering::Relaxed);
-                match &result {
-                    Ok(()) => {
-                        let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
-                        records.iter().for_each(|record| view.apply(record));
-                        revision.fetch_add(1, Ordering::Relaxed);
-                    }
-                    Err(error) => tracing::error!(error = chain(error), "the journal cannot be written"),
-                }
-                let _ = done.send(result);
+fn spawn_writer(mut pen: Pen, path: &Path) -> Result<mpsc::UnboundedSender<Append>, JournalError> {
+    let (to_writer, mut appends) = mpsc::unbounded_channel();
+    let writer = move || {
+        while let Some(append) = appends.blocking_recv() {
+            pen.append(append);
+        }
+    };
+    let spawned = std::thread::Builder::new().name("journal".to_owned()).spawn(writer);
+    let failed = |source| JournalError::Io { action: "start the writer of", path: path.to_owned(), source };
+    spawned.map(|_| to_writer).map_err(failed)
+}
+
+impl Pen {
+    fn append(&mut self, Append { records, done }: Append) {
+        let result = self.file.append(&records);
+        self.failing.store(result.is_err(), Ordering::Relaxed);
+        match &result {
+            Ok(()) => {
+                let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+                records.iter().for_each(|record| view.apply(record));
+                self.revision.fetch_add(1, Ordering::Relaxed);
             }
-        };
-        let spawned = std::thread::Builder::new().name("journal".to_owned()).spawn(writer);
-        let path = self.directory.join(FILE);
-        spawned.map(drop).map_err(|source| JournalError::Io { action: "start the writer of", path, source })
+            Err(error) => tracing::error!(error = chain(error), "the journal cannot be written"),
+        }
+        let _ = done.send(result);
     }
 }
 

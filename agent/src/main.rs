@@ -17,7 +17,7 @@ use regent_agent::config::{Config, ResourceConfig};
 use regent_agent::dial::{self, Names};
 use regent_agent::driver::{FenceReach, Marker, build};
 use regent_agent::fence;
-use regent_agent::guard::{self, Drivers, GuardError, Spawner};
+use regent_agent::guard::{self, Drivers, GuardError, ProcessDoor, Spawner, clock};
 use regent_agent::journal::{FILE, Journal, JournalError, JournalFile};
 use regent_agent::settings::Settings;
 use regent_agent::witness::{PeerServer, WitnessKey};
@@ -154,7 +154,7 @@ fn settings(config: &Config) -> Settings {
 /// Starts `regent-agent guard` with the same configuration; its log goes to a file beside its state.
 fn spawner(config: &Path, runtime_directory: PathBuf) -> Spawner {
     let config = config.to_owned();
-    Arc::new(move || {
+    Box::new(move || {
         std::fs::create_dir_all(&runtime_directory)?;
         let log = std::fs::File::create(runtime_directory.join("guard.log"))?;
         let mut guard = tokio::process::Command::new(std::env::current_exe()?);
@@ -196,13 +196,16 @@ async fn serve(file: &Path, config: &Config, drivers: Drivers) -> anyhow::Result
     let installation = journal.view().installation.clone();
     // The guard is started from another working directory.
     let file = std::path::absolute(file).context("cannot tell where the configuration is")?;
+    let clock = clock::of_this_machine();
+    let spawner = spawner(&file, config.runtime_directory.clone());
     let parts = Parts {
         settings: settings(config),
         drivers,
         journal,
         key: key.clone(),
         dial: dial::over_tls(tls.clone(), &Names::default()),
-        spawner: spawner(&file, config.runtime_directory.clone()),
+        door: Arc::new(ProcessDoor::new(&config.runtime_directory, spawner)),
+        clock: clock.clone(),
     };
     let (handles, running) = agent::start(parts, stop.clone());
     let peers = PeerServer {
@@ -211,6 +214,7 @@ async fn serve(file: &Path, config: &Config, drivers: Drivers) -> anyhow::Result
         key,
         word: handles.word.clone(),
         asked: handles.asked,
+        clock,
         identify: Arc::new(peer_identity),
     };
     let server = tonic::transport::Server::builder()

@@ -9,7 +9,7 @@ use regent_proto::agent::v1 as wire;
 use tokio::sync::Notify;
 
 use crate::driver::{Driver, Health, Probe, Role};
-use crate::guard::clock;
+use crate::guard::clock::Clock;
 use crate::lease::Reading;
 
 /// A driver's probe ends itself; one that does not is given up after so long.
@@ -80,24 +80,31 @@ impl Sight {
     }
 }
 
-/// Probes until `take` says that nobody listens any more. `at_once` asks for a probe before its time.
-pub async fn repeat(
-    application: ApplicationId,
-    resource: ResourceId,
-    driver: Arc<dyn Driver>,
-    interval: Duration,
-    at_once: Arc<Notify>,
-    take: impl Fn(Sight) -> bool,
-) {
+/// What is probed, and when.
+pub struct Probing {
+    /// Looks.
+    pub driver: Arc<dyn Driver>,
+    /// Between two looks.
+    pub interval: Duration,
+    /// Asks for a look before its time.
+    pub at_once: Arc<Notify>,
+    /// Dates what was seen.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Probes until `take` says that nobody listens any more.
+pub async fn repeat(application: ApplicationId, resource: ResourceId, probing: Probing, take: impl Fn(Sight) -> bool) {
+    let Probing { driver, interval, at_once, clock } = probing;
     let mut failures: u32 = 0;
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             _ = ticks.tick() => {}
             () = at_once.notified() => {}
         }
-        let at = clock::reading();
+        let at = clock.reading();
         let probe = tokio::time::timeout(GIVEN_UP.max(interval), driver.probe()).await;
         let probe = probe.unwrap_or_else(|_| Probe::without_answer(Health::Unknown, "the probe did not end"));
         failures = match probe.health {

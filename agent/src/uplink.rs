@@ -150,7 +150,7 @@ async fn open(
     let (say, said) = mpsc::channel(ROOM);
     let first = ConnectRequest { body: Some(Say::Hello((**hello.borrow()).clone())) };
     say.try_send(first).map_err(|_| Ended::Closed)?;
-    let answered = AgentServiceClient::new(dialled.channel).connect(ReceiverStream::new(said)).await;
+    let answered = AgentServiceClient::new(dialled.line).connect(ReceiverStream::new(said)).await;
     let mut stream = answered.map_err(|error| status(&error))?.into_inner();
     match stream.message().await.map_err(|error| status(&error))?.and_then(|first| first.body) {
         Some(Heard::Welcome(welcome)) if welcome.coordinator > 0 => {

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Response, Status};
 
 use crate::agent::Word;
-use crate::guard::clock;
+use crate::guard::clock::Clock;
 
 pub mod peer;
 mod promises;
@@ -46,6 +46,8 @@ pub struct PeerServer {
     pub word: watch::Receiver<Arc<Word>>,
     /// To the agent's loop.
     pub asked: mpsc::Sender<Asked>,
+    /// Of this machine.
+    pub clock: Arc<dyn Clock>,
     /// By the caller's certificate.
     pub identify: Identify,
 }
@@ -71,7 +73,7 @@ impl PeerAgentService for PeerServer {
         if !(16..=64).contains(&request.nonce.len()) {
             return Err(Status::invalid_argument("a nonce has 16 to 64 bytes"));
         }
-        let now = clock::reading();
+        let now = self.clock.reading();
         let word = self.word.borrow().clone();
         let signed = word.signed_for(now).map(|(application, epoch)| SignedLease { application, epoch });
         let leases: Vec<_> = signed.collect();

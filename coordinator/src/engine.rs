@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use regent_core::decide::{self, Viewpoint};
 use regent_core::effect::Effect;
@@ -16,6 +16,7 @@ use regent_core::run::{self, StepState};
 use regent_proto::agent::v1::connect_response::Body;
 use regent_proto::peer::v1::RelayRequest;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -61,6 +62,7 @@ impl Engine {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 changed = leadership.changed() => if changed.is_err() { break },
                 Some(said) = heardings.statuses.recv() => {

@@ -33,6 +33,7 @@ pub async fn run(node: Node, myself: Coordinator, readiness: Readiness, stop: Ca
             return;
         }
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(AGAIN) => {}
         }

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod clock;
 pub mod config;
 pub mod dashboard;
 pub mod dns;
@@ -14,3 +15,4 @@ pub mod raft;
 pub mod replica;
 pub mod telemetry;
 pub mod view;
+pub mod works;

@@ -9,22 +9,14 @@ use anyhow::Context;
 use clap::Parser;
 use futures::future::BoxFuture;
 use regent_coordinator::admin::{self, Latch, Readiness};
-use regent_coordinator::api::agent::Agents;
-use regent_coordinator::api::peer::PeerHooks;
 use regent_coordinator::api::{self, Parts, TransferLeader};
 use regent_coordinator::config::Config;
-use regent_coordinator::engine::Engine;
 use regent_coordinator::node::Node;
-use regent_coordinator::observer::{Post, relay};
-use regent_coordinator::proposals::Proposals;
 use regent_coordinator::raft::{self, Membership, RaftHandle, RaftOptions};
-use regent_coordinator::{dns, join, telemetry};
+use regent_coordinator::works::Works;
+use regent_coordinator::{clock, dns, telemetry};
 use regent_core::entry::Coordinator;
-use regent_core::id::{ClusterId, CoordinatorId};
-use regent_proto::agent::v1::StepCommand;
-use regent_proto::agent::v1::agent_service_server::AgentServiceServer;
-use regent_proto::agent::v1::connect_response::Body;
-use regent_proto::peer::v1::ObserveRequest;
+use regent_core::id::CoordinatorId;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -80,19 +72,6 @@ impl TransferLeader for Handover {
     }
 }
 
-/// What other coordinators ask beside raft.
-struct Hooks(Post);
-
-impl PeerHooks for Hooks {
-    fn observe(&self, from: CoordinatorId, request: ObserveRequest) {
-        relay::take(&self.0, from, &request);
-    }
-
-    fn relay(&self, cluster: &ClusterId, step: StepCommand) -> bool {
-        self.0.send(cluster, Body::Step(step))
-    }
-}
-
 async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let readiness = Readiness::default();
     readiness.set(Latch::ConfigParsed);
@@ -101,12 +80,11 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let id = CoordinatorId(config.id);
     let mut options = RaftOptions::new(id, config.addresses(), config.data_directory.clone());
     options.bootstrap = config.bootstrap;
-    let mut raft = raft::open(options, tls.clone()).await?;
+    let raft = raft::open(options, tls.clone()).await?;
     readiness.set(Latch::LogReplayed);
 
-    let node = Node::new(id, raft.replica());
-    let proposals = Proposals::new(node.clone());
-    let (post, heardings) = Post::new(node.clone(), proposals, raft.incarnation());
+    let works = Works::new(id, raft, clock::of_this_machine());
+    let node = works.node().clone();
     let stop = CancellationToken::new();
 
     let grpc = TcpListener::bind(config.listen).await.with_context(|| format!("listen: {}", config.listen))?;
@@ -114,13 +92,10 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let parts = Parts {
         node: node.clone(),
         tls: tls.clone(),
-        transfer: Arc::new(Handover(raft.membership())),
+        transfer: Arc::new(Handover(works.raft().membership())),
         stop: stop.clone(),
     };
-    let routes = api::routes(parts)
-        .await?
-        .add_service(AgentServiceServer::new(Agents::new(post.clone())))
-        .add_service(raft.peer_service(Arc::new(Hooks(post.clone()))));
+    let routes = works.add_services(api::routes(parts).await?);
     let server = tonic::transport::Server::builder()
         .tls_config(tls.server_config())?
         .tcp_nodelay(true)
@@ -140,13 +115,8 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     });
     let dns_task = serve_dns(&config, &node, &stop, &readiness).await?;
 
-    let (for_post, for_engine) = (node.replica.listen(), node.replica.listen());
-    let mut parts = JoinSet::new();
-    parts.spawn(post.clone().run(for_post, stop.clone()));
-    parts.spawn(relay::run(post.clone(), raft.peers(), stop.clone()));
-    parts.spawn(Engine::new(post.clone(), raft.peers()).run(heardings, for_engine, stop.clone()));
-    tokio::spawn(join::run(node.clone(), myself(&config, &raft), readiness.clone(), stop.clone()));
-    raft.run();
+    let myself = myself(&config, works.raft());
+    let (raft, mut parts) = works.start(myself, readiness.clone(), &stop);
     info!(id = config.id, region = %config.region, "coordinator started");
 
     let code = wait(&raft, &mut grpc_task, &mut parts).await?;

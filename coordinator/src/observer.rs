@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use regent_core::effect::Effect;
 use regent_core::entry::{Database, Entry};
@@ -15,6 +15,7 @@ use regent_core::state::Applied;
 use regent_proto::agent::v1::connect_response::Body;
 use regent_proto::agent::v1::{self as wire, ConnectResponse};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -112,6 +113,7 @@ impl Post {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 _ = tick.tick() => self.tick(),
                 event = events.recv() => match event {

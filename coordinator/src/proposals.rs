@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use regent_core::entry::{Entry, FORMAT, Record};
 use regent_core::id::{ApplicationId, Attempt, ClusterId, RunId, StepId, VoteNumber};
 use regent_core::state::Applied;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::node::Node;

@@ -31,6 +31,7 @@ mod ondisk;
 mod options;
 mod peers;
 mod propose;
+mod runtime;
 mod snapshot_file;
 mod state_machine;
 mod store;
@@ -41,7 +42,9 @@ pub use codec::CodecError;
 pub use membership::{Membership, MembershipError};
 pub use ondisk::DiskError;
 pub use options::{OptionsError, RaftOptions};
-pub use peers::{PeerError, Peers};
+pub use peers::{DialPeer, PeerError, Peers};
+pub use runtime::seed_this_thread;
+pub use writer::Writing;
 
 pub(crate) use leadership::Pulse;
 pub(crate) use log_store::LogStore;
@@ -86,6 +89,7 @@ pub struct RaftHandle {
     pulse: Arc<Pulse>,
     proposer: Proposer,
     log: LogStore,
+    /// The thread that writes the log, if there is one.
     writer: Option<std::thread::JoinHandle<()>>,
     leadership: watch::Sender<Leadership>,
     failed: watch::Sender<Option<String>>,
@@ -98,17 +102,25 @@ pub struct RaftHandle {
 /// # Errors
 /// If the directory, the certificate or the settings cannot be used; the message names what to do.
 pub async fn open(options: RaftOptions, tls: Tls) -> Result<RaftHandle, OpenError> {
-    let config = Arc::new(options.config()?);
     if *tls.identity() != Identity::Coordinator(options.id.0) {
         return Err(OpenError::Certificate { certificate: tls.identity().clone(), id: options.id });
     }
+    open_with(options, peers::over_tls(tls), Writing::ByThread).await
+}
+
+/// As [`open`], with another way to the other coordinators and to the disk.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with(options: RaftOptions, dial: DialPeer, writing: Writing) -> Result<RaftHandle, OpenError> {
+    let config = Arc::new(options.config()?);
     let (path, id) = (options.data_directory.clone(), options.id);
     let refused = |detail: String| OpenError::Raft { directory: options.data_directory.display().to_string(), detail };
-    let opening = tokio::task::spawn_blocking(move || store::Store::open(&path, id));
+    let opening = tokio::task::spawn_blocking(move || store::Store::open(&path, id, writing));
     let store::Store { log, machine, owner, writer } = opening.await.map_err(|error| refused(error.to_string()))??;
 
     let shared = machine.shared();
-    let peers = Arc::new(Peers::new(options.clone(), owner.identity.clone(), tls, shared.clone()));
+    let peers = Arc::new(Peers::new(options.clone(), owner.identity.clone(), dial, shared.clone()));
     let pulse = Arc::new(Pulse::default());
     let network = network::Network { peers: peers.clone(), pulse: pulse.clone() };
     let raft = types::Raft::build(id.0, config, network, log.clone(), machine)
@@ -128,7 +140,7 @@ pub async fn open(options: RaftOptions, tls: Tls) -> Result<RaftHandle, OpenErro
         pulse,
         proposer,
         log,
-        writer: Some(writer),
+        writer,
         leadership,
         failed: watch::Sender::new(None),
         tasks: Vec::new(),

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
 
 use futures::future::BoxFuture;
 use regent_core::effect::Effect;
@@ -12,6 +11,7 @@ use regent_core::entry::Record;
 use regent_core::id::{CoordinatorId, LogIndex};
 use regent_core::state::{Applied, State};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 /// Why a proposal did not come back applied.
 #[derive(Debug, thiserror::Error)]

@@ -10,13 +10,14 @@
 //! durations are milliseconds and end in `_ms`; wall clocks are RFC 3339 in UTC. Without quorum the view goes on
 //! showing the last applied state and says how old that may be.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use regent_core::evidence::Evidence;
 use regent_core::id::CoordinatorId;
 use regent_core::state::State;
 use regent_core::time::{Moment, Span, Timestamp};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::node::Node;
 use crate::replica::Leadership;

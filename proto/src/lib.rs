@@ -1,6 +1,8 @@
 //! Generated code of Regent's three gRPC packages, and TLS helpers. No logic.
 #![allow(missing_docs, clippy::all, clippy::pedantic, reason = "most of it is generated")]
 
+/// What clients speak over.
+pub mod line;
 /// Identities in certificates, server settings and channels.
 pub mod tls;
 

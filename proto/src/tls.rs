@@ -240,11 +240,15 @@ impl Tls {
     }
 }
 
-/// Who sent a request, by its TLS certificate.
+/// Who sent a request, by its TLS certificate. What carries requests in another way than by TLS says it by an
+/// [`Identity`] among the request's extensions, where nothing that is sent can get.
 ///
 /// # Errors
 /// `UNAUTHENTICATED` if the connection has no certificate or the certificate no identity.
 pub fn peer_identity<T>(request: &tonic::Request<T>) -> Result<Identity, tonic::Status> {
+    if let Some(identity) = request.extensions().get::<Identity>() {
+        return Ok(identity.clone());
+    }
     let certificates =
         request.peer_certs().ok_or_else(|| tonic::Status::unauthenticated("a client certificate is required"))?;
     let own = certificates.first().ok_or_else(|| tonic::Status::unauthenticated("the client certificate is empty"))?;

@@ -10,7 +10,7 @@ use regent_proto::agent::v1::connect_response::Body as Heard;
 use crate::agent::beats::Link;
 use crate::agent::{Agent, Event};
 use crate::driver::Health;
-use crate::guard::{GuardEvent, Request, WatchState, clock};
+use crate::guard::{GuardEvent, Request, WatchState};
 use crate::journal::Record;
 use crate::lease::facts::Word as LeaseWord;
 use crate::lease::{Fence, GuardWord, Reading};
@@ -80,7 +80,7 @@ impl Agent {
     }
 
     fn hear_answer(&mut self, id: LinkId, answer: &wire::Answer) {
-        let now = clock::reading();
+        let now = self.clock.reading();
         let Some(stamp) = &answer.stamp else { return };
         if stamp.installation != self.installation.0 || stamp.incarnation != self.incarnation.0 {
             return;
@@ -119,7 +119,7 @@ impl Agent {
     }
 
     fn hear_terms(&mut self, update: &wire::TermsUpdate) {
-        let now = clock::reading();
+        let now = self.clock.reading();
         let offered = match convert::terms(update) {
             Ok(offered) => offered,
             Err(error) => {
@@ -159,7 +159,7 @@ impl Agent {
     }
 
     fn hear_command(&mut self, command: &wire::StepCommand) {
-        let now = clock::reading();
+        let now = self.clock.reading();
         let application = ApplicationId::new(&command.application).ok();
         let lease = application.as_ref().and_then(|application| self.leases.get(application));
         let seen = lease.map_or(Epoch(0), |lease| lease.seen());
@@ -200,7 +200,7 @@ impl Agent {
     }
 
     pub(super) fn hear_step(&mut self, event: StepEvent) {
-        let now = clock::reading();
+        let now = self.clock.reading();
         if let StepEvent::Ended(key, outcome) = &event
             && let Some(order) = self.steps.order(key)
         {
@@ -258,7 +258,7 @@ impl Agent {
     }
 
     pub(super) fn hear_guard(&mut self, event: GuardEvent) {
-        let now = clock::reading();
+        let now = self.clock.reading();
         let applications: Vec<_> = self.leases.keys().cloned().collect();
         let (counts, up) = match event {
             GuardEvent::Up(counts) => (counts, true),
@@ -323,7 +323,7 @@ impl Agent {
     }
 
     pub(super) fn hear(&mut self, event: Event) {
-        let now = clock::reading();
+        let now = self.clock.reading();
         match event {
             Event::TermsStored(application, terms, true) => {
                 let (epoch, number): (Epoch, Token) = (terms.epoch, terms.number);
@@ -395,7 +395,7 @@ impl Agent {
         if !closed || self.steps.is_busy(&sight.application, &sight.resource) {
             return;
         }
-        let now = clock::reading();
+        let now = self.clock.reading();
         let leads = self.leases.get(&sight.application).is_some_and(|lease| lease.keeps_open(now));
         if !leads || !self.opened(&sight.application).contains_key(&sight.resource) {
             return;

@@ -11,7 +11,6 @@ use regent_proto::agent::v1::connect_request::Body as Say;
 use tokio::sync::mpsc;
 
 use crate::agent::Agent;
-use crate::guard::clock;
 use crate::lease::{Fence, Lease, Reading};
 use crate::uplink::convert::wire_token;
 use crate::uplink::{LinkId, Pace, say};
@@ -55,7 +54,7 @@ impl Link {
 
 impl Agent {
     pub(super) fn send_due(&mut self) {
-        let now = clock::reading();
+        let now = self.clock.reading();
         let pace = *self.pace.borrow();
         if std::mem::take(&mut self.beat_now) {
             self.links.values_mut().for_each(|link| link.soon = true);
@@ -71,7 +70,7 @@ impl Agent {
         self.beat += 1;
         let number = self.beat;
         // Read before it is sent: a right never counts from later than its sending.
-        let now = clock::reading();
+        let now = self.clock.reading();
         let applications = self.leases.values().map(|lease| self.application_beat(lease, now)).collect();
         let Some(link) = self.links.get(&id) else { return };
         let heartbeat = wire::Heartbeat {

@@ -10,13 +10,13 @@ use tokio::sync::mpsc;
 use crate::agent::{Agent, Event};
 use crate::driver::{Driver, FenceReach, Marker};
 use crate::fence::Guarded;
-use crate::guard::{Request, clock};
+use crate::guard::Request;
 use crate::journal::{Hold, Record};
 use crate::lease::{Alert, Command};
 
 impl Agent {
     pub(super) fn carry_out(&mut self, application: &ApplicationId, command: Command) {
-        let now = clock::reading();
+        let now = self.clock.reading();
         match command {
             Command::Heartbeat => self.beat_now = true,
             Command::StoreTerms(terms) => {

@@ -8,7 +8,6 @@ use regent_proto::agent::v1::{PromiseRequest, PromiseResponse};
 use tokio::sync::{mpsc, watch};
 
 use crate::agent::Agent;
-use crate::guard::clock;
 use crate::journal::{Peer, Record};
 use crate::lease::{Question, Reading};
 use crate::witness::Asked;
@@ -59,7 +58,8 @@ impl Agent {
             let (asks, asked) = mpsc::channel(64);
             let (dial, events) = (self.dial.clone(), self.peer_events.clone());
             let (here, interval) = (address.subscribe(), self.settings.probe_interval);
-            tokio::spawn(peer::keep(cluster.clone(), here, dial, interval, asked, events));
+            let reach = peer::Reach { dial, interval, clock: self.clock.clone() };
+            tokio::spawn(peer::keep(cluster.clone(), here, reach, asked, events));
             self.peers.insert(cluster, PeerLink { address, asks });
         }
     }
@@ -80,7 +80,7 @@ impl Agent {
     }
 
     pub(super) fn hear_peer(&mut self, event: PeerEvent) {
-        let now = clock::reading();
+        let now = self.clock.reading();
         match event {
             PeerEvent::Sign(sign) => {
                 self.sequence += 1;
@@ -97,7 +97,7 @@ impl Agent {
 
     /// Another cluster's agent asks not to promote; the server has checked that it is that agent.
     pub(super) fn answer_question(&mut self, asked: Asked) {
-        let now = clock::reading();
+        let now = self.clock.reading();
         let Asked { request, answer } = asked;
         let (epoch, promised) = match self.promise(&request, now) {
             Ok(epoch) => (epoch, Ok(())),

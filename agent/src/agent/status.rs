@@ -8,7 +8,6 @@ use regent_core::time::Span;
 use regent_proto::agent::v1 as wire;
 
 use crate::agent::{Agent, Standing, Word};
-use crate::guard::clock;
 use crate::uplink::Pace;
 use crate::uplink::convert::wire_token;
 
@@ -51,7 +50,7 @@ pub struct ApplicationStatus {
 impl Agent {
     /// Publishes what has changed.
     pub(super) fn refresh(&mut self) {
-        let now = clock::reading();
+        let now = self.clock.reading();
         let word = Arc::new(self.word_now());
         let changed = **self.word.borrow() != *word;
         if changed {
@@ -94,7 +93,7 @@ impl Agent {
     }
 
     fn word_now(&self) -> Word {
-        let now = clock::reading();
+        let now = self.clock.reading();
         let applications = self.leases.iter().map(|(application, lease)| {
             let standing = Standing {
                 lease: lease.running(now),

@@ -129,7 +129,7 @@ async fn another_agent_is_that_of_its_cluster() {
     let expected = Expected::Agent(ClusterId::new("b").unwrap());
     for (identity, right) in [(agent("b"), true), (agent("c"), false), (Identity::Coordinator(1), false)] {
         let address = serve(&authority, &identity, 1, "127.0.0.1:0").await.to_string();
-        let channel = dial(&address, &expected, Duration::from_secs(5)).unwrap().channel;
+        let channel = dial(&address, &expected, Duration::from_secs(5)).unwrap().line;
         let mut client = regent_proto::agent::v1::agent_service_client::AgentServiceClient::new(channel);
         let answer = client.connect(tokio_stream::pending::<ConnectRequest>()).await;
         assert_eq!(answer.is_ok(), right, "{identity}");

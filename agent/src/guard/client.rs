@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use regent_core::id::{ApplicationId, ResourceId};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::guard::{Reply, Request, Watched, socket};
+use crate::guard::{Reply, Request, Watched};
 use crate::journal::chain;
 
 /// Between two signs of life.
@@ -22,8 +21,24 @@ const SILENCE: Duration = Duration::from_millis(400);
 /// Between two attempts to reach or start one.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Starts a guard process; the child is waited for.
-pub type Spawner = Arc<dyn Fn() -> io::Result<tokio::process::Child> + Send + Sync>;
+/// Both directions of a conversation with the guard.
+pub trait Talk: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Talk for T {}
+
+/// Being let in by the guard.
+pub type Entering<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Talk>>> + Send + 'a>>;
+
+/// Where the guard of this machine is found.
+pub trait Door: Send + Sync {
+    /// Lets the agent in, if a guard is there.
+    fn enter(&self) -> Entering<'_>;
+    /// Starts a guard, unless the one that was started last still runs.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    fn start(&self) -> io::Result<()>;
+}
 
 /// What the agent hears of its guard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,11 +60,11 @@ pub struct GuardClient {
 }
 
 impl GuardClient {
-    /// Attaches to the guard of this runtime directory for as long as the handle and the receiver of events live.
+    /// Attaches to the guard behind this door for as long as the handle and the receiver of events live.
     #[must_use]
-    pub fn attach(runtime: &Path, spawner: Spawner, events: mpsc::UnboundedSender<GuardEvent>) -> Self {
+    pub fn attach(door: Arc<dyn Door>, events: mpsc::UnboundedSender<GuardEvent>) -> Self {
         let (requests, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(keep(socket(runtime), spawner, receiver, events));
+        tokio::spawn(keep(door, receiver, events));
         Self { requests }
     }
 
@@ -60,14 +75,12 @@ impl GuardClient {
 }
 
 async fn keep(
-    path: PathBuf,
-    spawner: Spawner,
+    door: Arc<dyn Door>,
     mut requests: mpsc::UnboundedReceiver<Request>,
     events: mpsc::UnboundedSender<GuardEvent>,
 ) {
-    let mut child: Option<tokio::process::Child> = None;
     loop {
-        match UnixStream::connect(&path).await {
+        match door.enter().await {
             Ok(stream) => {
                 let ended = talk(stream, &mut requests, &events).await;
                 if ended.is_break() || events.send(GuardEvent::Lost).is_err() {
@@ -75,13 +88,8 @@ async fn keep(
                 }
             }
             Err(_) => {
-                // A child that has ended is taken note of, and another takes its place.
-                let running = child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
-                if !running {
-                    match spawner() {
-                        Ok(started) => child = Some(started),
-                        Err(error) => tracing::error!(error = chain(&error), "cannot start the guard"),
-                    }
+                if let Err(error) = door.start() {
+                    tracing::error!(error = chain(&error), "cannot start the guard");
                 }
             }
         }
@@ -95,11 +103,11 @@ async fn keep(
 
 /// Until the connection ends. Break: the agent itself has ended.
 async fn talk(
-    stream: UnixStream,
+    stream: Box<dyn Talk>,
     requests: &mut mpsc::UnboundedReceiver<Request>,
     events: &mpsc::UnboundedSender<GuardEvent>,
 ) -> std::ops::ControlFlow<()> {
-    let (reading, mut writing) = stream.into_split();
+    let (reading, mut writing) = tokio::io::split(stream);
     let mut lines = BufReader::new(reading).lines();
     let mut pings = tokio::time::interval(PING);
     let (mut owed, mut oldest, mut up) = (0usize, Instant::now(), false);

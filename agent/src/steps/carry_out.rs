@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::Word;
 use crate::driver::{Done, Driver, DriverError, FenceReach};
 use crate::fence;
-use crate::guard::{Drivers, clock};
+use crate::guard::Drivers;
+use crate::guard::clock::Clock;
 use crate::journal::{Begun, Hold, Journal, Outcome, Record, Stale};
 use crate::lease::Reading;
 use crate::probe::millis;
@@ -32,6 +33,8 @@ pub struct Bench {
     pub journal: Journal,
     /// Which leases run.
     pub word: watch::Receiver<Arc<Word>>,
+    /// Of this machine.
+    pub clock: Arc<dyn Clock>,
     /// What was promised.
     pub promises: Arc<Mutex<Promises>>,
     /// One step at a time on a resource.
@@ -145,7 +148,7 @@ impl Bench {
             // The database may have been opened while the lease lapsed: the fence is on its way, and this is no success.
             self.word
                 .borrow()
-                .lease(order, clock::reading())
+                .lease(order, self.clock.reading())
                 .map_err(|why| Refused::for_now("lease-lapsed", format!("the lease lapsed during the step: {why}")))?;
         }
         let done = done.map_err(refused)?;
@@ -203,7 +206,7 @@ impl Bench {
             return Ok(());
         }
         let mut said = false;
-        while let Some(left) = self.promised(order, clock::reading()) {
+        while let Some(left) = self.promised(order, self.clock.reading()) {
             if !std::mem::replace(&mut said, true) {
                 waits(format!("not before {} ms: the primary's agent was promised that", left.millis()));
             }
@@ -221,7 +224,7 @@ impl Bench {
         let mut word = self.word.clone();
         let mut said = false;
         loop {
-            let lease = word.borrow_and_update().lease(order, clock::reading());
+            let lease = word.borrow_and_update().lease(order, self.clock.reading());
             let Err(why) = lease else { return Ok(()) };
             if word.borrow().seen(&order.application) > order.epoch {
                 return Err(Refused::new("stale-epoch", "a higher epoch has been seen"));
@@ -330,18 +333,21 @@ mod tests {
     use regent_proto::agent::v1 as wire;
 
     use super::*;
+    use crate::guard::clock;
 
     #[tokio::test]
     async fn whatever_opens_waits_for_a_promise() {
         let place = tempfile::tempdir().unwrap();
         let shop = ApplicationId::new("shop").unwrap();
-        let mut promises = Promises::load(place.path(), "boot", Span::ZERO, clock::reading());
-        assert!(promises.give(&shop, Epoch(1), clock::reading(), Span::from_secs(60)));
+        let clock = clock::of_this_machine();
+        let mut promises = Promises::load(place.path(), "boot", Span::ZERO, clock.reading());
+        assert!(promises.give(&shop, Epoch(1), clock.reading(), Span::from_secs(60)));
         let bench = Bench {
             cluster: ClusterId::new("a").unwrap(),
             drivers: Drivers::new(),
             journal: Journal::open(place.path()).unwrap(),
             word: watch::Sender::new(Arc::new(Word::default())).subscribe(),
+            clock,
             promises: Arc::new(Mutex::new(promises)),
             locks: Mutex::default(),
         };

@@ -1,15 +1,16 @@
 //! The client end: asks another cluster's agent for a sign of life at every interval, and for promises.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
 use regent_core::id::{ApplicationId, ClusterId, Epoch, InstallationId};
 use regent_proto::agent::v1::peer_agent_service_client::PeerAgentServiceClient;
 use regent_proto::agent::v1::{PromiseRequest, SignedLease, WitnessRequest, WitnessResponse};
+use regent_proto::line::Line;
 use tokio::sync::{mpsc, watch};
-use tonic::transport::Channel;
 
-use crate::guard::clock;
+use crate::guard::clock::Clock;
 use crate::journal::Peer;
 use crate::lease::{Question, Reading};
 use crate::settings::{Dial, Expected};
@@ -69,41 +70,52 @@ pub struct Ask {
     pub question: Question,
 }
 
+/// How another cluster's agent is reached, and how often.
+pub struct Reach {
+    /// Dials it.
+    pub dial: Dial,
+    /// Between two signs of life.
+    pub interval: Duration,
+    /// Dates what it says.
+    pub clock: Arc<dyn Clock>,
+}
+
 /// Looks after one other cluster until its questions' channel is closed.
 pub async fn keep(
     cluster: ClusterId,
     mut peer: watch::Receiver<Peer>,
-    dial: Dial,
-    interval: Duration,
+    reach: Reach,
     mut asks: mpsc::Receiver<Ask>,
     events: mpsc::UnboundedSender<PeerEvent>,
 ) {
+    let Reach { dial, interval, clock } = reach;
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut channel: Option<Channel> = None;
+    let mut line: Option<Line> = None;
     loop {
         tokio::select! {
+            biased;
             changed = peer.changed() => {
                 if changed.is_err() { return }
-                channel = None;
+                line = None;
             }
             ask = asks.recv() => {
                 let Some(ask) = ask else { return };
                 let address = peer.borrow().address.clone();
-                if let Some(to) = open(&mut channel, &dial, &cluster, &address) {
+                if let Some(to) = open(&mut line, &dial, &cluster, &address) {
                     tokio::spawn(promise(to, cluster.clone(), ask, events.clone()));
                 }
             }
             _ = ticks.tick() => {
                 let (address, key) = { let peer = peer.borrow(); (peer.address.clone(), peer.witness_key.clone()) };
-                let at = clock::reading();
-                let answer = match open(&mut channel, &dial, &cluster, &address) {
+                let at = clock.reading();
+                let answer = match open(&mut line, &dial, &cluster, &address) {
                     Some(to) => sign_of_life(to, &cluster, &key).await,
                     None => None,
                 };
                 if answer.is_none() {
                     // The next one dials anew and resolves the name again.
-                    channel = None;
+                    line = None;
                 }
                 let answered = answer.is_some();
                 let leases = answer.unwrap_or_default();
@@ -114,19 +126,19 @@ pub async fn keep(
     }
 }
 
-fn open(channel: &mut Option<Channel>, dial: &Dial, cluster: &ClusterId, address: &str) -> Option<Channel> {
-    if channel.is_none() && !address.is_empty() {
+fn open(line: &mut Option<Line>, dial: &Dial, cluster: &ClusterId, address: &str) -> Option<Line> {
+    if line.is_none() && !address.is_empty() {
         let dialled = dial(address, &Expected::Agent(cluster.clone()), PATIENCE);
-        *channel = dialled.ok().map(|dialled| dialled.channel);
+        *line = dialled.ok().map(|dialled| dialled.line);
     }
-    channel.clone()
+    line.clone()
 }
 
-async fn sign_of_life(channel: Channel, cluster: &ClusterId, key: &[u8]) -> Option<Vec<SignedLease>> {
+async fn sign_of_life(line: Line, cluster: &ClusterId, key: &[u8]) -> Option<Vec<SignedLease>> {
     let mut nonce = vec![0; NONCE];
     rand::fill(&mut nonce).ok()?;
     let request = WitnessRequest { nonce: nonce.clone() };
-    let mut client = PeerAgentServiceClient::new(channel);
+    let mut client = PeerAgentServiceClient::new(line);
     let answer = tokio::time::timeout(PATIENCE, client.witness(request)).await.ok()?.ok()?.into_inner();
     let WitnessResponse { cluster: said, installation, leases, signature } = answer;
     let text = sign::canonical(&nonce, &said, &installation, &leases);
@@ -137,7 +149,7 @@ async fn sign_of_life(channel: Channel, cluster: &ClusterId, key: &[u8]) -> Opti
     genuine.then_some(leases)
 }
 
-async fn promise(channel: Channel, cluster: ClusterId, ask: Ask, events: mpsc::UnboundedSender<PeerEvent>) {
+async fn promise(line: Line, cluster: ClusterId, ask: Ask, events: mpsc::UnboundedSender<PeerEvent>) {
     let Ask { application, question, .. } = ask;
     let request = PromiseRequest {
         cluster: ask.cluster.to_string(),
@@ -147,7 +159,7 @@ async fn promise(channel: Channel, cluster: ClusterId, ask: Ask, events: mpsc::U
         terms: Some(wire_token(question.terms)),
         fail_over_after_ms: question.fail_over_after.millis(),
     };
-    let mut client = PeerAgentServiceClient::new(channel);
+    let mut client = PeerAgentServiceClient::new(line);
     let Ok(Ok(answer)) = tokio::time::timeout(PATIENCE, client.promise(request)).await else { return };
     let answer = answer.into_inner();
     let _ = events.send(PeerEvent::Promise {

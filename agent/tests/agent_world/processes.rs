@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use regent_agent::agent::{self, Parts};
 use regent_agent::driver::*;
-use regent_agent::guard::{self, Drivers, Spawner};
+use regent_agent::guard::{self, Drivers, ProcessDoor, Spawner, clock};
 use regent_agent::journal::Journal;
 use regent_agent::witness::WitnessKey;
 use regent_proto::agent::v1::LeaseState;
@@ -110,14 +110,15 @@ async fn helper_agent() {
     let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
     let at = place.clone();
     let spawner: Spawner =
-        Arc::new(move || tokio::process::Command::from(again("processes::helper_guard", &at)).spawn());
+        Box::new(move || tokio::process::Command::from(again("processes::helper_guard", &at)).spawn());
     let parts = Parts {
         settings: settings("a", &place, address, coordinators.clone()),
         drivers: drivers(&place),
         journal: Journal::open(&place.join("data")).unwrap(),
         key: Arc::new(WitnessKey::open(&place.join("data")).unwrap()),
         dial: plain_dial(&coordinators),
-        spawner,
+        door: Arc::new(ProcessDoor::new(&place.join("run"), spawner)),
+        clock: clock::of_this_machine(),
     };
     let (_handles, running) = agent::start(parts, CancellationToken::new());
     running.await.unwrap();

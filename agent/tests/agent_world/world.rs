@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use regent_agent::agent::{self, Parts};
 use regent_agent::driver::Driver;
-use regent_agent::guard::{self, Drivers, Spawner};
+use regent_agent::guard::{self, Drivers, ProcessDoor, Spawner, clock};
 use regent_agent::journal::{Journal, JournalError};
 use regent_agent::settings::{Dial, DialError, Expected, Settings};
 use regent_agent::witness::{PeerServer, WitnessKey};
 use regent_core::id::{ApplicationId, ClusterId, RegionId, ResourceId};
 use regent_proto::agent::v1::peer_agent_service_server::PeerAgentServiceServer;
 use regent_proto::agent::v1::*;
+use regent_proto::line::line;
 use regent_proto::tls::{Dialled, Identity, Seen};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -96,7 +97,7 @@ pub(crate) fn plain_dial(coordinators: &[String]) -> Dial {
                 Identity::Coordinator(at as u64 + 1)
             }
         };
-        Ok(Dialled { channel: endpoint.connect_timeout(patience).connect_lazy(), peer: Seen::known(peer) })
+        Ok(Dialled { line: line(endpoint.connect_timeout(patience).connect_lazy()), peer: Seen::known(peer) })
     })
 }
 
@@ -190,7 +191,7 @@ impl Member {
     }
 
     pub(crate) async fn start(&self) -> Running {
-        let no_guard: Spawner = Arc::new(|| Err(std::io::Error::other("the test starts the guard")));
+        let no_guard: Spawner = Box::new(|| Err(std::io::Error::other("the test starts the guard")));
         let settings = self.settings();
         let parts = Parts {
             settings: settings.clone(),
@@ -198,7 +199,8 @@ impl Member {
             journal: self.journal().await,
             key: self.key.clone(),
             dial: plain_dial(&self.coordinators),
-            spawner: no_guard,
+            door: Arc::new(ProcessDoor::new(&settings.runtime_directory, no_guard)),
+            clock: clock::of_this_machine(),
         };
         let installation = parts.journal.view().installation.clone();
         let stop = CancellationToken::new();
@@ -210,6 +212,7 @@ impl Member {
             key: self.key.clone(),
             word: handles.word.clone(),
             asked: handles.asked,
+            clock: clock::of_this_machine(),
             identify: Arc::new(move |_| Ok(Identity::Agent(other.to_owned()))),
         };
         let listener = tokio::net::TcpListener::from_std(self.listener.try_clone().unwrap()).unwrap();

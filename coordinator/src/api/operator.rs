@@ -6,11 +6,12 @@
 //!  status, why ─► auth ─► the leader's evidence, else this coordinator's own
 //! ```
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use regent_core::entry::{Entry, FORMAT, Record};
 use regent_core::id::{ApplicationId, LogIndex, RequestId};
 use regent_proto::operator::v1 as wire;
+use tokio::time::Instant;
 
 use super::Parts;
 use super::status::{Fault, outcome};

@@ -24,6 +24,7 @@ pub async fn run(post: Post, peers: Arc<Peers>, stop: CancellationToken) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             _ = tick.tick() => {}
         }

@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::Instant as _;
 use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver;
 use regent_core::id::CoordinatorId;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::types::{Raft, Types};
 use crate::replica::{Leadership, Shared};

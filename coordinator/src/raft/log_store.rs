@@ -19,7 +19,7 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 use super::codec;
 use super::ondisk::{DiskError, LOG, get};
 use super::types::{Entry, LogId, Types, Vote};
-use super::writer::{Write, Writer};
+use super::writer::{Write, Writer, Writing};
 
 /// The log of one coordinator. Cheap to clone.
 #[derive(Clone)]
@@ -40,8 +40,13 @@ pub(super) struct Log {
 
 impl LogStore {
     /// Begins to write behind what was loaded.
-    pub(super) fn start(database: Database, path: PathBuf, loaded: Log) -> Result<(Self, JoinHandle<()>), DiskError> {
-        let (writer, thread) = Writer::start(database, path)?;
+    pub(super) fn start(
+        database: Database,
+        path: PathBuf,
+        loaded: Log,
+        writing: Writing,
+    ) -> Result<(Self, Option<JoinHandle<()>>), DiskError> {
+        let (writer, thread) = Writer::start(database, path, writing)?;
         Ok((Self { log: Arc::new(RwLock::new(loaded)), writer: Arc::new(writer) }, thread))
     }
 

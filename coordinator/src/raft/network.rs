@@ -174,6 +174,7 @@ impl RaftNetworkV2<Types> for Connection {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         tokio::select! {
+            biased;
             closed = cancel => Err(closed.into()),
             sent = self.send_snapshot(vote, snapshot) => {
                 sent.map_err(|failure| RPCError::from(failure).into())

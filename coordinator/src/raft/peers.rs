@@ -1,4 +1,4 @@
-//! The other coordinators: channels to them, and who they are.
+//! The other coordinators: lines to them, and who they are.
 //!
 //! A raft id is bound to the identity of a data directory. A coordinator whose directory was wiped has forgotten
 //! its votes and acknowledgements; under its old id it could help to elect a leader without committed entries. So
@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use regent_core::id::{CoordinatorId, IdentityId};
+use regent_proto::line::{Line, line};
 use regent_proto::peer::v1::peer_service_client::PeerServiceClient;
 use regent_proto::peer::v1::{ObserveRequest, RelayRequest};
 use regent_proto::tls::{ChannelOptions, Identity, Tls, TlsError, peer_identity};
 use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::options::RaftOptions;
@@ -67,6 +67,18 @@ pub enum PeerError {
     },
 }
 
+/// Makes a line to a coordinator at an address; it connects when it is first used, and again after every loss.
+pub type DialPeer = Arc<dyn Fn(CoordinatorId, &str, &RaftOptions) -> Result<Line, TlsError> + Send + Sync>;
+
+/// By this coordinator's certificate, to exactly the coordinator that is meant.
+pub(super) fn over_tls(tls: Tls) -> DialPeer {
+    Arc::new(move |id, address, raft| {
+        let mut options = ChannelOptions::heartbeat(raft.heartbeat);
+        options.connect_timeout = raft.connect_timeout;
+        tls.channel(address, options.expecting(Identity::Coordinator(id.0))).map(line)
+    })
+}
+
 /// Bulk goes another way than heartbeats, so that a snapshot does not hold them up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Lane {
@@ -78,10 +90,10 @@ pub(super) enum Lane {
 pub struct Peers {
     me: CoordinatorId,
     identity: IdentityId,
-    tls: Tls,
+    dial: DialPeer,
     options: RaftOptions,
     shared: Arc<Shared>,
-    channels: Mutex<BTreeMap<(CoordinatorId, Lane), (String, Channel)>>,
+    lines: Mutex<BTreeMap<(CoordinatorId, Lane), (String, Line)>>,
     /// Learned from the membership: coordinators that the configuration does not name.
     members: Mutex<BTreeMap<CoordinatorId, String>>,
     /// Whom we could not reach last; each change is logged once.
@@ -91,14 +103,14 @@ pub struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new(options: RaftOptions, identity: IdentityId, tls: Tls, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(options: RaftOptions, identity: IdentityId, dial: DialPeer, shared: Arc<Shared>) -> Self {
         Self {
             me: options.id,
             identity,
-            tls,
+            dial,
             options,
             shared,
-            channels: Mutex::default(),
+            lines: Mutex::default(),
             members: Mutex::default(),
             unreachable: Mutex::default(),
             refused: Mutex::default(),
@@ -133,24 +145,21 @@ impl Peers {
         lock(&self.members).insert(CoordinatorId(id), address.to_owned());
     }
 
-    /// A client on the kept channel. The configuration goes before what the membership says.
-    pub(super) fn client(&self, id: CoordinatorId, lane: Lane) -> Result<PeerServiceClient<Channel>, PeerError> {
+    /// A client on the kept line. The configuration goes before what the membership says.
+    pub(super) fn client(&self, id: CoordinatorId, lane: Lane) -> Result<PeerServiceClient<Line>, PeerError> {
         let configured = self.options.peers.get(&id).cloned();
         let address = configured.or_else(|| lock(&self.members).get(&id).cloned()).ok_or(PeerError::NoAddress(id))?;
-        let mut channels = lock(&self.channels);
-        let channel = match channels.get(&(id, lane)) {
-            Some((known, channel)) if *known == address => channel.clone(),
+        let mut lines = lock(&self.lines);
+        let line = match lines.get(&(id, lane)) {
+            Some((known, line)) if *known == address => line.clone(),
             _ => {
-                let mut options = ChannelOptions::heartbeat(self.options.heartbeat);
-                options.connect_timeout = self.options.connect_timeout;
-                let options = options.expecting(Identity::Coordinator(id.0));
-                let channel =
-                    self.tls.channel(&address, options).map_err(|source| PeerError::Channel { id, source })?;
-                channels.insert((id, lane), (address, channel.clone()));
-                channel
+                let line =
+                    (self.dial)(id, &address, &self.options).map_err(|source| PeerError::Channel { id, source })?;
+                lines.insert((id, lane), (address, line.clone()));
+                line
             }
         };
-        Ok(PeerServiceClient::new(channel)
+        Ok(PeerServiceClient::new(line)
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT))
     }

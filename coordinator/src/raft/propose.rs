@@ -1,7 +1,7 @@
 //! Proposals and linearizable reads, from wherever they are asked for.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use futures::future::BoxFuture;
@@ -12,6 +12,7 @@ use regent_core::id::CoordinatorId;
 use regent_core::state::Applied;
 use regent_proto::peer::v1 as proto;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::Code;
 
 use super::codec;
@@ -46,7 +47,7 @@ impl Proposer {
 
     async fn here(&self, record: Record, deadline: Instant) -> Result<Applied, Try> {
         let write = self.raft.client_write(Proposal(record));
-        match tokio::time::timeout_at(deadline.into(), write).await {
+        match tokio::time::timeout_at(deadline, write).await {
             Err(_) => Err(Try::Failed(ProposeError::NoQuorum)),
             Ok(Ok(response)) => Ok(response.data.0),
             Ok(Err(RaftError::Fatal(fatal))) => Err(Try::Failed(ProposeError::Storage(fatal.to_string()))),

@@ -22,10 +22,11 @@ use regent_core::time::Timestamp;
 use super::ondisk::DiskError;
 use super::store::Store;
 use super::types::{Entry, LogId, Proposal, Types};
+use super::writer::Writing;
 
 impl Store {
     fn of(path: &Path) -> Result<Self, DiskError> {
-        Self::open(path, CoordinatorId(1))
+        Self::open(path, CoordinatorId(1), Writing::ByThread)
     }
 
     pub(super) async fn append(&mut self, entries: Vec<Entry>) -> std::io::Result<()> {
@@ -40,7 +41,7 @@ impl Store {
 
     pub(super) async fn close(self) {
         self.log.close().await.unwrap();
-        self.writer.join().unwrap();
+        self.writer.unwrap().join().unwrap();
     }
 }
 

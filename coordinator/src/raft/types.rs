@@ -15,6 +15,7 @@ openraft::declare_raft_types!(
         R = Answer,
         NodeId = u64,
         Node = openraft::BasicNode,
+        AsyncRuntime = super::runtime::Runtime,
 );
 
 /// What the log carries.

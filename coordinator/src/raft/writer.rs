@@ -1,9 +1,10 @@
-//! The one thread that writes the log: it takes what has gathered, writes it in one durable transaction, and only
-//! then says so.
+//! Writes the log. In operation one thread takes what has gathered, writes it in one durable transaction, and only
+//! then says so. A simulation writes in place instead: nothing in it may happen at a moment that the machine chooses.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -35,25 +36,57 @@ pub(super) enum Write {
     Stop(Done),
 }
 
-/// Hands operations to the thread.
+/// Who writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Writing {
+    /// A thread of its own: nobody waits for the disk who does not have to.
+    #[default]
+    ByThread,
+    /// Whoever asks, at once.
+    InPlace,
+}
+
+/// Takes operations.
 pub(super) struct Writer {
-    sender: Sender<Write>,
+    hand: Hand,
     path: PathBuf,
 }
 
+enum Hand {
+    Thread(Sender<Write>),
+    Own(Mutex<Option<Pen>>),
+}
+
 impl Writer {
-    pub(super) fn start(database: Database, path: PathBuf) -> Result<(Self, JoinHandle<()>), DiskError> {
+    pub(super) fn start(
+        database: Database,
+        path: PathBuf,
+        writing: Writing,
+    ) -> Result<(Self, Option<JoinHandle<()>>), DiskError> {
+        let pen = Pen { database, path: path.clone(), committed: None, failed: None };
+        if writing == Writing::InPlace {
+            return Ok((Self { hand: Hand::Own(Mutex::new(Some(pen))), path }, None));
+        }
         let (sender, receiver) = channel();
-        let thread = Thread { database, path: path.clone(), committed: None, failed: None };
         let handle = std::thread::Builder::new()
             .name("raft-log".to_owned())
-            .spawn(move || thread.run(&receiver))
+            .spawn(move || pen.run(&receiver))
             .map_err(DiskError::io(&path))?;
-        Ok((Self { sender, path }, handle))
+        Ok((Self { hand: Hand::Thread(sender), path }, Some(handle)))
     }
 
     pub(super) fn send(&self, write: Write) -> io::Result<()> {
-        self.sender.send(write).map_err(|_| self.gone())
+        match &self.hand {
+            Hand::Thread(sender) => sender.send(write).map_err(|_| self.gone()),
+            Hand::Own(pen) => {
+                let mut pen = pen.lock().unwrap_or_else(PoisonError::into_inner);
+                if pen.as_mut().ok_or_else(|| self.gone())?.handle(vec![write], false) {
+                    // Stopped: the file is closed.
+                    *pen = None;
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Waits until it is on the disk.
@@ -68,7 +101,7 @@ impl Writer {
     }
 }
 
-struct Thread {
+struct Pen {
     database: Database,
     path: PathBuf,
     /// The newest committed index, if it is not written yet.
@@ -77,7 +110,7 @@ struct Thread {
     failed: Option<String>,
 }
 
-impl Thread {
+impl Pen {
     fn run(mut self, receiver: &Receiver<Write>) {
         loop {
             let first = if self.committed.is_some() {

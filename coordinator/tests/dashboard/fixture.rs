@@ -98,7 +98,7 @@ impl World {
     }
 
     fn lead(&self) {
-        let now = std::time::Instant::now();
+        let now = tokio::time::Instant::now();
         let me = CoordinatorId(2);
         let heard = BTreeMap::from([(CoordinatorId(1), now), (me, now), (CoordinatorId(3), now)]);
         self.shared.lead(Leadership { me, term: 14, leader: Some(me), heard, quorum_at: Some(now) });
@@ -106,7 +106,7 @@ impl World {
 
     /// The quorum was lost so long ago.
     pub fn lose_quorum(&self, ago: std::time::Duration) {
-        let then = std::time::Instant::now().checked_sub(ago).unwrap();
+        let then = tokio::time::Instant::now().checked_sub(ago).unwrap();
         let me = CoordinatorId(2);
         self.shared.lead(Leadership { me, term: 15, leader: None, heard: BTreeMap::new(), quorum_at: Some(then) });
     }
@@ -133,7 +133,7 @@ impl World {
         });
         let mut leadership = self.node.replica.leadership().borrow().clone();
         if leadership.leader.is_some() {
-            let instant = std::time::Instant::now();
+            let instant = tokio::time::Instant::now();
             for heard in leadership.heard.values_mut().filter(|heard| heard.elapsed().as_secs() < 5) {
                 *heard = instant;
             }
@@ -210,7 +210,7 @@ impl World {
                 .witnesses
                 .insert(cluster(WEST), WitnessSight { at: ago(900), answered: false, leases: BTreeMap::new() });
         });
-        let now = std::time::Instant::now();
+        let now = tokio::time::Instant::now();
         let me = CoordinatorId(2);
         let long = now.checked_sub(std::time::Duration::from_millis(18_300)).unwrap();
         let heard = BTreeMap::from([(CoordinatorId(1), long), (me, now), (CoordinatorId(3), now)]);

@@ -21,6 +21,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Uri};
 
 use super::verify::{Expect, SameGroup, Seen};
 use super::{Identity, Tls, TlsError, provider};
+use crate::line::{Line, line};
 
 /// An address that has not answered for this long is not waited for alone: the next one is tried beside it (RFC 8305).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -67,11 +68,11 @@ impl ChannelOptions {
     }
 }
 
-/// A channel, and who stands at its other end.
+/// A line, and who stands at its other end.
 #[derive(Debug, Clone)]
 pub struct Dialled {
     /// For clients.
-    pub channel: Channel,
+    pub line: Line,
     /// Whom the certificate at the other end names.
     pub peer: Seen,
 }
@@ -98,7 +99,7 @@ impl Tls {
             let lookup = lookup.clone();
             async move { reach(&to, &lookup).await.map(TokioIo::new) }
         });
-        Ok(Dialled { channel: endpoint.connect_with_connector_lazy(connector), peer })
+        Ok(Dialled { line: line(endpoint.connect_with_connector_lazy(connector)), peer })
     }
 
     fn endpoint(&self, address: &str, options: ChannelOptions) -> Result<(Endpoint, Seen), TlsError> {

@@ -240,22 +240,22 @@ async fn a_name_is_verified_wherever_it_leads() {
     // Nobody listens at the first address; the second one is tried.
     let dialled = dial(format!("localhost:{port}"), leads_to(&["127.0.0.2", "127.0.0.1"]));
     assert_eq!(dialled.peer.identity(), None, "nobody was seen yet");
-    let mut client = PeerServiceClient::new(dialled.channel);
+    let mut client = PeerServiceClient::new(dialled.line);
     assert!(client.relay(RelayRequest::default()).await.unwrap().into_inner().sent);
     assert_eq!(dialled.peer.identity(), Some(Identity::Coordinator(1)));
 
     // The right server under a name that its certificate does not carry.
     let dialled = dial(format!("elsewhere.test:{port}"), leads_to(&["127.0.0.1"]));
-    let refused = PeerServiceClient::new(dialled.channel).relay(RelayRequest::default()).await.unwrap_err();
+    let refused = PeerServiceClient::new(dialled.line).relay(RelayRequest::default()).await.unwrap_err();
     assert!(chain_of(&refused).contains("not valid for name"), "{}", chain_of(&refused));
 
     // An address is looked up by nobody.
     let nobody: Lookup = Arc::new(|host| panic!("{host} is looked up"));
     let dialled = dial(format!("127.0.0.1:{port}"), nobody);
-    assert!(PeerServiceClient::new(dialled.channel).relay(RelayRequest::default()).await.unwrap().into_inner().sent);
+    assert!(PeerServiceClient::new(dialled.line).relay(RelayRequest::default()).await.unwrap().into_inner().sent);
 
     let dialled = dial(format!("localhost:{port}"), leads_to(&[]));
-    let refused = PeerServiceClient::new(dialled.channel).relay(RelayRequest::default()).await.unwrap_err();
+    let refused = PeerServiceClient::new(dialled.line).relay(RelayRequest::default()).await.unwrap_err();
     assert!(chain_of(&refused).contains("localhost has no address"), "{}", chain_of(&refused));
 }
 

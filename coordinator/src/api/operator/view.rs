@@ -1,7 +1,7 @@
 //! How current an answer is, and the status of everything, from the applied state and this coordinator's evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use regent_core::application::Application;
 use regent_core::entry::Coordinator;
@@ -11,6 +11,7 @@ use regent_core::lease::DEFAULT_FAIL_OVER_AFTER;
 use regent_core::state::{ApplicationState, State};
 use regent_core::time::{Moment, Span, Timestamp};
 use regent_proto::operator::v1 as wire;
+use tokio::time::Instant;
 
 use super::sight::{Look, placement, sight};
 use crate::api::convert::{self, span, time};

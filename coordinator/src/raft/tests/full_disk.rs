@@ -82,7 +82,7 @@ async fn the_log_stops_and_goes_on() {
     assert!(after.to_string().contains("log.redb"), "{after}");
     drop(store.log);
     drop(store.machine);
-    store.writer.join().unwrap();
+    store.writer.unwrap().join().unwrap();
 
     let mut store = Store::of(&folder).unwrap();
     let entries = store.entries().await;
