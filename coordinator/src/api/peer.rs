@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::raft::AppendEntriesResponse;
-use regent_core::entry::Record;
 use regent_core::id::{ClusterId, CoordinatorId};
 use regent_proto::agent::v1::StepCommand;
 use regent_proto::peer::v1 as proto;
@@ -15,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::raft::codec;
 use crate::raft::network::SnapshotHeader;
-use crate::raft::types::{Raft, Snapshot, Types};
+use crate::raft::types::{Proposal, Raft, Snapshot, Types};
 use crate::raft::{LogStore, Peers, Proposer, Pulse};
 
 /// Largest snapshot that is taken from a peer.
@@ -148,8 +147,10 @@ impl PeerService for PeerServer {
         request: Request<proto::ProposeRequest>,
     ) -> Result<Response<proto::ProposeResponse>, Status> {
         self.peers.admit(&request)?;
-        let record: Record = codec::decode(&request.get_ref().record)
+        let proposal: Proposal = codec::decode(&request.get_ref().record)
             .map_err(|error| Status::invalid_argument(format!("the record cannot be read: {error}")))?;
+        // Not committed, so it harms nobody: who proposed it asks again until a coordinator of its release leads.
+        let record = proposal.0.map_err(|newer| Status::failed_precondition(newer.to_string()))?;
         let applied = self.proposer.serve_propose(record).await?;
         Ok(self.peers.sign(proto::ProposeResponse { applied: written(&applied)? }))
     }

@@ -13,12 +13,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use openraft::{OptionalSend, entry::RaftEntry};
+use openraft::{EntryPayload, OptionalSend, entry::RaftEntry};
 use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::codec;
 use super::ondisk::{DiskError, LOG, get};
-use super::types::{Entry, LogId, Types, Vote};
+use super::types::{Entry, LogId, NewerFormat, Types, Vote};
 use super::writer::{Write, Writer, Writing};
 
 /// The log of one coordinator. Cheap to clone.
@@ -89,10 +89,21 @@ pub(super) fn load(database: &Database, path: &Path) -> Result<Log, DiskError> {
         if index != expected || entry.log_id.index != index {
             return Err(DiskError::corrupt(path, format!("entry {expected} is missing")));
         }
+        if let Some(newer) = newer(&entry) {
+            return Err(DiskError::Format { path: path.to_owned(), found: u64::from(newer.found) });
+        }
         entries.insert(index, entry);
     }
     let committed: Option<Option<LogId>> = get(database, path, "committed")?;
     Ok(Log { vote: get(database, path, "vote")?, committed: committed.flatten(), purged, entries })
+}
+
+/// Word that a newer release wrote it: it is not taken, and a log that has it is not begun with.
+fn newer(entry: &Entry) -> Option<NewerFormat> {
+    match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.0.as_ref().err().copied(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => None,
+    }
 }
 
 impl RaftLogReader<Types> for LogStore {
@@ -160,6 +171,9 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
+        if let Some(newer) = entries.iter().find_map(newer) {
+            return Err(io::Error::other(newer));
+        }
         self.change(|log| {
             for entry in &entries {
                 log.entries.insert(entry.index(), entry.clone());

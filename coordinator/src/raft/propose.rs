@@ -46,7 +46,7 @@ impl Proposer {
     }
 
     async fn here(&self, record: Record, deadline: Instant) -> Result<Applied, Try> {
-        let write = self.raft.client_write(Proposal(record));
+        let write = self.raft.client_write(Proposal(Ok(record)));
         match tokio::time::timeout_at(deadline, write).await {
             Err(_) => Err(Try::Failed(ProposeError::NoQuorum)),
             Ok(Ok(response)) => Ok(response.data.0),
@@ -65,7 +65,7 @@ impl Proposer {
         if !self.leadership.borrow().is_leader() {
             return results;
         }
-        let Ok(mut written) = self.raft.client_write_many(records.iter().cloned().map(Proposal)).await else {
+        let Ok(mut written) = self.raft.client_write_many(records.iter().cloned().map(|record| Proposal(Ok(record)))).await else {
             return results;
         };
         loop {

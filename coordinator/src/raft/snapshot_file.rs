@@ -119,9 +119,57 @@ pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<Content, DiskError> {
     if Sha256::digest(body).as_slice() != checksum {
         return Err(DiskError::corrupt(path, "its checksum does not match"));
     }
-    let content: Content = codec::decode(body).map_err(DiskError::codec(path))?;
-    if content.state.format != entry::FORMAT {
-        return Err(DiskError::Format { path: path.to_owned(), found: u64::from(content.state.format) });
+    let content = codec::decode::<Content>(body);
+    // A state of a newer form may not be readable at all: its number is looked for by itself.
+    let found = match &content {
+        Ok(content) => content.state.format,
+        Err(_) => codec::decode::<Numbered>(body).map_or(entry::FORMAT, |numbered| numbered.state.format),
+    };
+    if found != entry::FORMAT {
+        return Err(DiskError::Format { path: path.to_owned(), found: u64::from(found) });
     }
-    Ok(content)
+    content.map_err(DiskError::codec(path))
+}
+
+/// Of a snapshot only the number of its form.
+#[derive(Deserialize)]
+struct Numbered {
+    state: Format,
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Newer {
+        meta: SnapshotMeta,
+        state: NewerState,
+    }
+
+    #[derive(Serialize)]
+    struct NewerState {
+        format: u16,
+        regions: Vec<String>,
+    }
+
+    #[test]
+    fn a_state_of_a_newer_form_is_no_damage() {
+        let path = Path::new("/data/snapshot");
+        let written = |format| {
+            let state = NewerState { format, regions: vec!["north".to_owned()] };
+            let body = codec::encode(&Newer { meta: SnapshotMeta::default(), state }).unwrap();
+            [MAGIC.as_slice(), Sha256::digest(&body).as_slice(), &body].concat()
+        };
+        let newer = entry::FORMAT + 1;
+        let refused = decode(path, &written(newer)).err().unwrap();
+        assert!(matches!(refused, DiskError::Format { found, .. } if found == u64::from(newer)), "{refused}");
+        let damaged = decode(path, &written(entry::FORMAT)).err().unwrap();
+        assert!(matches!(damaged, DiskError::Corrupt { .. }), "{damaged}");
+    }
 }

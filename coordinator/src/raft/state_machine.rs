@@ -16,7 +16,7 @@ use regent_core::state::{Applied, State};
 
 use super::ondisk::{Directory, DiskError};
 use super::snapshot_file::{self, Content, SnapshotFile};
-use super::types::{Answer, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
+use super::types::{Answer, LogId, NewerFormat, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::replica::Shared;
 
 /// Owner of the writing side of [`Shared`].
@@ -55,10 +55,9 @@ impl StateMachine {
         &mut self,
         log_id: LogId,
         payload: EntryPayload<super::types::Proposal, u64, openraft::BasicNode>,
-    ) -> Answer {
+    ) -> Result<Answer, NewerFormat> {
         let index = LogIndex(log_id.index);
-        self.applied = Some(log_id);
-        match payload {
+        let answer = match payload {
             EntryPayload::Blank => {
                 self.shared.write(|state| {
                     state.apply_blank(index);
@@ -66,7 +65,10 @@ impl StateMachine {
                 });
                 Answer(Applied::Done(index))
             }
-            EntryPayload::Normal(proposal) => Answer(self.shared.write(|state| state.apply(index, &proposal.0))),
+            EntryPayload::Normal(proposal) => {
+                let record = proposal.0?;
+                Answer(self.shared.write(|state| state.apply(index, &record)))
+            }
             EntryPayload::Membership(membership) => {
                 let ids = |set: &std::collections::BTreeSet<u64>| set.iter().copied().map(CoordinatorId).collect();
                 let voters = membership.get_joint_config().iter().map(ids).collect();
@@ -74,7 +76,9 @@ impl StateMachine {
                 self.shared.write(|state| ((), state.apply_membership(index, voters)));
                 Answer(Applied::Done(index))
             }
-        }
+        };
+        self.applied = Some(log_id);
+        Ok(answer)
     }
 }
 
@@ -97,7 +101,7 @@ impl RaftStateMachine<Types> for StateMachine {
     {
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
-            let answer = self.apply_one(entry.log_id, entry.payload);
+            let answer = self.apply_one(entry.log_id, entry.payload).map_err(io::Error::other)?;
             if let Some(responder) = responder {
                 responder.send(answer);
             }

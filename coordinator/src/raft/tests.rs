@@ -6,6 +6,7 @@ mod damage;
 mod full_disk;
 mod group;
 mod kill;
+mod newer;
 mod suite;
 
 use std::path::Path;
@@ -53,7 +54,7 @@ pub(super) fn log_id(term: u64, index: u64) -> LogId {
 /// An entry that can be told from any other.
 pub(super) fn entry(index: u64) -> Entry {
     let record = record(&format!("r{index}"), &"x".repeat(usize::try_from(index % 300).unwrap()));
-    Entry::new_normal(log_id(1, index), Proposal(record))
+    Entry::new_normal(log_id(1, index), Proposal(Ok(record)))
 }
 
 pub(super) fn record(request: &str, by: &str) -> Record {

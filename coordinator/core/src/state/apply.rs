@@ -65,6 +65,7 @@ pub(crate) fn refused(rule: &str, detail: impl Into<String>) -> Applied {
 
 pub(super) fn apply(state: &mut State, index: LogIndex, record: &Record) -> (Applied, Vec<Effect>) {
     state.applied = index;
+    // A coordinator stops before it comes to this: those that know the format would apply the entry.
     if record.format > FORMAT {
         return (
             refused("format", format!("entry {index} has format {}, this release knows {FORMAT}", record.format)),
