@@ -128,7 +128,7 @@ pub fn router(node: Node, readiness: Readiness, shutdown: CancellationToken) -> 
     let metrics = Arc::new(Metrics::new(node.clone()));
     Router::new()
         .route("/livez", get(async || Json(serde_json::json!({ "alive": true }))))
-        .route("/readyz", get(readyz).with_state(readiness))
+        .route("/readyz", get(readyz).with_state((readiness, node.clone())))
         .route("/metrics", get(scrape).with_state(metrics))
         .merge(dashboard::router(node, shutdown))
 }
@@ -156,10 +156,16 @@ impl BoundAdmin {
     }
 }
 
-async fn readyz(State(readiness): State<Readiness>) -> Response {
+/// Warnings take nothing from its readiness: to take a coordinator out for them would make it worse.
+async fn readyz(State((readiness, node)): State<(Readiness, Node)>) -> Response {
     let missing: Vec<_> = readiness.missing().into_iter().map(Latch::as_str).collect();
     let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(serde_json::json!({ "ready": missing.is_empty(), "missing": missing }))).into_response()
+    let leadership = node.replica.leadership().borrow().clone();
+    let far =
+        leadership.too_far().map(|(id, took)| format!("coordinator {id} answers in {took:?}: raise raft.heartbeat"));
+    let warnings: Vec<String> = far.collect();
+    let body = serde_json::json!({ "ready": missing.is_empty(), "missing": missing, "warnings": warnings });
+    (status, Json(body)).into_response()
 }
 
 async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {

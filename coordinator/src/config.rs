@@ -8,6 +8,10 @@ use regent_core::id::{CoordinatorId, RegionId};
 use regent_proto::tls::TlsFiles;
 use serde::{Deserialize, Serialize};
 
+mod raft;
+
+pub use raft::Raft;
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -28,10 +32,12 @@ pub enum ConfigError {
         message: String,
     },
     /// A value makes no sense.
-    #[error("{path}: {key}: {message}")]
+    #[error("{path}: {}{key}: {message}", line.map_or_else(String::new, |line| format!("line {line}: ")))]
     Value {
         /// Which.
         path: PathBuf,
+        /// Where it stands, if that is known.
+        line: Option<u64>,
         /// The option.
         key: &'static str,
         /// What is wrong and what would be right.
@@ -66,6 +72,9 @@ pub struct Config {
     /// May create the group if none of the peers has one. Default: false.
     #[serde(default)]
     pub bootstrap: bool,
+    /// Times and sizes of replication, the same in all coordinators. Default: see there.
+    #[serde(default)]
+    pub raft: Raft,
     /// Filter of the log. Default: info.
     #[serde(default = "default_log")]
     pub log: String,
@@ -108,8 +117,14 @@ impl Config {
             std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
         let config: Self = serde_saphyr::from_str(&text)
             .map_err(|error| ConfigError::Parse { path: path.to_path_buf(), message: error.to_string() })?;
-        config.check().map_err(|(key, message)| ConfigError::Value { path: path.to_path_buf(), key, message })?;
-        Ok(config)
+        let path = path.to_path_buf();
+        if let Err((key, message)) = config.check() {
+            return Err(ConfigError::Value { path, line: None, key, message });
+        }
+        match config.raft.check() {
+            Ok(()) => Ok(config),
+            Err(raft::Contradiction { key, line, message }) => Err(ConfigError::Value { path, line, key, message }),
+        }
     }
 
     fn check(&self) -> Result<(), (&'static str, String)> {

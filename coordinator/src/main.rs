@@ -80,6 +80,7 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let id = CoordinatorId(config.id);
     let mut options = RaftOptions::new(id, config.addresses(), config.data_directory.clone());
     options.bootstrap = config.bootstrap;
+    config.raft.set(&mut options);
     let raft = raft::open(options, tls.clone()).await?;
     readiness.set(Latch::LogReplayed);
 

@@ -23,6 +23,7 @@ use crate::replica::{Leadership, Replica, Shared};
 
 mod bootstrap;
 pub(crate) mod codec;
+mod distance;
 mod leadership;
 mod log_store;
 mod membership;
@@ -157,6 +158,7 @@ impl RaftHandle {
         let options = self.peers.options();
         let follow = leadership::Follow {
             me: options.id,
+            peers: self.peers.clone(),
             raft: self.raft.clone(),
             shared: self.shared.clone(),
             pulse: self.pulse.clone(),
@@ -168,6 +170,7 @@ impl RaftHandle {
         self.tasks.push(tokio::spawn(follow.run()));
         let bootstrap = bootstrap::bootstrap(self.raft.clone(), self.log.clone(), self.peers.clone());
         self.tasks.push(tokio::spawn(bootstrap));
+        self.tasks.push(tokio::spawn(distance::measure(self.peers.clone())));
     }
 
     /// The replicated state.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use regent_core::effect::Effect;
@@ -69,6 +70,10 @@ pub struct Leadership {
     pub heard: BTreeMap<CoordinatorId, Instant>,
     /// When a majority was last known to be in contact; none if never since the start.
     pub quorum_at: Option<Instant>,
+    /// How long a call to each other coordinator and back takes, but for the slowest in a hundred.
+    pub round_trips: BTreeMap<CoordinatorId, Duration>,
+    /// The configured heartbeat of raft: within it a leader must be answered.
+    pub heartbeat: Option<Duration>,
 }
 
 impl Leadership {
@@ -76,6 +81,12 @@ impl Leadership {
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.leader == Some(self.me)
+    }
+
+    /// Coordinators whose answers take a heartbeat or longer: leadership between them and this one does not last.
+    pub fn too_far(&self) -> impl Iterator<Item = (CoordinatorId, Duration)> + '_ {
+        let far = |took: &Duration| self.heartbeat.is_some_and(|heartbeat| *took >= heartbeat);
+        self.round_trips.iter().filter(move |(_, took)| far(took)).map(|(id, took)| (*id, *took))
     }
 }
 
@@ -148,6 +159,7 @@ impl Replica {
             leader: Some(me),
             heard: BTreeMap::new(),
             quorum_at: Some(Instant::now()),
+            ..Leadership::default()
         });
         Self { proposer: Arc::new(InMemory { shared: shared.clone() }), shared }
     }

@@ -161,7 +161,7 @@ impl Inputs<'_> {
     }
 
     fn instant_age_ms(&self, instant: Instant) -> u64 {
-        u64::try_from(self.instant.saturating_duration_since(instant).as_millis()).unwrap_or(u64::MAX)
+        millis(self.instant.saturating_duration_since(instant))
     }
 
     /// Until when the applied state is known to be the group's: now with quorum, without it the last contact.
@@ -183,6 +183,10 @@ impl Inputs<'_> {
 #[must_use]
 pub fn rfc3339(at: Timestamp) -> String {
     jiff::Timestamp::from_millisecond(at.0).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Milliseconds, for the model.

@@ -15,6 +15,7 @@ use regent_core::id::CoordinatorId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::peers::Peers;
 use super::types::{Raft, Types};
 use crate::replica::{Leadership, Shared};
 
@@ -60,6 +61,7 @@ impl Pulse {
 /// Follows raft until it ends, and tells how it ended.
 pub(super) struct Follow {
     pub(super) me: CoordinatorId,
+    pub(super) peers: Arc<Peers>,
     pub(super) raft: Raft,
     pub(super) shared: Arc<Shared>,
     pub(super) pulse: Arc<Pulse>,
@@ -123,6 +125,8 @@ impl Follow {
             next.leader = metrics.current_leader.map(CoordinatorId).filter(|leader| *leader != self.me);
         }
         next.quorum_at = self.pulse.contacts().quorum_at;
+        next.round_trips = self.peers.distances().round_trips();
+        next.heartbeat = Some(self.heartbeat);
         next
     }
 }

@@ -18,6 +18,7 @@ use regent_proto::tls::{ChannelOptions, Identity, Tls, TlsError, peer_identity};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status};
 
+use super::distance::Distances;
 use super::options::RaftOptions;
 use crate::replica::Shared;
 
@@ -100,6 +101,8 @@ pub struct Peers {
     unreachable: Mutex<BTreeSet<CoordinatorId>>,
     /// Identities that were refused; each is logged once.
     refused: Mutex<BTreeSet<(CoordinatorId, String)>>,
+    /// How far the others are.
+    distances: Distances,
 }
 
 impl Peers {
@@ -114,6 +117,7 @@ impl Peers {
             members: Mutex::default(),
             unreachable: Mutex::default(),
             refused: Mutex::default(),
+            distances: Distances::default(),
         }
     }
 
@@ -139,6 +143,16 @@ impl Peers {
 
     pub(super) fn options(&self) -> &RaftOptions {
         &self.options
+    }
+
+    pub(super) const fn distances(&self) -> &Distances {
+        &self.distances
+    }
+
+    /// Everyone but this coordinator, from the configuration and the membership.
+    pub(super) fn others(&self) -> BTreeSet<CoordinatorId> {
+        let members: Vec<CoordinatorId> = lock(&self.members).keys().copied().collect();
+        self.options.peers.keys().copied().chain(members).filter(|id| *id != self.me).collect()
     }
 
     pub(super) fn learn(&self, id: u64, address: &str) {

@@ -150,6 +150,10 @@ fn group(sheet: &mut Sheet, view: &View) {
     sheet.flag(names::RAFT_IS_LEADER, &none(), view.me.leader);
     sheet.flag(names::QUORUM, &none(), view.quorum.held);
     sheet.seconds(names::VIEW_AGE_SECONDS, &none(), view.quorum.view_age_ms);
+    for other in &view.coordinators {
+        let labels = vec![("coordinator", other.id.to_string())];
+        sheet.seconds(names::PEER_ROUND_TRIP_SECONDS, &labels, other.round_trip_ms);
+    }
     sheet.count(names::DNS_SERIAL, &none(), u64::from(view.dns_serial));
     sheet.flag(names::PAUSED, &none(), view.paused.is_some());
     sheet.flag(names::FROZEN, &none(), view.frozen.is_some());

@@ -28,6 +28,7 @@ names! {
     RAFT_IS_LEADER = "regent_raft_is_leader", "1 if this coordinator leads";
     QUORUM = "regent_quorum", "1 if a leader is known and a majority was in contact just now";
     VIEW_AGE_SECONDS = "regent_view_age_seconds", "Time since a majority was last known to be in contact; absent if never";
+    PEER_ROUND_TRIP_SECONDS = "regent_peer_round_trip_seconds", "How long calls to another coordinator and back take, but for the slowest in a hundred; absent if not known";
     DNS_SERIAL = "regent_dns_serial", "Serial of the DNS zone";
     PAUSED = "regent_paused", "1 if everything is paused";
     FROZEN = "regent_frozen", "1 if the breaker is open: too many clusters look lost at once";

@@ -4,7 +4,7 @@ use regent_core::id::CoordinatorId;
 use regent_core::state::Pause;
 use serde::Serialize;
 
-use super::{Inputs, QUORUM_FRESH, rfc3339};
+use super::{Inputs, QUORUM_FRESH, millis, rfc3339};
 
 /// The coordinator that made a view.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -59,6 +59,10 @@ pub struct CoordinatorView {
     pub heard_age_ms: Option<u64>,
     /// Heard just now; none if it is not known here.
     pub reachable: Option<bool>,
+    /// How long calls from here to it and back take, but for the slowest in a hundred; none if it is not known.
+    pub round_trip_ms: Option<u64>,
+    /// That is a heartbeat of raft or longer: leadership does not last.
+    pub too_far: bool,
 }
 
 /// Automatic action is switched off.
@@ -130,6 +134,8 @@ impl CoordinatorView {
                     voter: inputs.state.is_voter(known.id),
                     heard_age_ms,
                     reachable: if inputs.leads() { reachable.or(Some(false)) } else { reachable },
+                    round_trip_ms: inputs.leadership.round_trips.get(&known.id).copied().map(millis),
+                    too_far: inputs.leadership.too_far().any(|(id, _)| id == known.id),
                 }
             })
             .collect()

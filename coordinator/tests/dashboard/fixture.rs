@@ -101,14 +101,21 @@ impl World {
         let now = tokio::time::Instant::now();
         let me = CoordinatorId(2);
         let heard = BTreeMap::from([(CoordinatorId(1), now), (me, now), (CoordinatorId(3), now)]);
-        self.shared.lead(Leadership { me, term: 14, leader: Some(me), heard, quorum_at: Some(now) });
+        self.shared.lead(Leadership {
+            me,
+            term: 14,
+            leader: Some(me),
+            heard,
+            quorum_at: Some(now),
+            ..Leadership::default()
+        });
     }
 
     /// The quorum was lost so long ago.
     pub fn lose_quorum(&self, ago: std::time::Duration) {
         let then = tokio::time::Instant::now().checked_sub(ago).unwrap();
         let me = CoordinatorId(2);
-        self.shared.lead(Leadership { me, term: 15, leader: None, heard: BTreeMap::new(), quorum_at: Some(then) });
+        self.shared.lead(Leadership { me, term: 15, quorum_at: Some(then), ..Leadership::default() });
     }
 
     /// Whoever was heard a moment ago is heard now.
@@ -214,7 +221,14 @@ impl World {
         let me = CoordinatorId(2);
         let long = now.checked_sub(std::time::Duration::from_millis(18_300)).unwrap();
         let heard = BTreeMap::from([(CoordinatorId(1), long), (me, now), (CoordinatorId(3), now)]);
-        self.shared.lead(Leadership { me, term: 14, leader: Some(me), heard, quorum_at: Some(now) });
+        self.shared.lead(Leadership {
+            me,
+            term: 14,
+            leader: Some(me),
+            heard,
+            quorum_at: Some(now),
+            ..Leadership::default()
+        });
         let wall = self.node.wall().0;
         self.change(|state| {
             let votes = [2, 3].map(|observer| {

@@ -31,7 +31,7 @@ pub(super) fn view(state: &State, leadership: &Leadership, now: Instant, wall: T
     let quorum = leadership.leader.is_some() && age.is_some_and(|age| age <= QUORUM_PATIENCE);
     let age = age.map(|age| Span::from_millis(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
     let notice = match (quorum, age) {
-        (true, _) => String::new(),
+        (true, _) => too_far(leadership),
         (false, Some(age)) => format!(
             "no quorum: coordinator {} has heard of no majority for {age}; nothing is decided, and this view may be as old",
             leadership.me
@@ -51,6 +51,17 @@ pub(super) fn view(state: &State, leadership: &Leadership, now: Instant, wall: T
         at: Some(time(wall)),
         notice,
     }
+}
+
+/// A heartbeat that is too short for the ways between the regions, while leadership still lasts.
+fn too_far(leadership: &Leadership) -> String {
+    let far = leadership.too_far().map(|(id, took)| {
+        let heartbeat = leadership.heartbeat.unwrap_or_default();
+        format!(
+            "answers of coordinator {id} take {took:?}, the heartbeat of raft is {heartbeat:?}: raise raft.heartbeat"
+        )
+    });
+    far.collect::<Vec<_>>().join("; ")
 }
 
 /// Everything at a glance.
@@ -96,6 +107,7 @@ pub(super) fn coordinators(state: &State, leadership: &Leadership) -> Vec<wire::
                 leader: leadership.leader == Some(id),
                 voter: state.is_voter(id),
                 heard: heard.and_then(|age| age.try_into().ok()),
+                round_trip: leadership.round_trips.get(&id).and_then(|took| (*took).try_into().ok()),
             }
         })
         .collect()
@@ -220,6 +232,19 @@ mod tests {
         assert!(stale.notice.contains("no majority for 30s"), "{}", stale.notice);
         let never = view(&three_voters(), &led(None), now, Timestamp(0));
         assert!(!never.quorum && never.age.is_none() && never.notice.contains("since it started"));
+    }
+
+    #[test]
+    fn a_heartbeat_that_is_too_short_is_told() {
+        let now = Instant::now();
+        let millis = Duration::from_millis;
+        let mut leadership = led(Some(now));
+        leadership.heartbeat = Some(millis(100));
+        leadership.round_trips = [(CoordinatorId(2), millis(99)), (CoordinatorId(3), millis(140))].into();
+        let notice = view(&three_voters(), &leadership, now, Timestamp(0)).notice;
+        assert_eq!(notice, "answers of coordinator 3 take 140ms, the heartbeat of raft is 100ms: raise raft.heartbeat");
+        let members = coordinators(&three_voters(), &leadership);
+        assert!(members[0].round_trip.is_none() && members[1].round_trip.is_some_and(|took| took.nanos == 99_000_000));
     }
 
     #[test]
