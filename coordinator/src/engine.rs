@@ -200,7 +200,7 @@ impl Engine {
             let (spec, progress) = run.step(step)?;
             // Only the agent that was asked, about the very intent: a fence is confirmed by nobody else.
             let open = spec.cluster == said.cluster
-                && progress.state == StepState::Running
+                && run.hears(spec, progress)
                 && progress.attempts == attempt
                 && progress.token == status.token.as_ref().map(convert::token_from);
             open.then(|| run::foresee(run, step, attempt, &outcome, wall))

@@ -58,6 +58,7 @@ impl Key {
             | Entry::Paused { .. }
             | Entry::Resumed { .. }
             | Entry::Acknowledged { .. }
+            | Entry::RejoinStarted { .. }
             | Entry::Cleared { .. } => return None,
         })
     }

@@ -235,6 +235,9 @@ impl Application {
 pub struct Why {
     #[serde(default)]
     held_by: Vec<Rule>,
+    /// To where it would go; empty: nowhere.
+    #[serde(default)]
+    pub target: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -368,8 +371,9 @@ mod tests {
         assert_eq!(runs[0].status(), "stuck");
         assert_eq!(runs[0].steps[0].state(), "failed continued");
         assert_eq!(runs[0].steps[0].message(), "m");
-        let text = r#"{ "explanation": { "heldBy": [ { "code": "x", "detail": "why" } ], "earliest": "1s" } }"#;
-        assert_eq!(serde_json::from_str::<WhyAnswer>(text).unwrap().explanation.reason(), "why");
+        let text = r#"{ "explanation": { "heldBy": [ { "code": "x", "detail": "why" } ], "target": "b" } }"#;
+        let why = serde_json::from_str::<WhyAnswer>(text).unwrap().explanation;
+        assert_eq!((why.reason(), why.target.as_str()), ("why", "b"));
         let text = r#"{ "report": { "losses": [ { "resource": "db", "sentence": "unknown" } ] } }"#;
         assert_eq!(serde_json::from_str::<ReportAnswer>(text).unwrap().report.losses[0].bytes, None);
     }

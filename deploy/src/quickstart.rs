@@ -163,13 +163,13 @@ async fn tell(world: &World, options: &Options, terminal: &Terminal) -> Result<b
     returning::closed_at_rest(old, terminal, &mut verdicts).await?;
     returning::quarantined(world, old, terminal, &mut verdicts).await?;
     writer.acknowledged_anew(Duration::from_secs(10)).await?;
+
+    terminal.title(&format!("Taking {} back", old.name()));
+    aftermath::taking_back(world, [old, new], &writer, terminal, &mut verdicts).await?;
     let record = writer.stop().await?;
     let strays = record.acknowledged.iter().filter(|row| row.at > gap.after.at && row.by == lost.address).count();
     verdicts.add(strays == 0, "The old primary acknowledged nothing since the failover");
     verdicts.memory(world)?;
-
-    terminal.title(&format!("Taking {} back", old.name()));
-    aftermath::taking_back(world, old, new, terminal).await?;
 
     terminal.title("What was lost");
     losses(world, run, &record, &gap, terminal, &mut verdicts).await?;

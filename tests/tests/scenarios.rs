@@ -4,6 +4,8 @@
 
 #[path = "scenarios/bad_input.rs"]
 mod bad_input;
+#[path = "scenarios/rejoin.rs"]
+mod rejoin;
 #[path = "scenarios/scene.rs"]
 mod scene;
 

@@ -14,7 +14,7 @@ use crate::lease::TimeBound;
 use crate::time::Span;
 
 mod decode;
-mod default;
+pub(crate) mod default;
 mod draft;
 mod mistake;
 mod node;

@@ -87,7 +87,7 @@ fn of_application(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
     let assessment = assess(scene, view);
     match start(scene, &assessment, view, run) {
         Some(entry) => entries.push(entry),
-        None => entries.extend(refusal(scene.known, scene.application, &assessment)),
+        None => entries.extend(refusal(scene, &assessment, run)),
     }
     entries
 }
@@ -148,7 +148,7 @@ fn start(scene: &Scene<'_>, assessment: &Assessment, view: Viewpoint, run: Optio
     let candidate = assessment.target.as_ref()?;
     let terms = scene.known.terms.last()?.number;
     let started = |cause: Cause, reason: String| {
-        run.is_none().then(|| Entry::RunStarted {
+        run.is_none_or(Run::gives_way).then(|| Entry::RunStarted {
             application: scene.application.clone(),
             epoch: scene.known.epoch,
             cause,
@@ -319,21 +319,21 @@ fn remote_fence(scene: &Scene<'_>) -> bool {
 }
 
 /// A failover that would be due and is held is audited, once for each change of the rule.
-fn refusal(known: &ApplicationState, application: &ApplicationId, assessment: &Assessment) -> Option<Entry> {
+fn refusal(scene: &Scene<'_>, assessment: &Assessment, run: Option<&Run>) -> Option<Entry> {
     let due = match &assessment.trigger {
         Trigger::None => false,
         Trigger::Lost(_) | Trigger::Unreachable(_) => {
             !assessment.held_by.iter().any(|held| matches!(held.code.as_str(), "time-bound" | "leads-too-briefly"))
         }
-        Trigger::Failed(_) => known.run.is_none(),
+        Trigger::Failed(_) => run.is_none_or(Run::gives_way),
     };
     let now = if due { assessment.held_by.first() } else { None };
     let code = |rule: &Rule| rule.code.clone();
-    if known.refusal.as_ref().map(|(rule, _)| rule.clone()) == now.map(code) {
+    if scene.known.refusal.as_ref().map(|(rule, _)| rule.clone()) == now.map(code) {
         return None;
     }
     let (rule, detail) = now.map(|held| (held.code.clone(), held.detail.clone())).unwrap_or_default();
-    Some(Entry::Refused { application: application.clone(), rule, detail })
+    Some(Entry::Refused { application: scene.application.clone(), rule, detail })
 }
 
 fn lost_clusters(state: &State) -> BTreeSet<ClusterId> {

@@ -115,6 +115,17 @@ pub enum Entry {
         /// What was known when it was proposed.
         finding: Finding,
     },
+    /// An operator takes a cluster back: its databases follow the primary again.
+    RejoinStarted {
+        /// Which application.
+        application: ApplicationId,
+        /// Which cluster.
+        cluster: ClusterId,
+        /// What cannot follow as it is may be replaced by a fresh copy; the old data is set aside.
+        reclone: bool,
+        /// Who.
+        by: String,
+    },
     /// The change of primary.
     Decide {
         /// Which application.
@@ -289,6 +300,28 @@ pub enum Cause {
         /// Why.
         reason: String,
     },
+    /// An operator takes a cluster back as a standby. It moves no primary.
+    Rejoin {
+        /// Who.
+        by: String,
+        /// A fresh copy is allowed.
+        reclone: bool,
+    },
+}
+
+impl Cause {
+    /// The run moves the primary, so service is away for a while and writes may be lost.
+    #[must_use]
+    pub const fn moves_primary(&self) -> bool {
+        match self {
+            Self::RegionLost
+            | Self::ResourceFailed { .. }
+            | Self::AgentUnreachable
+            | Self::Switchover { .. }
+            | Self::Forced { .. } => true,
+            Self::Rejoin { .. } => false,
+        }
+    }
 }
 
 /// What the proposer knew: for reports and audit, never a ground.

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::application::{Action, Application, Line, Manner, OnFailure};
+use crate::application::{Action, Application, Line, Manner, OnFailure, default};
 use crate::entry::Cause;
 use crate::id::{ClusterId, ResourceId, StepId};
 use crate::run::{Step, StepKind, UNDO_STAGE};
@@ -34,7 +34,7 @@ pub struct Route<'a> {
 pub fn failover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     let fenced_first = match route.cause {
         Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::Switchover { .. } => true,
-        Cause::RegionLost | Cause::Forced { .. } => false,
+        Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } => false,
     };
     let mut planning = Planning { document, route, fenced_first, steps: Vec::new(), stage: 0 };
     planning.fence(fenced_first);
@@ -49,6 +49,32 @@ pub fn failover(document: &Application, route: &Route<'_>) -> Vec<Step> {
         planning.undo();
     }
     planning.steps
+}
+
+/// The steps that make a cluster's databases follow the primary, side by side. A fresh copy takes as long as a restore;
+/// a `rejoin` line of a runbook that gives a database more time is heeded.
+#[must_use]
+pub fn rejoin(document: &Application, cluster: &ClusterId, reclone: bool) -> Vec<Step> {
+    let usual = default::timeout(if reclone { Action::Restore } else { Action::Rejoin }, None);
+    let step = |(number, resource): (usize, ResourceId)| {
+        let lines = document.runbooks.values().flat_map(|runbook| &runbook.lines);
+        let said = lines.filter(|line| line.action == Action::Rejoin && line.resources.contains(&resource));
+        Step {
+            id: StepId(number as u64),
+            stage: 0,
+            after: Vec::new(),
+            kind: StepKind::Action(Action::Rejoin),
+            timeout: said.map(|line| line.timeout).max().map_or(usual, |said| said.max(usual)),
+            resource: Some(resource),
+            cluster: cluster.clone(),
+            retries: default::retries(Action::Rejoin),
+            on_failure: OnFailure::Stuck,
+            detached: false,
+            command: String::new(),
+            duration: Span::ZERO,
+        }
+    };
+    document.guarded().into_iter().enumerate().map(step).collect()
 }
 
 struct Planning<'a> {

@@ -12,6 +12,7 @@ use crate::time::{Span, Timestamp};
 
 pub(crate) mod apply;
 mod next;
+pub(crate) mod rejoin;
 mod settle;
 
 pub use next::{Proposal, foresee, next};
@@ -236,6 +237,30 @@ impl Run {
         match self.decided.as_ref().map(|decided| &decided.ground) {
             Some(Ground::Fenced { .. } | Ground::Switched { .. }) => true,
             Some(Ground::Lost { .. } | Ground::Forced { .. }) | None => false,
+        }
+    }
+
+    /// A failover does not wait for it: it moves no primary and can be begun again.
+    #[must_use]
+    pub const fn gives_way(&self) -> bool {
+        !self.cause.moves_primary()
+    }
+
+    /// A success of the last attempt is still to be noted. Of a run that has succeeded only that a side which was told
+    /// to rejoin does follow: nothing waited for it.
+    #[must_use]
+    pub fn hears(&self, step: &Step, progress: &Progress) -> bool {
+        match progress.state {
+            StepState::Running => !self.status.is_final(),
+            StepState::Skipped => {
+                let rejoin = step.kind == StepKind::Action(Action::Rejoin) && progress.token.is_some();
+                rejoin && step.detached && self.status == RunStatus::Succeeded
+            }
+            StepState::Pending
+            | StepState::Retrying
+            | StepState::Succeeded
+            | StepState::FailedContinued
+            | StepState::Stuck => false,
         }
     }
 

@@ -23,6 +23,7 @@ pub(crate) mod apply;
 mod audit;
 mod change;
 pub(crate) mod register;
+mod rejoin;
 mod votes;
 
 pub use audit::{AUDIT_LIMIT, AuditRecord};

@@ -43,6 +43,10 @@ fn judge(scene: &Scene<'_>, cluster: &ClusterId) -> Result<Candidate, Unfit> {
     if let Some(reason) = scene.known.excluded.get(cluster) {
         return unfit("quarantined", reason.clone());
     }
+    let under_way = scene.known.run.and_then(|run| scene.state.runs.get(&run));
+    if let Some(run) = under_way.filter(|run| run.gives_way() && run.from == *cluster) {
+        return unfit("rejoining", format!("run {} makes its databases follow the primary", run.id));
+    }
     let Some(agent) = scene.state.agents.get(cluster) else {
         return unfit("no-agent", "no agent has registered".to_owned());
     };

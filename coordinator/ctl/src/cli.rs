@@ -8,8 +8,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use regent_core::time::Span;
 
 use crate::command::{
-    Ack, Apply, Audit, Certs, Clear, Completion, Describe, Get, Members, Pause, ReportCommand, Resume, Runs, Schema,
-    Status, Validate, Why,
+    Ack, Apply, Audit, Certs, Clear, Completion, Describe, Get, Members, Pause, Rejoin, ReportCommand, Resume, Runs,
+    Schema, Status, Validate, Why,
 };
 use crate::connection::Connection;
 use crate::failure::{Failure, USAGE};
@@ -86,6 +86,7 @@ enum Command {
     Runs(Runs),
     Report(ReportCommand),
     Clear(Clear),
+    Rejoin(Rejoin),
     Pause(Pause),
     Resume(Resume),
     Ack(Ack),
@@ -125,6 +126,7 @@ impl Cli {
             Command::Runs(command) => command.run(&global.connect()?).await,
             Command::Report(command) => command.run(&global.connect()?).await,
             Command::Clear(command) => command.run(&global.connect()?).await,
+            Command::Rejoin(command) => command.run(&global.connect()?).await,
             Command::Pause(command) => command.run(&global.connect()?).await,
             Command::Resume(command) => command.run(&global.connect()?).await,
             Command::Ack(command) => command.run(&global.connect()?).await,

@@ -10,6 +10,15 @@ pub(crate) mod markdown;
 /// In a sentence or two: what happened, and how it went.
 fn summary(report: &wire::Report) -> String {
     let Some(run) = &report.run else { return "The run is not known.".to_owned() };
+    if !moves_primary(run) {
+        return format!(
+            "Regent takes {} back as a standby of {} for the application {}: {}.",
+            run.from,
+            run.to,
+            run.application,
+            words::status(run)
+        );
+    }
     let moved = format!("the application {} from {} to {}", run.application, run.from, run.to);
     let cause = words::cause(run.cause.as_ref());
     let took = report.rto.as_ref().and_then(|rto| rto.achieved.as_ref()).map(words::span);
@@ -32,6 +41,20 @@ fn summary(report: &wire::Report) -> String {
         wire::RunStatus::Failed | wire::RunStatus::Unspecified => {
             format!("Regent tried to move {moved}, because {cause}, and failed.")
         }
+    }
+}
+
+/// A run that takes a cluster back moves no primary: there is nothing to measure it by.
+fn moves_primary(run: &wire::Run) -> bool {
+    run.cause.as_ref().is_none_or(|cause| cause.kind != "rejoin")
+}
+
+/// What stands where nothing is known of a loss.
+fn no_losses(run: &wire::Run) -> &'static str {
+    if moves_primary(run) {
+        "No position of any database is recorded, so nothing can be said of it."
+    } else {
+        "The primary stays where it is. What the cluster had and the primary never got is gone from it."
     }
 }
 

@@ -105,6 +105,8 @@ fn cause(cause: &Cause) -> wire::Cause {
         Cause::AgentUnreachable => ("agent-unreachable", "", "", String::new()),
         Cause::Switchover { by } => ("switchover", by.as_str(), "", String::new()),
         Cause::Forced { by, reason } => ("forced", by.as_str(), reason.as_str(), String::new()),
+        Cause::Rejoin { by, reclone: false } => ("rejoin", by.as_str(), "", String::new()),
+        Cause::Rejoin { by, reclone: true } => ("rejoin", by.as_str(), "a fresh copy is allowed", String::new()),
     };
     wire::Cause { kind: kind.to_owned(), by: by.to_owned(), reason: reason.to_owned(), resource }
 }

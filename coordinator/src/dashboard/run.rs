@@ -26,7 +26,7 @@ pub(super) fn draw(view: &View, run: &RunView) -> Markup {
         }
         div.pair {
             (reasons(run))
-            (loss(&run.loss))
+            @if let Some(lost) = &run.loss { (loss(lost)) }
         }
         section.card {
             h2 { "Audit" }
@@ -53,7 +53,10 @@ pub(super) fn headline(view: &View, run: &RunView, linked: bool) -> Markup {
                     span.kind { "run " (run.id) ", began " (time(&run.started)) " UTC" }
                 }
             }
-            div.measures { (recovery(&run.recovery)) (lost(&run.loss)) }
+            div.measures {
+                @if let Some(away) = &run.recovery { (recovery(away)) }
+                @if let Some(missing) = &run.loss { (lost(missing)) }
+            }
         }
         @for awaited in &run.awaiting {
             p.awaiting {
@@ -68,6 +71,7 @@ fn purpose(run: &RunView) -> &'static str {
     match run.cause {
         "switchover" => "Switchover",
         "forced" => "Forced failover",
+        "rejoin" => "Rejoin",
         _ => "Failover",
     }
 }
@@ -232,11 +236,15 @@ pub(super) fn table<'a>(runs: impl Iterator<Item = &'a RunView>) -> Markup {
                     td data-label="Route" { (run.from) " → " (run.to) }
                     td data-label="Began" { span.kind { (format::day(&run.started)) " " } (time(&run.started)) }
                     td.number.right data-label="Service away" {
-                        (format::duration(run.recovery.elapsed_ms)) (objective_icon(run.recovery.objective))
+                        @if let Some(away) = &run.recovery {
+                            (format::duration(away.elapsed_ms)) (objective_icon(away.objective))
+                        } @else { "not at all" }
                     }
                     td.number.right data-label="Data loss" {
-                        @if run.loss.none_by_catch_up { "none" } @else { (known(run.loss.bytes.map(format::bytes))) }
-                        (objective_icon(run.loss.objective))
+                        @if let Some(lost) = &run.loss {
+                            @if lost.none_by_catch_up { "none" } @else { (known(lost.bytes.map(format::bytes))) }
+                            (objective_icon(lost.objective))
+                        } @else { "none" }
                     }
                 }
             } }

@@ -16,8 +16,7 @@ struct Scale {
 
 impl Scale {
     fn of(run: &RunView) -> Self {
-        let before =
-            if run.recovery.measured_from == "last-contact" { run.last_contact_before_ms.unwrap_or(0) } else { 0 };
+        let before = last_contact_before_ms(run).unwrap_or(0);
         let ends = run.steps.iter().filter_map(|step| Some(step.started_after_ms? + step.duration_ms.unwrap_or(0)));
         let after = ends.max().unwrap_or(0).max(if run.ended.is_none() { run.duration_ms } else { 0 });
         // A little air at the right, so that a running bar does not touch the edge.
@@ -132,6 +131,12 @@ fn tick(ms: u64) -> String {
     if ms == 0 { "0".to_owned() } else { format::setting(ms) }
 }
 
+/// How long before the run the primary was last heard, if service is counted as away since then.
+fn last_contact_before_ms(run: &RunView) -> Option<u64> {
+    let counted = run.recovery.as_ref().is_some_and(|recovery| recovery.measured_from == "last-contact");
+    run.last_contact_before_ms.filter(|_| counted)
+}
+
 fn legend(run: &RunView) -> Markup {
     html! {
         @if let Some(decision) = &run.decision {
@@ -139,7 +144,7 @@ fn legend(run: &RunView) -> Markup {
                 svg.mark aria-hidden="true" { rect.decision x="45%" y="0" width="1.5" height="100%" {} }
                 span {
                     "point of no return: "
-                    @if let Some(before) = run.last_contact_before_ms.filter(|_| run.recovery.measured_from == "last-contact") {
+                    @if let Some(before) = last_contact_before_ms(run) {
                         (format::duration(before + decision.after_ms)) " after the last contact; "
                     }
                     (decision.ground_detail)

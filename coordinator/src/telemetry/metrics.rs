@@ -202,8 +202,10 @@ fn of_runs(sheet: &mut Sheet, view: &View, application: &ApplicationView) {
     sheet.flag(names::RUN_ACTIVE, &labels(), newest.is_some_and(|run| run.ended.is_none()));
     sheet.flag(names::RUN_STUCK, &labels(), newest.is_some_and(|run| run.state == RunState::Stuck));
     sheet.seconds(names::RUN_SECONDS, &labels(), newest.map(|run| run.duration_ms));
-    sheet.seconds(names::RUN_RECOVERY_SECONDS, &labels(), newest.map(|run| run.recovery.elapsed_ms));
-    if let Some(bytes) = newest.and_then(|run| run.loss.bytes) {
+    let mut moves = view.runs.iter().filter(|run| run.application == application.name);
+    let newest_move = moves.find_map(|run| run.recovery.as_ref().zip(run.loss.as_ref()));
+    sheet.seconds(names::RUN_RECOVERY_SECONDS, &labels(), newest_move.map(|(recovery, _)| recovery.elapsed_ms));
+    if let Some(bytes) = newest_move.and_then(|(_, loss)| loss.bytes) {
         sheet.count(names::RUN_LOSS_BYTES, &labels(), bytes);
     }
 }

@@ -50,8 +50,8 @@ names! {
     RUN_ACTIVE = "regent_run_active", "1 while a run of the application is under way";
     RUN_STUCK = "regent_run_stuck", "1 while a run of the application waits for an operator";
     RUN_SECONDS = "regent_run_seconds", "Duration of the newest run of the application";
-    RUN_RECOVERY_SECONDS = "regent_run_recovery_seconds", "How long service was away in the newest run of the application";
-    RUN_LOSS_BYTES = "regent_run_loss_bytes", "Bytes known to be missing after the newest run of the application; absent if unknown";
+    RUN_RECOVERY_SECONDS = "regent_run_recovery_seconds", "How long service was away in the newest run of the application that moves its primary";
+    RUN_LOSS_BYTES = "regent_run_loss_bytes", "Bytes known to be missing after the newest run of the application that moves its primary; absent if unknown";
 }
 
 #[cfg(test)]

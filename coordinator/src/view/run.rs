@@ -17,7 +17,7 @@ pub struct RunView {
     pub id: u64,
     /// Of which application.
     pub application: String,
-    /// `region-lost`, `resource-failed`, `agent-unreachable`, `switchover` or `forced`.
+    /// `region-lost`, `resource-failed`, `agent-unreachable`, `switchover`, `forced` or `rejoin`.
     pub cause: &'static str,
     /// The cause in a sentence.
     pub cause_detail: String,
@@ -47,10 +47,10 @@ pub struct RunView {
     pub steps: Vec<StepView>,
     /// What is being waited for, for humans; empty once the run has ended.
     pub awaiting: Vec<String>,
-    /// How long service was away.
-    pub recovery: RecoveryView,
-    /// What was lost.
-    pub loss: LossView,
+    /// How long service was away; none if the run moves no primary.
+    pub recovery: Option<RecoveryView>,
+    /// What was lost; none if the run moves no primary.
+    pub loss: Option<LossView>,
 }
 
 /// The point of no return.
@@ -220,6 +220,7 @@ impl RunView {
         let objectives = inputs.state.applications.get(&run.application).map(|known| known.document.objectives);
         let (cause, cause_detail) = words::cause(&run.cause);
         let until = run.ended.unwrap_or_else(|| inputs.known_until());
+        let moves = run.cause.moves_primary();
         Self {
             id: run.id.0,
             application: run.application.to_string(),
@@ -248,8 +249,8 @@ impl RunView {
             last_contact_before_ms: run.finding.last_contact.map(|at| ms(run.started.since(at))),
             steps: run.walk().map(|(step, progress)| StepView::build(inputs, run, step, progress)).collect(),
             awaiting: if run.status.is_final() { Vec::new() } else { awaiting(inputs, run) },
-            recovery: RecoveryView::build(inputs, run, objectives.map(|objectives| ms(objectives.rto))),
-            loss: LossView::build(run, objectives.map(|objectives| ms(objectives.rpo))),
+            recovery: moves.then(|| RecoveryView::build(inputs, run, objectives.map(|objectives| ms(objectives.rto)))),
+            loss: moves.then(|| LossView::build(run, objectives.map(|objectives| ms(objectives.rpo)))),
         }
     }
 }
@@ -332,7 +333,11 @@ impl RecoveryView {
 fn beginning(run: &Run) -> (&'static str, Timestamp) {
     let planned = match run.cause {
         Cause::Switchover { .. } => true,
-        Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::Forced { .. } => false,
+        Cause::RegionLost
+        | Cause::ResourceFailed { .. }
+        | Cause::AgentUnreachable
+        | Cause::Forced { .. }
+        | Cause::Rejoin { .. } => false,
     };
     if let (false, Some(at)) = (planned, run.finding.last_contact) {
         return ("last-contact", at.min(run.started));

@@ -1,33 +1,63 @@
-//! After the failover: what an operator is told of the side that was left, and where to look further.
+//! After the failover: how the side that was left is taken back, and where to look further.
 
-use anyhow::{Context, Result};
+use std::time::Duration;
 
-use super::Terminal;
+use anyhow::{Context, Result, ensure};
+
+use super::verdict::Verdicts;
+use super::{Terminal, follow};
 use crate::config::APPLICATION;
-use crate::place;
 use crate::region::Region;
 use crate::script::quote_path;
 use crate::world::World;
+use crate::writer::Writer;
+use crate::{place, wait};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The file in the world's folder that a shell reads to be an operator's.
 const ENVIRONMENT: &str = "operator.env";
 
-/// What `regentctl why` says of the old region, and what taking it back takes; nothing is promised that is not there.
-pub(super) async fn taking_back(world: &World, old: &Region, new: &Region, terminal: &Terminal) -> Result<()> {
+/// An operator takes the old region back: it is rewound or copied, and follows the new primary.
+pub(super) async fn taking_back(
+    world: &World,
+    [old, new]: [&Region; 2],
+    writer: &Writer,
+    terminal: &Terminal,
+    verdicts: &mut Verdicts,
+) -> Result<()> {
     let (lost, target) = (old.cluster()?, new.cluster()?);
-    terminal.say(&format!("$ regentctl why {APPLICATION}"));
-    terminal.block(&world.ctl().run(&["why", APPLICATION]).await?);
     for line in [
         format!("Until {} is a standby again, the application has no second leg to stand on.", lost.name),
         format!(
-            "It may hold writes that {} never got, so it is not simply started: its PostgreSQL must be",
+            "It may hold writes that {} never got, so Regent does not touch it before an operator says so.",
             target.name
         ),
-        "rewound to where their histories part, its Redis copied anew, and both must follow the new primary.".into(),
-        "No command of this version does that yet; so long it stays closed, whatever is started there.".into(),
+        "PostgreSQL is rewound to where their histories part. Redis was killed and has forgotten its history: with"
+            .into(),
+        "--reclone it may be copied anew, and what it had is set aside.".into(),
+        format!("$ regentctl rejoin {APPLICATION} {} --reclone", lost.name),
     ] {
         terminal.say(&line);
     }
+    let said = world.ctl().run(&["rejoin", APPLICATION, &lost.name, "--reclone", "--detach"]).await?;
+    terminal.block(&said);
+    follow::run(world, writer, terminal, PATIENCE).await?;
+    let candidate = wait::until("the next target", PATIENCE, || async {
+        let why = world.ctl().why(APPLICATION).await?;
+        ensure!(why.target == lost.name, "{}", why.reason());
+        Ok(())
+    });
+    terminal.step("Waiting until it would be the target of the next failover", candidate).await?;
+    let row = writer.acknowledged_anew(PATIENCE).await?.n;
+    let here = wait::until("a new row at the standby", PATIENCE, || async {
+        ensure!(lost.postgres.rows().await?.contains(&row), "row {row} is not in its PostgreSQL");
+        ensure!(lost.redis.rows().await?.contains(&row), "row {row} is not in its Redis");
+        Ok(())
+    });
+    let what = format!("Waiting until row {row}, written in {}, is in its databases, too", new.name());
+    terminal.step(&what, here).await?;
+    verdicts.add(true, &format!("{} follows {} again, and would take over from it", lost.name, target.name));
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use tokio::time::Instant;
 
 use super::Terminal;
@@ -18,6 +18,12 @@ const SILENCE: Duration = Duration::from_secs(2);
 
 /// Follows the newest run of the application to its good end, and gives its number.
 pub(super) async fn run(world: &World, writer: &Writer, terminal: &Terminal, within: Duration) -> Result<u64> {
+    to_its_end(world, writer, terminal, within)
+        .await
+        .with_context(|| format!("no run of {APPLICATION} has succeeded within {:.0} s", within.as_secs_f32()))
+}
+
+async fn to_its_end(world: &World, writer: &Writer, terminal: &Terminal, within: Duration) -> Result<u64> {
     let mut spoken = Instant::now();
     let deadline = Instant::now() + within;
     let mut told = BTreeMap::new();
@@ -42,7 +48,7 @@ pub(super) async fn run(world: &World, writer: &Writer, terminal: &Terminal, wit
         }
         tokio::time::sleep(PACE).await;
     }
-    Err(last.context(format!("there was no failover within {:.0} s", within.as_secs_f32())))
+    Err(last)
 }
 
 /// What an operator and the client see while it is waited.

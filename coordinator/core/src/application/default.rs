@@ -21,7 +21,7 @@ pub(super) const PROVIDER: DnsProvider = DnsProvider::Embedded;
 pub(super) const ON_FAILURE: OnFailure = OnFailure::Stuck;
 
 /// Of one attempt. A wait takes its own time, and then as long as any step.
-pub(super) const fn timeout(action: Action, duration: Option<Span>) -> Span {
+pub(crate) const fn timeout(action: Action, duration: Option<Span>) -> Span {
     match action {
         Action::Fence
         | Action::Quiesce
@@ -41,7 +41,7 @@ pub(super) const fn timeout(action: Action, duration: Option<Span>) -> Span {
 }
 
 /// Attempts after the first. A check is asked often, since a service needs time to come up; a human only once.
-pub(super) const fn retries(action: Action) -> u32 {
+pub(crate) const fn retries(action: Action) -> u32 {
     match action {
         Action::Verify => 10,
         Action::Approve => 0,

@@ -4,13 +4,12 @@
 
 use super::next::Turn;
 use super::settle::{Settled, is_fence};
-use super::{Run, RunStatus, StepKind, StepState};
+use super::{Run, RunStatus, StepKind, StepState, rejoin};
 use crate::application::Action;
 use crate::effect::Effect;
 use crate::entry::{Cause, Clearing, Outcome, Report};
 use crate::id::{Attempt, RunId, StepId};
 use crate::state::apply::{Applying, ignored, refused};
-use crate::state::register::renew_terms;
 use crate::state::{Answer, Applied};
 
 /// A step is about to be done: the only thing that lets an effect happen (S3).
@@ -64,7 +63,7 @@ pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attem
 const fn is_automatic(cause: &Cause) -> bool {
     match cause {
         Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable => true,
-        Cause::Switchover { .. } | Cause::Forced { .. } => false,
+        Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } => false,
     }
 }
 
@@ -122,6 +121,9 @@ pub(crate) fn outcome(
 ) -> Applied {
     let at = applying.at;
     let Some(run) = applying.state.runs.get_mut(&id) else { return ignored("unknown run") };
+    if run.status.is_final() {
+        return rejoin::late(applying, id, step, attempt, outcome);
+    }
     let settled = match run.settle(step, attempt, outcome, at) {
         Ok(settled) => settled,
         Err(why) => return ignored(why),
@@ -133,7 +135,7 @@ pub(crate) fn outcome(
     }
     applying.effects.push(Effect::RunChanged(id));
     if spec.kind == StepKind::Action(Action::Rejoin) && matches!(outcome, Outcome::Succeeded(_)) {
-        readmit(applying, id, &spec);
+        rejoin::readmit(applying, id, &spec.cluster);
     }
     finish_if_done(applying, id);
     applying.done()
@@ -147,23 +149,6 @@ fn stick(applying: &mut Applying<'_>, id: RunId, spec: &super::Step, code: &str,
     let what = spec.resource.as_ref().map_or_else(String::new, |resource| format!(" of {resource}"));
     let detail = format!("step {}{what} in {}: {code}: {message}", spec.id, spec.cluster);
     applying.audit("stuck", Some(&application), Some(id), "leader", detail);
-}
-
-/// Once seen as a standby of the new primary the old side is a candidate again.
-fn readmit(applying: &mut Applying<'_>, id: RunId, spec: &super::Step) {
-    let Some(run) = applying.state.runs.get(&id) else { return };
-    let all_back = run
-        .walk()
-        .filter(|(step, _)| step.kind == StepKind::Action(Action::Rejoin) && step.cluster == spec.cluster)
-        .all(|(_, progress)| progress.state == StepState::Succeeded);
-    let application = run.application.clone();
-    if all_back
-        && let Some(known) = applying.state.applications.get_mut(&application)
-        && known.excluded.remove(&spec.cluster).is_some()
-    {
-        renew_terms(applying, &application);
-        applying.audit("readmitted", Some(&application), Some(id), "leader", spec.cluster.to_string());
-    }
 }
 
 /// A run ends when nothing of it is to be awaited.
@@ -260,6 +245,10 @@ pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how:
             }
         }
     }
+    if how == Clearing::Done && spec.kind == StepKind::Action(Action::Rejoin) {
+        rejoin::readmit(applying, id, &spec.cluster);
+    }
+    let Some(run) = applying.state.runs.get_mut(&id) else { return ignored("unknown run") };
     let still = run.walk().any(|(_, progress)| progress.state == StepState::Stuck);
     if run.status == RunStatus::Stuck && !still {
         run.status = RunStatus::Running;

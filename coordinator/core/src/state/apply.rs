@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Applied, AuditRecord, REQUEST_LIMIT, State, change, register, votes};
+use super::{Applied, AuditRecord, REQUEST_LIMIT, State, change, register, rejoin, votes};
 use crate::effect::Effect;
 use crate::entry::{Entry, FORMAT, Record};
 use crate::id::{ApplicationId, CoordinatorId, LogIndex, RunId, Token};
@@ -113,6 +113,9 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
         }
         Entry::RunStarted { application, epoch, cause, to, finding } => {
             change::run_started(applying, application, *epoch, cause, to, finding)
+        }
+        Entry::RejoinStarted { application, cluster, reclone, by } => {
+            rejoin::started(applying, application, cluster, *reclone, by)
         }
         Entry::Decide { application, from, to, terms, ground, finding } => {
             let decide = change::Decide { application, from: *from, to, terms: *terms, ground, finding };

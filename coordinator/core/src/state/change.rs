@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::apply::{Applying, ignored, refused};
 use super::register::renew_terms;
-use super::{ApplicationState, Applied, RUN_LIMIT};
+use super::{ApplicationState, Applied, RUN_LIMIT, rejoin};
 use crate::application::Action;
 use crate::effect::Effect;
 use crate::entry::{Cause, Finding, Ground};
@@ -41,9 +41,6 @@ pub(super) fn run_started(
     if known.epoch != epoch {
         return ignored("the epoch has moved on");
     }
-    if let Some(run) = known.run {
-        return refused("run-under-way", format!("run {run} is under way"));
-    }
     let window = Window::new(&known.terms);
     if let Err(Broken(rule, detail)) =
         check_target(applying, known, &window, to).and_then(|()| check_pause(known, &window))
@@ -51,7 +48,11 @@ pub(super) fn run_started(
         return refused(rule, detail);
     }
     let Some(from) = known.primary.clone() else { return ignored("not adopted") };
-    let promotable = window.guarded_in_each();
+    if let Err(not) = rejoin::give_way(applying, application) {
+        return not;
+    }
+    let Some(known) = applying.state.applications.get(application) else { return ignored("gone") };
+    let promotable = Window::new(&known.terms).guarded_in_each();
     let route = Route { cause, from: &from, to, promotable: &promotable };
     let steps = plan::failover(&known.document, &route);
     let id = RunId(applying.index.0);
@@ -152,7 +153,7 @@ fn cause_of(ground: &Ground) -> Cause {
     }
 }
 
-fn begin(applying: &mut Applying<'_>, run: Run) {
+pub(super) fn begin(applying: &mut Applying<'_>, run: Run) {
     let id = run.id;
     if let Some(known) = applying.state.applications.get_mut(&run.application) {
         known.run = Some(id);
@@ -168,7 +169,7 @@ fn begin(applying: &mut Applying<'_>, run: Run) {
 }
 
 /// A committed decision supersedes runs of lower epochs.
-fn supersede(applying: &mut Applying<'_>, application: &ApplicationId, keep: Option<RunId>) {
+pub(super) fn supersede(applying: &mut Applying<'_>, application: &ApplicationId, keep: Option<RunId>) {
     let at = applying.at;
     let old: Vec<RunId> = applying
         .state

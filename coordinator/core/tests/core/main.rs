@@ -12,5 +12,6 @@ mod deciding;
 mod fixture;
 mod observing;
 mod random;
+mod rejoining;
 mod running;
 mod voting;

@@ -10,13 +10,13 @@ use regent_core::time::{Span, Timestamp};
 use crate::fixture::*;
 
 /// Starts a failover on ground `Lost` and returns its run.
-fn lost(world: &mut World) -> RunId {
+pub fn lost(world: &mut World) -> RunId {
     let votes = [world.vote(1, &west(), 1, Span::ZERO), world.vote(2, &west(), 1, Span::ZERO)];
     world.done(world.lost(&votes));
     world.known().run.unwrap()
 }
 
-fn failed_database(world: &mut World) -> RunId {
+pub fn failed_database(world: &mut World) -> RunId {
     let epoch = world.known().epoch;
     let cause = Cause::ResourceFailed { resource: resource("db"), detail: "gone".into() };
     world.done(Entry::RunStarted { application: app(), epoch, cause, to: central(), finding: Finding::default() });
@@ -24,7 +24,7 @@ fn failed_database(world: &mut World) -> RunId {
 }
 
 /// The steps that could be begun now, as "action resource".
-fn due(world: &World, run: RunId) -> Vec<String> {
+pub fn due(world: &World, run: RunId) -> Vec<String> {
     let run = &world.state.runs[&run];
     run::next(run, Timestamp(world.wall))
         .iter()
@@ -50,12 +50,12 @@ fn name(world: &World, run: RunId, step: StepId) -> String {
     }
 }
 
-fn find(world: &World, run: RunId, wanted: &str) -> StepId {
+pub fn find(world: &World, run: RunId, wanted: &str) -> StepId {
     let run = &world.state.runs[&run];
     run.steps.iter().map(|step| step.id).find(|step| name(world, run.id, *step) == wanted).unwrap()
 }
 
-fn begin(world: &mut World, run: RunId, wanted: &str) -> (StepId, Attempt) {
+pub fn begin(world: &mut World, run: RunId, wanted: &str) -> (StepId, Attempt) {
     let step = find(world, run, wanted);
     let attempt = world.state.runs[&run].step(step).unwrap().1.attempts.next();
     world.done(Entry::StepIntent { run, step, attempt });
@@ -63,11 +63,11 @@ fn begin(world: &mut World, run: RunId, wanted: &str) -> (StepId, Attempt) {
     (step, attempt)
 }
 
-fn end(world: &mut World, run: RunId, (step, attempt): (StepId, Attempt), outcome: Outcome) {
+pub fn end(world: &mut World, run: RunId, (step, attempt): (StepId, Attempt), outcome: Outcome) {
     world.done(Entry::StepOutcome { run, step, attempt, outcome });
 }
 
-fn perform(world: &mut World, run: RunId, wanted: &str) {
+pub fn perform(world: &mut World, run: RunId, wanted: &str) {
     let begun = begin(world, run, wanted);
     end(world, run, begun, succeeded());
 }

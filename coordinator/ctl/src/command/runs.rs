@@ -70,7 +70,7 @@ async fn one(connection: &Connection, run: u64, stale_ok: bool, output: Output) 
     output.print("RunServiceGetResponse", &answer, |answer| answer.run.as_ref().map(text).unwrap_or_default())
 }
 
-async fn follow(connection: &Connection, run: u64, output: Output) -> Result<(), Failure> {
+pub(super) async fn follow(connection: &Connection, run: u64, output: Output) -> Result<(), Failure> {
     let mut told = Told::default();
     let mut newest: Option<wire::Run> = None;
     // A coordinator that goes away in the middle is replaced by the next one.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use regent_proto::operator::v1 as wire;
 
-use super::{STALE_ANSWERS, TIMELINE, facts, objectives, stale_answers, summary, timeline, who};
+use super::{STALE_ANSWERS, TIMELINE, facts, no_losses, objectives, stale_answers, summary, timeline, who};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--line:#8886;--soft:#8881}\
@@ -53,7 +53,7 @@ fn body(text: &mut String, report: &wire::Report, run: &wire::Run) {
 
     heading(text, "Data loss");
     let sentences: Vec<String> = report.losses.iter().map(|loss| loss.sentence.clone()).collect();
-    list(text, &sentences, "No position of any database is recorded, so nothing can be said of it.");
+    list(text, &sentences, no_losses(run));
 
     heading(text, "Timeline");
     table(text, &TIMELINE, &timeline(report));

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use regent_proto::operator::v1 as wire;
 
-use super::{STALE_ANSWERS, TIMELINE, facts, objectives, stale_answers, summary, timeline, who};
+use super::{STALE_ANSWERS, TIMELINE, facts, no_losses, objectives, stale_answers, summary, timeline, who};
 
 /// The whole report.
 pub(crate) fn render(report: &wire::Report) -> String {
@@ -23,7 +23,7 @@ pub(crate) fn render(report: &wire::Report) -> String {
 
     let _ = write!(text, "\n## Data loss\n\n");
     let sentences: Vec<String> = report.losses.iter().map(|loss| loss.sentence.clone()).collect();
-    list(&mut text, &sentences, "No position of any database is recorded, so nothing can be said of it.");
+    list(&mut text, &sentences, no_losses(run));
 
     let _ = write!(text, "\n## Timeline\n\n");
     table(&mut text, &TIMELINE, &timeline(report));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use regent_core::application::{Action, Application, OnCoordinatorLoss};
-use regent_core::entry::{Agent, Endpoint, Outcome, Report, StaleAnswer};
+use regent_core::entry::{Agent, Cause, Endpoint, Outcome, Report, StaleAnswer};
 use regent_core::evidence::{
     Beat, Contact, FenceState, Health, LeaseState, PromiseSight, Role, Sighting, UpstreamSight, WitnessSight,
 };
@@ -247,7 +247,7 @@ pub fn command(state: &State, document: &Application, run: &Run, step: &Step) ->
         addresses: endpoint.map(|endpoint| endpoint.addresses.clone()).unwrap_or_default(),
         position: None,
         upstream_cluster: if kind == wire::StepKind::Rejoin { run.to.to_string() } else { String::new() },
-        allow_reclone: false,
+        allow_reclone: matches!(run.cause, Cause::Rejoin { reclone: true, .. }),
         command: step.command.clone(),
         dns_name: dns.map(|dns| dns.name.clone()).unwrap_or_default(),
         dns_ttl_seconds: dns.map_or(0, |dns| u32::try_from(dns.ttl.millis() / 1000).unwrap_or(u32::MAX)),

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use regent_core::entry::Entry;
-use regent_core::id::CoordinatorId;
+use regent_core::id::{ClusterId, CoordinatorId};
 use regent_proto::operator::v1 as wire;
 use regent_proto::operator::v1::cluster_service_client::ClusterServiceClient;
 use regent_proto::operator::v1::cluster_service_server::ClusterService;
@@ -94,6 +94,21 @@ impl ClusterService for Operators {
         let entry = Entry::Acknowledged { application, by };
         let index = self.propose(id, subject(&asked.application), entry).await?;
         Ok(Response::new(wire::AcknowledgeResponse { index }))
+    }
+
+    async fn rejoin(&self, request: Request<wire::RejoinRequest>) -> Result<Response<wire::RejoinResponse>, Status> {
+        let by = auth::operator(&request)?;
+        let asked = request.into_inner();
+        let id = request_id(&asked.request_id)?;
+        let cluster = ClusterId::new(&asked.cluster)
+            .map_err(|error| Fault::Field { field: "cluster", problem: error.to_string() })?;
+        self.fresh(false).await?;
+        let application = self.known(&asked.application)?;
+        let subject = format!("{application} in {cluster}");
+        let entry = Entry::RejoinStarted { application, cluster, reclone: asked.reclone, by };
+        let index = self.propose(id, &subject, entry).await?;
+        // A run has the number of the entry that began it.
+        Ok(Response::new(wire::RejoinResponse { index, run: index }))
     }
 
     async fn members(&self, request: Request<wire::MembersRequest>) -> Result<Response<wire::MembersResponse>, Status> {

@@ -14,26 +14,31 @@ use crate::api::convert::{self, span, time};
 /// The report of one run, as of now.
 pub(super) fn report(state: &State, run: &Run, wall: Timestamp) -> wire::Report {
     let document = state.applications.get(&run.application).map(|known| &known.document);
+    // A run that moves no primary takes no service away and loses nothing.
     let lost = service_lost(run);
-    let restored = service_restored(run);
+    let restored = lost.and_then(|_| service_restored(run));
+    let measured = document.filter(|_| run.cause.moves_primary());
     let losses: Vec<wire::Loss> = run.finding.gaps.iter().map(|(resource, gap)| loss(run, resource, gap)).collect();
     wire::Report {
         run: Some(convert::run(run)),
         objectives: document.map(objectives),
-        service_lost: Some(time(lost)),
+        service_lost: lost.map(time),
         service_restored: restored.map(time),
-        rto: document.map(|document| rto(document.objectives.rto, lost, restored, wall)),
-        rpo: document.map(|document| rpo(document.objectives.rpo, run)),
+        rto: measured.zip(lost).map(|(document, lost)| rto(document.objectives.rto, lost, restored, wall)),
+        rpo: measured.map(|document| rpo(document.objectives.rpo, run)),
         losses,
         audit: state.audit.iter().filter(|record| record.run == Some(run.id)).map(convert::audit).collect(),
     }
 }
 
 /// When the old side was last known to serve: a lost region is silent before its run begins.
-fn service_lost(run: &Run) -> Timestamp {
+fn service_lost(run: &Run) -> Option<Timestamp> {
     match run.cause {
-        Cause::RegionLost | Cause::Forced { .. } => run.finding.last_contact.unwrap_or(run.started).min(run.started),
-        Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::Switchover { .. } => run.started,
+        Cause::RegionLost | Cause::Forced { .. } => {
+            Some(run.finding.last_contact.unwrap_or(run.started).min(run.started))
+        }
+        Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::Switchover { .. } => Some(run.started),
+        Cause::Rejoin { .. } => None,
     }
 }
 
@@ -143,11 +148,12 @@ mod tests {
     #[test]
     fn time_without_service_counts_from_the_last_contact() {
         let mut run = run(gap(Some(10), Some(10), Some(0)));
-        assert_eq!(service_lost(&run), Timestamp(50_000));
+        let lost = service_lost(&run).unwrap();
+        assert_eq!(lost, Timestamp(50_000));
         assert_eq!(service_restored(&run), None);
         run.status = RunStatus::Succeeded;
         run.ended = Some(Timestamp(63_000));
-        let objective = rto(Span::from_secs(12), service_lost(&run), service_restored(&run), Timestamp(99_000));
+        let objective = rto(Span::from_secs(12), lost, service_restored(&run), Timestamp(99_000));
         assert_eq!(objective.achieved, Some(span(Span::from_secs(13))));
         assert_eq!(objective.judgement(), wire::Judgement::Missed);
     }

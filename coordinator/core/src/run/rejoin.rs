@@ -1,0 +1,65 @@
+//! The end of a quarantine: a side that was left follows the present primary, with every guarded database.
+//!
+//! Only that ends it, and only for the epoch in which it was seen: by a run of its own, which an operator begins, or
+//! by the `rejoin` lines of a failover. Those are not awaited, so their success may come after the run has ended.
+
+use std::collections::BTreeSet;
+
+use super::{StepKind, StepState};
+use crate::application::Action;
+use crate::effect::Effect;
+use crate::entry::Outcome;
+use crate::id::{Attempt, ClusterId, ResourceId, RunId, StepId};
+use crate::state::Applied;
+use crate::state::apply::{Applying, ignored};
+use crate::state::register::renew_terms;
+
+/// Readmits a cluster once the run has seen all of its guarded databases follow the primary of this epoch.
+pub(crate) fn readmit(applying: &mut Applying<'_>, id: RunId, cluster: &ClusterId) {
+    let Some(run) = applying.state.runs.get(&id) else { return };
+    let application = run.application.clone();
+    let Some(known) = applying.state.applications.get(&application) else { return };
+    let epoch = run.decided.as_ref().map_or(run.epoch_before, |decided| decided.epoch);
+    let current = known.primary.as_ref() == Some(&run.to) && known.epoch == epoch;
+    let rejoining =
+        || run.walk().filter(|(step, _)| step.kind == StepKind::Action(Action::Rejoin) && step.cluster == *cluster);
+    let all_follow = rejoining().all(|(_, progress)| progress.state == StepState::Succeeded);
+    let following: BTreeSet<&ResourceId> = rejoining().filter_map(|(step, _)| step.resource.as_ref()).collect();
+    let complete = known.document.guarded().iter().all(|resource| following.contains(resource));
+    if !(current && all_follow && complete) {
+        return;
+    }
+    if let Some(known) = applying.state.applications.get_mut(&application)
+        && known.excluded.remove(cluster).is_some()
+    {
+        renew_terms(applying, &application);
+        applying.audit("readmitted", Some(&application), Some(id), "leader", cluster.to_string());
+    }
+}
+
+/// An outcome that comes after its run has ended: only that a database follows is still worth something.
+pub(super) fn late(
+    applying: &mut Applying<'_>,
+    id: RunId,
+    step: StepId,
+    attempt: Attempt,
+    outcome: &Outcome,
+) -> Applied {
+    let at = applying.at;
+    let Some(run) = applying.state.runs.get_mut(&id) else { return ignored("unknown run") };
+    let Some((spec, progress)) = run.step(step) else { return ignored("unknown step") };
+    let Outcome::Succeeded(report) = outcome else { return ignored("the run has ended") };
+    if !run.hears(spec, progress) || progress.attempts != attempt {
+        return ignored("the run has ended");
+    }
+    let cluster = spec.cluster.clone();
+    if let Some(progress) = run.progress_mut(step) {
+        progress.state = StepState::Succeeded;
+        progress.ended = Some(at);
+        progress.report = Some(report.clone());
+        progress.failure = None;
+    }
+    applying.effects.push(Effect::RunChanged(id));
+    readmit(applying, id, &cluster);
+    applying.done()
+}
