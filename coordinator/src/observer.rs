@@ -54,6 +54,8 @@ struct Inner {
     offered: Mutex<BTreeMap<ClusterId, Instant>>,
     /// Numbers streams, never the same twice.
     next_stream: AtomicU64,
+    /// The applied index at which standing votes were last looked for.
+    looked_at: AtomicU64,
 }
 
 /// A step's status, with whose word it is: the certificate's, not the message's.
@@ -100,6 +102,7 @@ impl Post {
             foreign: Mutex::default(),
             offered: Mutex::default(),
             next_stream: AtomicU64::new(1),
+            looked_at: AtomicU64::new(u64::MAX),
         };
         (Self { inner: Arc::new(inner) }, Heardings { statuses: statuses_out, connected: connected_out })
     }
@@ -145,14 +148,12 @@ impl Post {
     /// Votes that stand in a state that was loaded, from the disk or as a snapshot, have the time of loading.
     fn load_votes(&self) {
         let node = &self.inner.node;
-        let standing: Vec<_> = node.replica.read(|state| {
-            let ballots = state.votes.values().flat_map(BTreeMap::values);
-            ballots.filter_map(|ballot| ballot.standing.map(|vote| vote.index)).collect()
-        });
-        if standing.iter().all(|index| node.see(|evidence| evidence.votes_applied.contains_key(index))) {
+        let applied = node.replica.read(|state| state.applied);
+        if self.inner.looked_at.swap(applied.0, Ordering::Relaxed) == applied.0 {
             return;
         }
         let now = node.now();
+        let standing: Vec<_> = node.replica.read(|state| state.standing_votes().collect());
         node.note(|evidence| {
             for index in standing {
                 evidence.votes_applied.entry(index).or_insert(now);
@@ -191,10 +192,7 @@ impl Post {
                 }
                 Effect::VoteWithdrawn { cluster, observer } => {
                     info!(%cluster, observer = observer.0, "a vote was withdrawn");
-                    let standing: Vec<_> = node.replica.read(|state| {
-                        let ballots = state.votes.values().flat_map(BTreeMap::values);
-                        ballots.filter_map(|ballot| ballot.standing.map(|vote| vote.index)).collect()
-                    });
+                    let standing: Vec<_> = node.replica.read(|state| state.standing_votes().collect());
                     node.note(|evidence| evidence.votes_applied.retain(|index, _| standing.contains(index)));
                 }
                 Effect::AnswerChanged(..) | Effect::Dispatch(..) | Effect::RunChanged(_) | Effect::Audited => {}

@@ -224,6 +224,12 @@ impl State {
         clusters.is_subset(&self.acknowledged)
     }
 
+    /// The name of every vote that stands.
+    pub fn standing_votes(&self) -> impl Iterator<Item = LogIndex> + '_ {
+        let ballots = self.votes.values().flat_map(BTreeMap::values);
+        ballots.filter_map(|ballot| ballot.standing.map(|vote| vote.index))
+    }
+
     /// The vote of an observer that stands on a cluster.
     #[must_use]
     pub fn standing(&self, cluster: &ClusterId, observer: CoordinatorId) -> Option<StandingVote> {
