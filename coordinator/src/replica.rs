@@ -2,7 +2,7 @@
 //!
 //! Everything in the process goes through it. Behind it stands raft, or in unit tests a single copy in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -83,11 +83,36 @@ impl Leadership {
         self.leader == Some(self.me)
     }
 
+    /// Whether a majority is in contact, at an instant of this process. A group of one is its own majority; and what raft
+    /// last said of a leader counts no longer than its word is fresh.
+    #[must_use]
+    pub fn quorum(&self, voters: &[BTreeSet<CoordinatorId>], now: Instant) -> Quorum {
+        let alone = self.is_leader() && voters.iter().all(|set| set.len() <= 1);
+        let heard = self.quorum_at.map(|at| now.saturating_duration_since(at));
+        let age = if alone { Some(Duration::ZERO) } else { heard };
+        Quorum { held: self.leader.is_some() && age.is_some_and(|age| age <= self.patience()), age }
+    }
+
+    /// News that is older than this is none: three heartbeats, and three seconds at least.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.heartbeat.map_or(Duration::ZERO, |heartbeat| heartbeat * 3).max(Duration::from_secs(3))
+    }
+
     /// Coordinators whose answers take a heartbeat or longer: leadership between them and this one does not last.
     pub fn too_far(&self) -> impl Iterator<Item = (CoordinatorId, Duration)> + '_ {
         let far = |took: &Duration| self.heartbeat.is_some_and(|heartbeat| *took >= heartbeat);
         self.round_trips.iter().filter(move |(_, took)| far(took)).map(|(id, took)| (*id, *took))
     }
+}
+
+/// Whether a majority of coordinators is in contact, as far as is known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quorum {
+    /// A leader is known, and a majority answered it just now.
+    pub held: bool,
+    /// Since a majority was last known to be in contact: so old may be what is seen here. None: never since the start.
+    pub age: Option<Duration>,
 }
 
 /// Cheap to clone.
@@ -227,5 +252,33 @@ impl Propose for InMemory {
 
     fn linearize(&self) -> BoxFuture<'_, Result<(), ProposeError>> {
         Box::pin(async { Ok(()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quorum_is_a_leader_and_fresh_word_of_a_majority() {
+        let now = Instant::now() + Duration::from_secs(60);
+        let three = [(1..=3).map(CoordinatorId).collect()];
+        let led = |age: u64| Leadership {
+            me: CoordinatorId(1),
+            leader: Some(CoordinatorId(2)),
+            quorum_at: Some(now - Duration::from_millis(age)),
+            ..Leadership::default()
+        };
+        assert!(led(3_000).quorum(&three, now).held);
+        assert_eq!(led(3_001).quorum(&three, now), Quorum { held: false, age: Some(Duration::from_millis(3_001)) });
+        assert!(!Leadership { leader: None, ..led(0) }.quorum(&three, now).held);
+        let slow = Leadership { heartbeat: Some(Duration::from_secs(2)), ..led(6_000) };
+        assert!(slow.quorum(&three, now).held, "three of its heartbeats");
+        // A group of one hears itself, however long ago raft said so.
+        let one = [[CoordinatorId(1)].into()];
+        let alone = Leadership { leader: Some(CoordinatorId(1)), ..led(60_000) };
+        assert_eq!(alone.quorum(&one, now), Quorum { held: true, age: Some(Duration::ZERO) });
+        assert!(!alone.quorum(&three, now).held);
+        assert_eq!(Leadership::default().quorum(&three, now), Quorum { held: false, age: None });
     }
 }

@@ -44,8 +44,6 @@ pub use words::{Contacted, Fence, Health, Lease, Role, RunState, StepPhase};
 pub const RUNS_SHOWN: usize = 50;
 /// How many audit records a view holds, newest first.
 pub const AUDIT_SHOWN: usize = 100;
-/// A majority that was not heard for so long is no quorum any more.
-pub const QUORUM_FRESH: Duration = Duration::from_secs(3);
 
 /// Everything one coordinator has to show at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -166,8 +164,9 @@ impl Inputs<'_> {
 
     /// Until when the applied state is known to be the group's: now with quorum, without it the last contact.
     fn known_until(&self) -> Timestamp {
-        let silent = self.leadership.quorum_at.map(|at| self.instant.saturating_duration_since(at));
-        match silent.filter(|silent| *silent > QUORUM_FRESH).map(|silent| i64::try_from(silent.as_millis())) {
+        let silent = self.leadership.quorum(&self.state.voters, self.instant).age;
+        let patience = self.leadership.patience();
+        match silent.filter(|silent| *silent > patience).map(|silent| i64::try_from(silent.as_millis())) {
             Some(Ok(millis)) => Timestamp(self.wall.0.saturating_sub(millis)),
             Some(Err(_)) | None => self.wall,
         }

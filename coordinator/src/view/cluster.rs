@@ -166,7 +166,7 @@ fn is_relaying(inputs: &Inputs<'_>, observer: CoordinatorId) -> bool {
             .leadership
             .heard
             .get(&observer)
-            .is_some_and(|at| inputs.instant.saturating_duration_since(*at) <= super::QUORUM_FRESH)
+            .is_some_and(|at| inputs.instant.saturating_duration_since(*at) <= inputs.leadership.patience())
 }
 
 fn witnesses(inputs: &Inputs<'_>, cluster: &ClusterId) -> Vec<WitnessView> {

@@ -4,7 +4,7 @@ use regent_core::id::CoordinatorId;
 use regent_core::state::Pause;
 use serde::Serialize;
 
-use super::{Inputs, QUORUM_FRESH, millis, rfc3339};
+use super::{Inputs, millis, rfc3339};
 
 /// The coordinator that made a view.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -96,14 +96,14 @@ impl MeView {
 impl QuorumView {
     pub(super) fn build(inputs: &Inputs<'_>) -> Self {
         let leadership = inputs.leadership;
-        let view_age_ms = leadership.quorum_at.map(|at| inputs.instant_age_ms(at));
-        let fresh = view_age_ms.is_some_and(|age| u128::from(age) <= QUORUM_FRESH.as_millis());
+        let quorum = leadership.quorum(&inputs.state.voters, inputs.instant);
+        let view_age_ms = quorum.age.map(millis);
         let last_held = view_age_ms.and_then(|age| Some(inputs.wall.0.saturating_sub(i64::try_from(age).ok()?)));
         let mut voters: Vec<u64> = inputs.state.voters.iter().flatten().map(|voter| voter.0).collect();
         voters.sort_unstable();
         voters.dedup();
         Self {
-            held: fresh && leadership.leader.is_some(),
+            held: quorum.held,
             term: leadership.term,
             leader: leadership.leader.map(|leader| leader.0),
             view_age_ms,
@@ -122,7 +122,7 @@ impl CoordinatorView {
             .values()
             .map(|known| {
                 let heard_age_ms = heard_age_ms(inputs, known.id);
-                let reachable = heard_age_ms.map(|age| u128::from(age) <= QUORUM_FRESH.as_millis());
+                let reachable = heard_age_ms.map(|age| age <= millis(inputs.leadership.patience()));
                 Self {
                     id: known.id.0,
                     region: known.region.to_string(),

@@ -17,20 +17,14 @@ use super::sight::{Look, placement, sight};
 use crate::api::convert::{self, span, time};
 use crate::replica::Leadership;
 
-/// Without news of a majority for so long there is no quorum, whatever raft last said of a leader.
-const QUORUM_PATIENCE: Duration = Duration::from_secs(5);
 /// A status also shows runs that ended within this time.
 const RECENT: Span = Span::from_secs(3600);
 
 /// How current an answer from here is.
 pub(super) fn view(state: &State, leadership: &Leadership, now: Instant, wall: Timestamp) -> wire::View {
-    // A group of one is its own majority.
-    let alone = leadership.is_leader() && state.voters.iter().all(|set| set.len() <= 1);
-    let age =
-        if alone { Some(Duration::ZERO) } else { leadership.quorum_at.map(|at| now.saturating_duration_since(at)) };
-    let quorum = leadership.leader.is_some() && age.is_some_and(|age| age <= QUORUM_PATIENCE);
-    let age = age.map(|age| Span::from_millis(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
-    let notice = match (quorum, age) {
+    let quorum = leadership.quorum(&state.voters, now);
+    let age = quorum.age.map(|age| Span::from_millis(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
+    let notice = match (quorum.held, age) {
         (true, _) => too_far(leadership),
         (false, Some(age)) => format!(
             "no quorum: coordinator {} has heard of no majority for {age}; nothing is decided, and this view may be as old",
@@ -46,7 +40,7 @@ pub(super) fn view(state: &State, leadership: &Leadership, now: Instant, wall: T
         applied: state.applied.0,
         term: leadership.term,
         leader: leadership.leader.map_or(0, |leader| leader.0),
-        quorum,
+        quorum: quorum.held,
         age: age.map(span),
         at: Some(time(wall)),
         notice,
