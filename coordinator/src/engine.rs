@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use regent_core::breaker;
 use regent_core::decide::{self, Viewpoint};
 use regent_core::effect::Effect;
 use regent_core::entry::Entry;
@@ -89,12 +90,15 @@ impl Engine {
         let leading = leadership.is_leader();
         let now = self.node.now();
         let heard = leadership.heard.iter().map(|(id, at)| (*id, self.node.moment(*at))).collect();
+        let calm = leading && self.node.replica.read(breaker::is_calm);
         self.node.note(|evidence| {
             evidence.voters_heard = heard;
             if leading {
                 evidence.leading_since.get_or_insert(now);
+                evidence.calm_since = calm.then(|| evidence.calm_since.unwrap_or(now));
             } else {
                 evidence.leading_since = None;
+                evidence.calm_since = None;
                 evidence.relayed.clear();
             }
         });

@@ -9,9 +9,10 @@
 //!  a rule holds it ──► Refused, once           why says which
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::application::{Beyond, Mode};
+use crate::breaker::{self, is_frozen, lost_clusters};
 use crate::entry::{Cause, Database, Entry, Ground};
 use crate::evidence::{Evidence, Role};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, ResourceId};
@@ -20,7 +21,7 @@ use crate::state::{ApplicationState, State};
 use crate::target::{self, Candidate, Unfit};
 use crate::terms::Window;
 use crate::time::{Moment, Timestamp};
-use crate::verdict::{Failure, Loss, Scene, is_lost, rule};
+use crate::verdict::{Failure, Loss, Scene, rule};
 use crate::why::Rule;
 
 /// Who looks, and when.
@@ -66,7 +67,7 @@ pub fn decide(state: &State, evidence: &Evidence, view: Viewpoint) -> Vec<Entry>
     if evidence.leading_since.is_none() {
         return Vec::new();
     }
-    let mut entries: Vec<Entry> = breaker(state).into_iter().collect();
+    let mut entries: Vec<Entry> = breaker::propose(state, evidence, view).into_iter().collect();
     for (application, known) in &state.applications {
         if known.epoch == Epoch(0) {
             entries.extend(adopt(state, evidence, view, application, known).ok());
@@ -283,7 +284,7 @@ fn gates(scene: &Scene<'_>, view: Viewpoint, trigger: &Trigger) -> Vec<Rule> {
         rules.push(rule("paused", "the end of a pause is not confirmed by the primary's agent"));
     }
     if is_frozen(scene.state) {
-        let clusters = lost_clusters(scene.state);
+        let clusters = scene.state.frozen.clone().unwrap_or_else(|| lost_clusters(scene.state));
         let names: Vec<&str> = clusters.iter().map(ClusterId::as_str).collect();
         rules.push(rule("frozen", format!("lost at once: {}; it is probably us", names.join(", "))));
     }
@@ -334,34 +335,6 @@ fn refusal(scene: &Scene<'_>, assessment: &Assessment, run: Option<&Run>) -> Opt
     }
     let (rule, detail) = now.map(|held| (held.code.clone(), held.detail.clone())).unwrap_or_default();
     Some(Entry::Refused { application: scene.application.clone(), rule, detail })
-}
-
-fn lost_clusters(state: &State) -> BTreeSet<ClusterId> {
-    state.agents.keys().filter(|cluster| is_lost(state, cluster)).cloned().collect()
-}
-
-/// More than half of the clusters, and at least two, lost at once: it is probably us.
-fn looks_like_us(state: &State, lost: &BTreeSet<ClusterId>) -> bool {
-    lost.len() >= 2 && lost.len() * 2 > state.agents.len()
-}
-
-/// The condition itself counts, not only its committed form: in the look that sees it nothing may be decided either.
-fn is_frozen(state: &State) -> bool {
-    let lost = lost_clusters(state);
-    let now = looks_like_us(state, &lost) && !state.thawed_by_hand(&lost);
-    now || state.frozen.as_ref().is_some_and(|clusters| !state.thawed_by_hand(clusters))
-}
-
-fn breaker(state: &State) -> Option<Entry> {
-    let lost = lost_clusters(state);
-    let bad = looks_like_us(state, &lost);
-    match &state.frozen {
-        None if bad && !state.thawed_by_hand(&lost) => Some(Entry::Frozen { clusters: lost }),
-        Some(known) if bad && *known != lost => Some(Entry::Frozen { clusters: lost }),
-        Some(_) if !bad => Some(Entry::Thawed),
-        None if !bad && !state.acknowledged.is_empty() => Some(Entry::Thawed),
-        Some(_) | None => None,
-    }
 }
 
 /// The first epoch: every listed agent has reported just now, and exactly one cluster has writable databases.

@@ -25,6 +25,8 @@ pub struct Evidence {
     pub leading_since: Option<Moment>,
     /// Since when it has known of a leader without a break; none if it knows of none.
     pub led_since: Option<Moment>,
+    /// Leader only: since when it has seen, without a break, that not too many clusters are lost at once.
+    pub calm_since: Option<Moment>,
 }
 
 /// What an agent said over one stream.

@@ -1,5 +1,6 @@
 //! The decision core of Regent: pure, deterministic, without I/O, clock or randomness.
 pub mod application;
+pub mod breaker;
 pub mod decide;
 pub mod effect;
 pub mod entry;

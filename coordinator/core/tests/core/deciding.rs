@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use regent_core::breaker;
 use regent_core::decide::{self, decide};
 use regent_core::entry::{Cause, Entry, Ground};
 use regent_core::evidence::{Evidence, FenceState, Health, PromiseSight, Role, UpstreamSight, WitnessSight};
@@ -299,6 +300,33 @@ fn several_lost_at_once_decide_nothing_in_the_very_look_that_sees_it() {
     let again = decide(&world.state, &seen(&votes, ripe()), view(ripe(), &world));
     assert!(!again.iter().any(|entry| matches!(entry, Entry::Frozen { .. })), "{again:?}");
     assert!(!held(&world, &seen(&votes, ripe()), ripe()).contains(&"frozen".to_owned()));
+}
+
+#[test]
+fn the_breaker_lifts_itself_d_after_its_condition_has() {
+    let (mut world, votes) = voted();
+    world.vote(1, &central(), 1, Span::ZERO);
+    world.vote(2, &central(), 1, Span::ZERO);
+    let frozen = decide(&world.state, &seen(&votes, ripe()), view(ripe(), &world));
+    world.done(frozen.into_iter().find(|entry| matches!(entry, Entry::Frozen { .. })).unwrap());
+    world.done(withdraw(1, 1, &central(), 2));
+    assert!(breaker::is_calm(&world.state));
+    let thaws = |world: &World, since: Option<Moment>, now: Moment| {
+        let mut evidence = seen(&votes, now);
+        evidence.calm_since = since;
+        decide(&world.state, &evidence, view(now, world)).contains(&Entry::Thawed)
+    };
+    let bound = Span::from_secs(10);
+    assert!(!thaws(&world, None, ripe()), "this leader has not looked yet");
+    assert!(!thaws(&world, Some(ripe()), ripe().after(bound.minus(Span::from_millis(1)))));
+    assert!(thaws(&world, Some(ripe()), ripe().after(bound)));
+    // Until then it holds, though fewer are lost than made it close.
+    assert!(held(&world, &seen(&votes, ripe()), ripe()).contains(&"frozen".to_owned()));
+    world.done(Entry::Thawed);
+    assert!(!held(&world, &seen(&votes, ripe()), ripe()).contains(&"frozen".to_owned()));
+    // What is lost again closes it again, at once.
+    world.vote(1, &central(), 3, Span::ZERO);
+    assert!(!thaws(&world, Some(ripe()), ripe().after(bound)));
 }
 
 #[test]
