@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use crate::application::{Beyond, Mode};
 use crate::breaker::{self, is_frozen, lost_clusters};
+use crate::cause::{self, Standing};
 use crate::entry::{Cause, Database, Entry, Ground};
 use crate::evidence::{Evidence, Role};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, ResourceId};
@@ -96,6 +97,11 @@ fn of_application(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
 /// A run's next intents, time-outs and decision.
 fn of_run(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Vec<Entry> {
     let mut entries = Vec::new();
+    match cause::of(scene, run) {
+        Standing::Holds => {}
+        Standing::NotLookedFor => return entries,
+        Standing::Gone(reason) => return vec![Entry::UndoBegun { run: run.id, reason }],
+    }
     for proposal in run::next(run, view.wall) {
         match proposal {
             Proposal::Entry(entry) => entries.push(*entry),

@@ -1,6 +1,7 @@
 //! The decision core of Regent: pure, deterministic, without I/O, clock or randomness.
 pub mod application;
 pub mod breaker;
+mod cause;
 pub mod decide;
 pub mod effect;
 pub mod entry;

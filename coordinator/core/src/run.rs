@@ -240,6 +240,12 @@ impl Run {
         }
     }
 
+    /// An intent is committed: something may have been done.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.decided.is_some() || self.progress.iter().any(|progress| progress.token.is_some())
+    }
+
     /// A failover does not wait for it: it moves no primary and can be begun again.
     #[must_use]
     pub const fn gives_way(&self) -> bool {

@@ -193,11 +193,15 @@ pub(crate) fn release(applying: &mut Applying<'_>, id: RunId) {
 
 /// Giving up before the point of no return; after it there is only forward.
 pub(crate) fn undo_begun(applying: &mut Applying<'_>, id: RunId, reason: &str) -> Applied {
+    let at = applying.at;
     let Some(run) = applying.state.runs.get_mut(&id) else { return ignored("unknown run") };
     if run.decided.is_some() {
         return refused("point-of-no-return", "the decision is committed; the run only goes forward");
     }
+    let untouched = !run.has_begun();
     match run.status {
+        // What was never begun needs no undoing: an open database is not opened once more.
+        RunStatus::Running | RunStatus::Stuck if untouched => run.end(RunStatus::Undone, at),
         RunStatus::Running | RunStatus::Stuck => run.status = RunStatus::Undoing,
         RunStatus::Undoing => return ignored("undoing"),
         RunStatus::Succeeded | RunStatus::Undone | RunStatus::Superseded | RunStatus::Failed => {
@@ -207,6 +211,10 @@ pub(crate) fn undo_begun(applying: &mut Applying<'_>, id: RunId, reason: &str) -
     let application = run.application.clone();
     applying.effects.push(Effect::RunChanged(id));
     applying.audit("undo", Some(&application), Some(id), "leader", reason);
+    if untouched {
+        release(applying, id);
+        return applying.done();
+    }
     finish_if_done(applying, id);
     applying.done()
 }

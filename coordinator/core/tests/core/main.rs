@@ -10,6 +10,7 @@
 
 mod deciding;
 mod fixture;
+mod late;
 mod observing;
 mod random;
 mod rejoining;

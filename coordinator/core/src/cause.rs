@@ -1,0 +1,59 @@
+//! Whether the cause of a run that fences first still holds.
+//!
+//! Such a run is begun by an entry, and an entry that was proposed just before the quorum was lost may commit minutes
+//! later: applying it reads no clock and no evidence. A database that failed then may serve now, and trouble of the
+//! coordinators alone must not stop a healthy primary (S6). So before the first intent of such a run the leader looks
+//! again:
+//!
+//! ```text
+//!  RunStarted applied ── cause seen ──────────────► fence → Decide{Fenced} → …
+//!                   ├── looked, and gone ─────────► UndoBegun: nothing was done, so it ends at once
+//!                   └── not looked for yet ───────► waits, three intervals at most
+//! ```
+//!
+//! From the first intent on it is not asked again: a fence hides what it was begun for (a database that refuses writes
+//! by command can no longer show that it would have taken them), and to open and fence in turns would be worse than a
+//! failover. What is fenced is followed by the decision, or opened again after D. A *fence* that was proposed just
+//! before the quorum was lost is therefore still carried out when it commits late; that costs a failover which was not
+//! needed any more, and no write.
+
+use crate::entry::Cause;
+use crate::run::Run;
+use crate::verdict::Scene;
+
+/// What the leader sees of a run's cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is as it was, or it is not to be asked any more.
+    Holds,
+    /// It may hold or not: what would tell has not been looked for yet.
+    NotLookedFor,
+    /// It is gone; why, for humans.
+    Gone(String),
+}
+
+/// Looks at the cause of a run that has not begun to act.
+pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
+    if run.has_begun() {
+        return Standing::Holds;
+    }
+    let (holds, gone) = match &run.cause {
+        Cause::ResourceFailed { resource, .. } => {
+            let failed = scene.failure().is_some_and(|failure| failure.confirmed_by_standby);
+            (failed, format!("{resource} in {} is not known to have failed any more", run.from))
+        }
+        Cause::AgentUnreachable => {
+            (scene.loss().is_some(), format!("a majority of coordinators hears the agent of {} again", run.from))
+        }
+        Cause::RegionLost | Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } => {
+            return Standing::Holds;
+        }
+    };
+    if holds {
+        Standing::Holds
+    } else if scene.not_looked_for().is_some() {
+        Standing::NotLookedFor
+    } else {
+        Standing::Gone(gone)
+    }
+}
