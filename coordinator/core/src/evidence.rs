@@ -124,7 +124,7 @@ pub struct Sighting {
     pub position: Option<u64>,
     /// The engine's own writing.
     pub position_text: String,
-    /// When the position last advanced, by this coordinator's clock.
+    /// When the position last advanced, at the earliest; see [`Sighting::advanced_since`].
     pub advanced: Option<Moment>,
     /// A standby's view of its upstream.
     pub upstream: Option<UpstreamSight>,
@@ -137,6 +137,21 @@ impl Sighting {
     #[must_use]
     pub fn is_fresh(&self, now: Moment) -> bool {
         now.since(self.at) <= self.interval.times(3)
+    }
+
+    /// When the position last advanced, given the sighting before: as early as it may have been, which is right after
+    /// that one. A standby advances only by what it *receives*: without a link in both sightings it may be working off
+    /// what it has had for long, and on another timeline or in another database a higher position is no advance.
+    #[must_use]
+    pub fn advanced_since(&self, before: &Self) -> Option<Moment> {
+        let linked = |seen: &Self| seen.upstream.as_ref().is_some_and(|upstream| upstream.connected);
+        let received = match self.role {
+            Role::Standby => before.role == Role::Standby && linked(self) && linked(before),
+            Role::Primary | Role::None | Role::Unknown => true,
+        };
+        let same = self.system_id == before.system_id && self.timeline == before.timeline;
+        let moved = before.position.is_some() && self.position > before.position;
+        if received && same && moved { Some(before.at) } else { before.advanced }
     }
 }
 

@@ -128,15 +128,16 @@ impl<'a> Scene<'a> {
         }
         for cluster in self.others() {
             for resource in self.known.document.guarded() {
-                let upstream = self
-                    .evidence
-                    .sighting(cluster, self.application, &resource)
-                    .and_then(|seen| seen.upstream.as_ref());
-                if upstream.is_some_and(|upstream| upstream.connected && fresh(upstream.last_heard)) {
+                let Some(seen) = self.evidence.sighting(cluster, self.application, &resource) else { continue };
+                let Some(upstream) = seen.upstream.as_ref().filter(|upstream| upstream.connected) else { continue };
+                if fresh(upstream.last_heard) {
                     signs.push(rule(
                         "replication-alive",
                         format!("{resource} in {cluster} still receives from its upstream"),
                     ));
+                } else if fresh(seen.advanced) {
+                    // For engines that do not say when they last heard, or say it in whole seconds.
+                    signs.push(rule("position-advances", format!("{resource} in {cluster} still moves on")));
                 }
             }
             for contact in self.evidence.contacts_of(cluster) {

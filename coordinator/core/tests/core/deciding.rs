@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use regent_core::breaker;
 use regent_core::decide::{self, decide};
 use regent_core::entry::{Cause, Entry, Ground};
-use regent_core::evidence::{Evidence, FenceState, Health, PromiseSight, Role, UpstreamSight, WitnessSight};
+use regent_core::evidence::{Evidence, FenceState, Health, PromiseSight, Role, Sighting, UpstreamSight, WitnessSight};
 use regent_core::id::{CoordinatorId, Epoch, LogIndex};
 use regent_core::time::{Moment, Span};
 use regent_core::why::{Verdict, explain};
@@ -143,6 +143,36 @@ fn a_signature_counts_for_this_epoch_only() {
     };
     assert_eq!(held(&world, &signed(1), ripe()), ["witness-signed"]);
     assert_eq!(held(&world, &signed(7), ripe()), Vec::<String>::new());
+}
+
+#[test]
+fn a_position_that_advances_by_what_is_received_is_life() {
+    let (world, votes) = voted();
+    let at = |seconds: u64| ripe().before(Span::from_secs(seconds));
+    let probe = |seconds: u64, position: u64, connected: bool| {
+        let mut seen = sighting(at(seconds), Role::Standby, Some(position));
+        seen.upstream.as_mut().unwrap().connected = connected;
+        seen
+    };
+    let holds = |before: &Sighting, after: &Sighting| {
+        let mut evidence = seen(&votes, ripe());
+        let mut after = after.clone();
+        after.advanced = after.advanced_since(before);
+        let contact = evidence.contacts.get_mut(&central()).unwrap();
+        contact.resources.get_mut(&app()).unwrap().insert(resource("db"), after);
+        held(&world, &evidence, ripe())
+    };
+    assert_eq!(holds(&probe(2, 1000, true), &probe(0, 1100, true)), ["position-advances"]);
+    // It is dated by the probe before: from then on it may have stood still.
+    assert_eq!(holds(&probe(3, 1000, true), &probe(0, 1100, true)), Vec::<String>::new());
+    assert_eq!(holds(&probe(2, 1000, true), &probe(0, 1000, true)), Vec::<String>::new());
+    // Replay of what was received long ago, with the link gone, or come back in between.
+    assert_eq!(holds(&probe(2, 1000, false), &probe(0, 1100, false)), Vec::<String>::new());
+    assert_eq!(holds(&probe(2, 1000, true), &probe(0, 1100, false)), Vec::<String>::new());
+    assert_eq!(holds(&probe(2, 1000, false), &probe(0, 1100, true)), Vec::<String>::new());
+    let mut other = probe(2, 1000, true);
+    other.timeline = 7;
+    assert_eq!(holds(&other, &probe(0, 1100, true)), Vec::<String>::new());
 }
 
 #[test]

@@ -157,8 +157,7 @@ pub fn take_report(contact: &mut Contact, report: &wire::Report, sent: Moment) {
 
 fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment) -> Sighting {
     let at = sent.before(Span::from_millis(seen.age_ms));
-    let moved = seen.position.is_some() && before.is_some_and(|before| before.position < seen.position);
-    Sighting {
+    let mut sighting = Sighting {
         at,
         interval: Span::from_millis(seen.interval_ms.max(1)),
         health: match seen.health() {
@@ -178,7 +177,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
         timeline: seen.timeline,
         position: seen.position,
         position_text: seen.position_text.clone(),
-        advanced: if moved { Some(at) } else { before.and_then(|before| before.advanced) },
+        advanced: None,
         upstream: seen.upstream.as_ref().map(|upstream| UpstreamSight {
             connected: upstream.connected,
             last_heard: upstream.last_heard_ms.map(|age| sent.before(Span::from_millis(age))),
@@ -186,7 +185,9 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
             lag: upstream.lag_ms.map(Span::from_millis),
         }),
         detail: seen.detail.clone(),
-    }
+    };
+    sighting.advanced = before.and_then(|before| sighting.advanced_since(before));
+    sighting
 }
 
 /// How an attempt ended; none while it runs.
