@@ -21,7 +21,7 @@ use crate::run::{self, Proposal, Run, RunStatus};
 use crate::state::{ApplicationState, State};
 use crate::target::{self, Candidate, Unfit};
 use crate::terms::Window;
-use crate::time::{Moment, Timestamp};
+use crate::time::{Moment, Span, Timestamp};
 use crate::verdict::{Failure, Loss, Scene, rule};
 use crate::why::Rule;
 
@@ -218,22 +218,39 @@ pub fn assess(scene: &Scene<'_>, view: Viewpoint) -> Assessment {
         }
     }
     if target.is_none() {
-        held_by.push(no_target(scene, &unfit));
+        held_by.push(no_target(scene, &unfit, &trigger));
     }
     Assessment { trigger, held_by, target, unfit }
 }
 
-fn no_target(scene: &Scene<'_>, unfit: &[Unfit]) -> Rule {
+fn no_target(scene: &Scene<'_>, unfit: &[Unfit], trigger: &Trigger) -> Rule {
     if let Some(beyond) = unfit.iter().find(|one| one.code == "beyond-max-data-loss") {
+        let detail = |advice: &str| format!("{}: {}; {advice}", beyond.cluster, beyond.detail);
         let advice = match scene.known.document.automation.beyond_max_data_loss {
-            Beyond::Refuse | Beyond::Accept => "refused by the document",
-            Beyond::Wait(_) => "waiting for a better candidate",
-            Beyond::Ask => "a human must allow it",
+            Beyond::Refuse | Beyond::Accept => "refused by the document".to_owned(),
+            // Counted from when the failover was due. It ends as a question: that a human was slow allows no loss.
+            Beyond::Wait(wait) => match due_since(trigger).map(|since| wait.minus(scene.now.since(since))) {
+                Some(left) if left > Span::ZERO => {
+                    return rule("waiting-for-candidate", detail(&format!("{left} left for a better candidate")));
+                }
+                Some(_) => format!("none came within {wait}; a human must allow it"),
+                None => format!("it would be waited {wait} for a better candidate"),
+            },
+            Beyond::Ask => "a human must allow it".to_owned(),
         };
-        return rule("beyond-max-data-loss", format!("{}: {}; {advice}", beyond.cluster, beyond.detail));
+        return rule("beyond-max-data-loss", detail(&advice));
     }
     let why: Vec<String> = unfit.iter().map(|one| format!("{}: {}", one.cluster, one.detail)).collect();
     rule("no-target", format!("no other cluster can take over: {}", why.join("; ")))
+}
+
+/// Since when a failover would have started, had there been a target.
+const fn due_since(trigger: &Trigger) -> Option<Moment> {
+    match trigger {
+        Trigger::None => None,
+        Trigger::Lost(loss) | Trigger::Unreachable(loss) => Some(loss.ripe),
+        Trigger::Failed(failure) => Some(failure.since),
+    }
 }
 
 fn trigger(scene: &Scene<'_>, held_by: &mut Vec<Rule>) -> Trigger {

@@ -50,6 +50,8 @@ pub struct Failure {
     pub detail: String,
     /// The standbys' view agrees; without it there is only one kind of evidence.
     pub confirmed_by_standby: bool,
+    /// Since when its probes have failed without a break.
+    pub since: Moment,
 }
 
 impl<'a> Scene<'a> {
@@ -228,7 +230,8 @@ impl<'a> Scene<'a> {
             let failed = seen.is_fresh(self.now) && seen.health == Health::Failed && seen.failures >= needed;
             let detail = format!("{} probes in a row failed: {}", seen.failures, seen.detail);
             let confirmed_by_standby = self.standby_agrees(&resource);
-            failed.then_some(Failure { resource, detail, confirmed_by_standby })
+            let since = seen.at.before(seen.interval.times(u64::from(seen.failures)));
+            failed.then_some(Failure { resource, detail, confirmed_by_standby, since })
         });
         // A failure that stands alone must not hide one that is confirmed.
         failures.max_by_key(|failure| failure.confirmed_by_standby)

@@ -139,7 +139,7 @@ fn automation() -> Value {
             "maxDataLoss": described(span(), "A candidate further behind than this is not promoted without more ado. Default: objectives.rpo."),
             "beyondMaxDataLoss": {
                 "type": "string",
-                "description": format!("What happens when every candidate is further behind than maxDataLoss. refuse: no failover. wait 2m: wait so long for a better candidate, then refuse. ask: ask a human. accept: go on and report the loss. Default: {}.", default::BEYOND),
+                "description": format!("What happens when every candidate is further behind than maxDataLoss. refuse: no failover. wait 2m: wait so long for a candidate within it, then as ask. ask: hold until a human has decided. accept: go on and report the loss. Default: {}.", default::BEYOND),
                 "pattern": "^(refuse|ask|accept|wait +([0-9]+(ms|s|m|h|d))+)$",
                 "examples": super::words::BEYOND,
                 "default": default::BEYOND.to_string(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use regent_core::application::Beyond;
 use regent_core::breaker;
 use regent_core::decide::{self, decide};
 use regent_core::entry::{Cause, Entry, Ground};
@@ -231,6 +232,28 @@ fn a_standby_that_reports_no_position_is_no_candidate() {
     assert_eq!(held(&world, &evidence, ripe()), ["no-target"]);
     let explanation = explain(&world.state, &evidence, view(ripe(), &world), &app()).unwrap();
     assert!(explanation.others[0].1.contains("reports no position"), "{explanation:?}");
+}
+
+#[test]
+fn a_wait_for_a_better_candidate_ends_with_a_question() {
+    let (mut world, votes) = voted();
+    let wait = Beyond::Wait(Span::from_secs(120));
+    world.state.applications.get_mut(&app()).unwrap().document.automation.beyond_max_data_loss = wait;
+    let behind = |now: Moment| {
+        let mut evidence = seen(&votes, now);
+        let contact = evidence.contacts.get_mut(&central()).unwrap();
+        let seen = contact.resources.get_mut(&app()).unwrap().get_mut(&resource("db")).unwrap();
+        seen.position = Some(10);
+        seen.upstream.as_mut().unwrap().lag = Some(Span::from_secs(6));
+        let explanation = explain(&world.state, &evidence, view(now, &world), &app()).unwrap();
+        explanation.held_by.into_iter().map(|rule| (rule.code, rule.detail)).next_back().unwrap()
+    };
+    let (code, detail) = behind(ripe().after(Span::from_secs(20)));
+    assert_eq!(code, "waiting-for-candidate");
+    assert!(detail.contains("1m40s left"), "{detail}");
+    let (code, detail) = behind(ripe().after(Span::from_secs(120)));
+    assert_eq!(code, "beyond-max-data-loss");
+    assert!(detail.contains("a human must allow it"), "{detail}");
 }
 
 #[test]
