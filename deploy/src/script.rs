@@ -35,6 +35,8 @@ pub struct Gate {
     pub switches: Vec<PathBuf>,
     /// The agent's `gate` command, with arguments; it closes a database that must not open by itself.
     pub command: Vec<String>,
+    /// What the gate reads. Who may not is the database's own user, as whom the agent starts what it has closed itself.
+    pub file: PathBuf,
 }
 
 impl Gate {
@@ -50,7 +52,7 @@ impl Gate {
         }
         if !self.command.is_empty() {
             let words: Vec<String> = self.command.iter().map(quote).collect();
-            lines.push_str(&format!("{}\n", words.join(" ")));
+            lines.push_str(&format!("if [ -r {} ]; then {}; fi\n", quote_path(&self.file), words.join(" ")));
         }
         lines
     }

@@ -353,6 +353,7 @@ impl Shared {
             command: [program.as_str(), "gate", APPLICATION, resource, "--config", &file.display().to_string()]
                 .map(String::from)
                 .to_vec(),
+            file: file.clone(),
         };
         let (database, cache) = (folder.join(DATABASE), folder.join(CACHE));
         let (passwords, port) = (self.database.clone(), self.database_port);
