@@ -191,6 +191,17 @@ pub enum Entry {
         /// Why.
         reason: String,
     },
+    /// A human's yes to the question of an `approve` step.
+    Approved {
+        /// Of which run.
+        run: RunId,
+        /// Which step.
+        step: StepId,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// An operator's word on a stuck step.
     Cleared {
         /// Which run.

@@ -72,6 +72,7 @@ pub fn rejoin(document: &Application, cluster: &ClusterId, reclone: bool) -> Vec
             detached: false,
             command: String::new(),
             duration: Span::ZERO,
+            question: String::new(),
         }
     };
     document.guarded().into_iter().enumerate().map(step).collect()
@@ -107,6 +108,7 @@ impl Planning<'_> {
             detached: false,
             command: String::new(),
             duration: Span::ZERO,
+            question: String::new(),
         }
     }
 
@@ -170,6 +172,7 @@ impl Planning<'_> {
             step.on_failure = line.on_failure;
             step.detached = detached;
             step.command.clone_from(&line.command);
+            step.question.clone_from(&line.question);
             step.duration = line.duration.unwrap_or(Span::ZERO);
             let id = self.push(step);
             if let Some(resource) = resource {

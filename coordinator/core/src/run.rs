@@ -11,6 +11,7 @@ use crate::id::{ApplicationId, Attempt, ClusterId, Epoch, LogIndex, ResourceId, 
 use crate::time::{Span, Timestamp};
 
 pub(crate) mod apply;
+pub(crate) mod approve;
 mod next;
 pub(crate) mod rejoin;
 mod settle;
@@ -91,6 +92,9 @@ pub struct Step {
     pub command: String,
     /// `wait` only.
     pub duration: Span,
+    /// `approve` only: what a human is asked.
+    #[serde(default)]
+    pub question: String,
 }
 
 /// The kinds of steps that a plan can have: those of documents and those that the protocol implies.

@@ -8,8 +8,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use regent_core::time::Span;
 
 use crate::command::{
-    Ack, Apply, Audit, Certs, Clear, Completion, Describe, Get, Members, Pause, Rejoin, ReportCommand, Resume, Runs,
-    Schema, Status, Validate, Why,
+    Ack, Apply, Approve, Audit, Certs, Clear, Completion, Describe, Get, Members, Pause, Rejoin, ReportCommand, Resume,
+    Runs, Schema, Status, Validate, Why,
 };
 use crate::connection::Connection;
 use crate::failure::{Failure, USAGE};
@@ -85,6 +85,7 @@ enum Command {
     Why(Why),
     Runs(Runs),
     Report(ReportCommand),
+    Approve(Approve),
     Clear(Clear),
     Rejoin(Rejoin),
     Pause(Pause),
@@ -126,6 +127,7 @@ impl Cli {
             Command::Runs(command) => command.run(&global.connect()?).await,
             Command::Report(command) => command.run(&global.connect()?).await,
             Command::Clear(command) => command.run(&global.connect()?).await,
+            Command::Approve(command) => command.run(&global.connect()?).await,
             Command::Rejoin(command) => command.run(&global.connect()?).await,
             Command::Pause(command) => command.run(&global.connect()?).await,
             Command::Resume(command) => command.run(&global.connect()?).await,

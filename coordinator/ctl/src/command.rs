@@ -2,6 +2,7 @@
 
 mod ack;
 mod apply;
+mod approve;
 mod audit;
 mod certs;
 mod clear;
@@ -21,6 +22,7 @@ mod why;
 
 pub(crate) use ack::Ack;
 pub(crate) use apply::Apply;
+pub(crate) use approve::Approve;
 pub(crate) use audit::Audit;
 pub(crate) use certs::Certs;
 pub(crate) use clear::Clear;

@@ -184,6 +184,7 @@ pub(crate) fn cause(cause: Option<&wire::Cause>) -> String {
 /// What a step does, to what, where.
 pub(crate) fn step(step: &wire::Step) -> String {
     match (step.resource.as_str(), step.command.as_str()) {
+        ("", _) if !step.question.is_empty() => format!("{} {:?}", step.kind, step.question),
         ("", _) => step.kind.clone(),
         (resource, "") => format!("{} {resource}", step.kind),
         (resource, command) => format!("{} {command} of {resource}", step.kind),

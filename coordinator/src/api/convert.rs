@@ -181,6 +181,7 @@ fn step(step: &Step, progress: &Progress) -> wire::Step {
         on_failure: step.on_failure.as_str().to_owned(),
         detached: step.detached,
         command: step.command.clone(),
+        question: step.question.clone(),
         started: progress.started.map(time),
         ended: progress.ended.map(time),
         report: progress.report.as_ref().map(report),

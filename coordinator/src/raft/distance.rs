@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use regent_core::id::CoordinatorId;
 use regent_proto::peer::v1 as proto;
-
 use tokio::time::Instant;
 
 use super::peers::{Lane, Peers};

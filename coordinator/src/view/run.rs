@@ -87,6 +87,8 @@ pub struct StepView {
     pub cluster: String,
     /// `run` only: the listed command.
     pub command: String,
+    /// `approve` only: what a human is asked.
+    pub question: String,
     /// Where it stands.
     pub state: StepPhase,
     /// Nothing waits for it.
@@ -272,6 +274,7 @@ impl StepView {
             resource: step.resource.as_ref().map(ToString::to_string),
             cluster: step.cluster.to_string(),
             command: step.command.clone(),
+            question: step.question.clone(),
             state: progress.state.into(),
             detached: step.detached,
             undo: step.stage == UNDO_STAGE,
@@ -412,6 +415,9 @@ fn awaiting(inputs: &Inputs<'_>, run: &Run) -> Vec<String> {
         let title = StepView::build(inputs, run, step, progress).title();
         let StepId(number) = step.id;
         match progress.state {
+            StepState::Running if step.kind == StepKind::Action(Action::Approve) => {
+                awaited.push(format!("a human: {} (regentctl approve {} {number} --reason WHY)", step.question, run.id))
+            }
             StepState::Running => awaited.push(format!("{title} (step {number}, attempt {})", progress.attempts)),
             StepState::Retrying => {
                 let why = progress.failure.as_ref().map_or_else(String::new, |(_, message)| format!(": {message}"));

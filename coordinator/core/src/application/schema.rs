@@ -222,7 +222,9 @@ fn step(action: Action) -> Value {
         Action::Rejoin => "Make the old side a standby of the new one.",
         Action::Restore => "Bring data back from a backup.",
         Action::Run => "Run a command that the agent's file lists under the resource.",
-        Action::Approve => "Wait for a human; the text is what they are asked.",
+        Action::Approve => {
+            "Wait for a human (regentctl approve); the text is what they are asked. Silence until the timeout is no yes: then onFailure counts."
+        }
         Action::Wait => "Wait for a time.",
     };
     let schema = match action {

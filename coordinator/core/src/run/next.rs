@@ -109,6 +109,12 @@ fn running(run: &Run, step: &Step, progress: &Progress, wall: Timestamp) -> Opti
     let outcome = if step.kind == StepKind::Action(Action::Wait) {
         (since >= step.duration)
             .then(|| Outcome::Succeeded(Report { message: format!("waited {}", step.duration), ..Report::default() }))
+    } else if step.kind == StepKind::Action(Action::Approve) {
+        (since >= step.timeout).then(|| Outcome::Failed {
+            code: "not-approved".to_owned(),
+            message: format!("nobody has approved within {}: {}", step.timeout, step.question),
+            retryable: true,
+        })
     } else {
         (since >= step.timeout.plus(REPORT_GRACE)).then(|| Outcome::Failed {
             code: "no-report".to_owned(),

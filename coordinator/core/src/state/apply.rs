@@ -126,6 +126,7 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
             run::apply::outcome(applying, *run, *step, *attempt, outcome)
         }
         Entry::UndoBegun { run, reason } => run::apply::undo_begun(applying, *run, reason),
+        Entry::Approved { run, step, by, reason } => run::approve::approved(applying, *run, *step, by, reason),
         Entry::Cleared { run, step, how, by } => run::apply::cleared(applying, *run, *step, *how, by),
         Entry::Paused { application, by, reason } => register::paused(applying, application.as_ref(), by, reason),
         Entry::Resumed { application, by } => register::resumed(applying, application.as_ref(), by),

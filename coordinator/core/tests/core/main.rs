@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod approving;
 mod deciding;
 mod fixture;
 mod late;

@@ -139,6 +139,9 @@ impl Told {
                 words::step_state(step),
                 remark(step)
             ));
+            if asking(run).any(|asking| asking.id == step.id) {
+                lines.push(format!("{:>8}  it asks a human; yes: {}", "", yes(run, step)));
+            }
         }
         if self.status.replace(run.status) != Some(run.status) && run.ended.is_some() {
             let took = words::between(run.started.as_ref(), run.ended.as_ref());
@@ -165,6 +168,11 @@ fn stuck(run: &wire::Run) -> String {
     for step in run.steps.iter().filter(|step| step.state() == wire::StepState::Stuck) {
         let why =
             step.failure.as_ref().map(|failure| format!(": {}: {}", failure.code, failure.message)).unwrap_or_default();
+        if !step.question.is_empty() {
+            let _ =
+                write!(text, "\n  step {}, {}{why}\n    yes:           {}", step.id, words::step(step), yes(run, step));
+            continue;
+        }
         let _ = write!(
             text,
             "\n  step {}, {} in {}{why}\n    try again:     regentctl clear {} --step {} --retry\n    done by hand:  regentctl clear {} --step {} --done",
@@ -241,5 +249,17 @@ fn text(run: &wire::Run) -> String {
     if run.status() == wire::RunStatus::Stuck {
         let _ = write!(text, "\n{}", stuck(run));
     }
+    for step in asking(run) {
+        let _ = write!(text, "\nA human is asked: {}\n  yes:  {}", step.question, yes(run, step));
+    }
     text
+}
+
+/// The steps that wait for a human's answer.
+fn asking(run: &wire::Run) -> impl Iterator<Item = &wire::Step> {
+    run.steps.iter().filter(|step| step.state() == wire::StepState::Running && !step.question.is_empty())
+}
+
+fn yes(run: &wire::Run, step: &wire::Step) -> String {
+    format!("regentctl approve {} {} --reason WHY", run.id, step.id)
 }

@@ -72,6 +72,21 @@ impl RunService for Operators {
         Ok(Response::new(wire::ReportResponse { report: Some(report), view: Some(self.view()) }))
     }
 
+    async fn approve(&self, request: Request<wire::ApproveRequest>) -> Result<Response<wire::ApproveResponse>, Status> {
+        let by = auth::operator(&request)?;
+        let asked = request.into_inner();
+        let id = request_id(&asked.request_id)?;
+        if asked.reason.trim().is_empty() {
+            let problem = "say why the run may go on; others will read it".to_owned();
+            return Err(Fault::Field { field: "reason", problem }.into());
+        }
+        self.fresh(false).await?;
+        self.run(asked.run, |_| ())?;
+        let entry = Entry::Approved { run: RunId(asked.run), step: StepId(asked.step), by, reason: asked.reason };
+        let index = self.propose(id, &format!("run {}", asked.run), entry).await?;
+        Ok(Response::new(wire::ApproveResponse { index }))
+    }
+
     async fn clear(&self, request: Request<wire::ClearRequest>) -> Result<Response<wire::ClearResponse>, Status> {
         let by = auth::operator(&request)?;
         let asked = request.into_inner();
