@@ -263,7 +263,10 @@ impl Post {
         let beats = convert::beats(&heartbeat.applications);
         let epochs: BTreeMap<ApplicationId, Epoch> = beats.iter().map(|(id, beat)| (id.clone(), beat.epoch)).collect();
         let heard = Heard { cluster, installation: &installation, receipt: heartbeat.receipt, epochs: &epochs };
-        let answer = node.replica.read(|state| lock(&self.inner.observer).heard(state, now, &heard));
+        let (answer, round_trip) = node.replica.read(|state| {
+            let mut observer = lock(&self.inner.observer);
+            (observer.heard(state, now, &heard), observer.round_trip(cluster))
+        });
         if answer.receipt == 0 {
             // Not the registered installation: it gets nothing, and nothing that it says counts.
             return;
@@ -297,6 +300,7 @@ impl Post {
             if answer.two_way {
                 contact.two_way = Some(now);
             }
+            contact.round_trip = round_trip;
             contact.beats = beats;
             if let Some(report) = &report {
                 convert::take_report(contact, report, now);

@@ -40,6 +40,8 @@ pub struct Contact {
     pub last_beat: Option<Moment>,
     /// Receipt of the last heartbeat that named a receipt sent less than D/4 before.
     pub two_way: Option<Moment>,
+    /// How long the way there and back takes, but for the slowest in a hundred; none if not known. Not relayed.
+    pub round_trip: Option<Span>,
     /// By application.
     pub beats: BTreeMap<ApplicationId, Beat>,
     /// When the last report arrived, corrected by its age if it was relayed.

@@ -9,6 +9,7 @@ pub mod evidence;
 pub mod id;
 pub mod invariant;
 pub mod lease;
+pub mod measured;
 pub mod observer;
 pub mod plan;
 pub mod run;

@@ -13,6 +13,10 @@ use crate::time::{Moment, Span};
 
 /// Receipts of one cluster that are remembered; at one a heartbeat they cover many times D/4.
 const RECEIPT_LIMIT: usize = 256;
+/// Round trips of one cluster that are remembered.
+const TRIP_LIMIT: usize = 200;
+/// With fewer nothing is said of them: one slow answer would be the slowest in a hundred.
+const TRIPS_ENOUGH: usize = 100;
 
 /// One coordinator process as an observer.
 #[derive(Debug)]
@@ -31,6 +35,7 @@ pub struct Observer {
 #[derive(Debug, Default)]
 struct Watch {
     receipts: VecDeque<(u64, Moment)>,
+    trips: VecDeque<Span>,
     next_receipt: u64,
     two_way: Option<Moment>,
     granted: Option<Moment>,
@@ -120,6 +125,9 @@ impl Observer {
         if two_way {
             watch.two_way = Some(now);
         }
+        if let Some(sent) = sent {
+            watch.note_trip(now.since(sent).minus(lease::heartbeat(suspicion.times(4))));
+        }
         watch.next_receipt += 1;
         watch.receipts.push_back((watch.next_receipt, now));
         if watch.receipts.len() > RECEIPT_LIMIT {
@@ -143,6 +151,19 @@ impl Observer {
             answer.proposal = Some(watch.propose(me, incarnation, heard.cluster, Word::Withdraw));
         }
         answer
+    }
+
+    /// How long the way to the cluster's agent and back takes, but for the slowest in a hundred; none while too little
+    /// was measured. See [`crate::measured`] for how it is reckoned.
+    #[must_use]
+    pub fn round_trip(&self, cluster: &ClusterId) -> Option<Span> {
+        let trips = &self.watches.get(cluster)?.trips;
+        if trips.len() < TRIPS_ENOUGH {
+            return None;
+        }
+        let mut sorted: Vec<Span> = trips.iter().copied().collect();
+        sorted.sort_unstable();
+        sorted.iter().rev().nth(sorted.len().div_ceil(100)).copied()
     }
 
     /// Time has passed. `led` is true if this coordinator knows of a leader. Returns votes, and words that were
@@ -216,6 +237,13 @@ impl Observer {
 }
 
 impl Watch {
+    fn note_trip(&mut self, took: Span) {
+        self.trips.push_back(took);
+        if self.trips.len() > TRIP_LIMIT {
+            self.trips.pop_front();
+        }
+    }
+
     /// Forgets the outstanding word once the state holds it, or holds a later one of this incarnation.
     fn settle(&mut self, state: &State, cluster: &ClusterId, me: CoordinatorId, incarnation: Incarnation) {
         let Some((number, _)) = self.outstanding else { return };

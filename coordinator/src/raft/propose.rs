@@ -65,7 +65,9 @@ impl Proposer {
         if !self.leadership.borrow().is_leader() {
             return results;
         }
-        let Ok(mut written) = self.raft.client_write_many(records.iter().cloned().map(|record| Proposal(Ok(record)))).await else {
+        let Ok(mut written) =
+            self.raft.client_write_many(records.iter().cloned().map(|record| Proposal(Ok(record)))).await
+        else {
             return results;
         };
         loop {

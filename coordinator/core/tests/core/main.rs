@@ -12,6 +12,7 @@ mod approving;
 mod deciding;
 mod fixture;
 mod late;
+mod measuring;
 mod observing;
 mod random;
 mod rejoining;

@@ -98,6 +98,27 @@ async fn pauses_and_acknowledgements_are_audited_with_their_operator() {
 }
 
 #[tokio::test]
+async fn a_cluster_is_taken_back_by_a_run_of_its_own() {
+    let authority = Authority::new("dev");
+    let world = World::start(&authority, 1, Some(1), shop_state()).await;
+    let operator = Operator::new(&authority, &[&world]);
+    let primary = operator.run(&["rejoin", "shop", "eu-west-1"]).await;
+    assert_eq!(primary.code, 3, "{}", primary.err);
+    holds(&primary.err, &["rejoin-primary"]);
+    let said = operator.does(&["rejoin", "shop", "eu-central-1", "--reclone", "--detach"]).await;
+    holds(&said, &["eu-central-1 is taken back by run"]);
+    let run = operator.json(&["runs"]).await["runs"][0].clone();
+    assert_eq!((run["cause"]["kind"].as_str(), run["to"].as_str()), (Some("rejoin"), Some("eu-west-1")));
+    let id = run["id"].to_string();
+    holds(&operator.does(&["runs", &id]).await, &["taken back by ann; a fresh copy is allowed", "rejoin orders-db"]);
+    let report = operator.does(&["report", &id]).await;
+    holds(&report, &["takes eu-central-1 back as a standby of eu-west-1", "The primary stays where it is"]);
+    let again = operator.run(&["rejoin", "shop", "eu-central-1"]).await;
+    holds(&again.err, &["run-under-way"]);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn leadership_is_handed_over() {
     let authority = Authority::new("dev");
     let world = World::start(&authority, 1, Some(1), shop_state()).await;

@@ -3,6 +3,7 @@
 use regent_core::application::{Application, json_schema, parse, to_yaml};
 use regent_core::decide::Viewpoint;
 use regent_core::entry::{Entry, FORMAT, Record};
+use regent_core::measured;
 use regent_core::state::{Applied, State};
 use regent_core::why;
 use regent_proto::operator::v1 as wire;
@@ -133,6 +134,7 @@ impl Operators {
     /// Asks the state machine itself what it would do, on a copy.
     fn preview(&self, application: Application, by: String) -> Result<wire::ApplyResponse, Fault> {
         let name = application.name.clone();
+        self.suits_what_was_measured(&application)?;
         let mut copy = self.node().replica.read(Clone::clone);
         let before = copy.applications.get(&name).map(|known| known.document.clone());
         let changes = document::changes(before.as_ref(), &application);
@@ -152,6 +154,17 @@ impl Operators {
         })
     }
 
+    /// The time bound against the fences that are on record and the ways to the agents as this coordinator knows them.
+    fn suits_what_was_measured(&self, application: &Application) -> Result<(), Fault> {
+        let round_trips = self.node().see(|evidence| {
+            let contacts = evidence.contacts.iter();
+            contacts.filter_map(|(cluster, contact)| Some((cluster.clone(), contact.round_trip?))).collect()
+        });
+        let checked = self.node().replica.read(|state| measured::check(state, application, &round_trips));
+        let subject = application.name.to_string();
+        checked.map_err(|rule| Fault::Refused { subject, rule: rule.code, detail: rule.detail })
+    }
+
     async fn accept(
         &self,
         request: regent_core::id::RequestId,
@@ -165,6 +178,9 @@ impl Operators {
             let before = state.applications.get(&name).map(|known| known.document.clone());
             (before, state.requests.iter().any(|(id, _)| *id == request))
         });
+        if !repeated {
+            self.suits_what_was_measured(&application)?;
+        }
         // A repeat finds its own work: it has the same index, and what it changed can no longer be told.
         let changes = if repeated { Vec::new() } else { document::changes(before.as_ref(), &application) };
         let unchanged = before.as_ref() == Some(&application);
