@@ -45,6 +45,9 @@ pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
         Cause::AgentUnreachable => {
             (scene.loss().is_some(), format!("a majority of coordinators hears the agent of {} again", run.from))
         }
+        Cause::SelfFenced => {
+            (scene.self_fenced_since().is_some(), format!("the agent of {} holds its lease again", run.from))
+        }
         Cause::RegionLost | Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } => {
             return Standing::Holds;
         }

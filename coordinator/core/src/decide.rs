@@ -5,6 +5,7 @@
 //!  not adopted ──► Adopt                       exactly one cluster found writable
 //!  majority of votes, D passed, no life ──► Decide{Lost}
 //!  database failed, agent talks ──► RunStarted → fence → Decide{Fenced}
+//!  agent talks, self-fenced for D ──► RunStarted → fence → Decide{Fenced}
 //!  agent unreachable for most, heard by one ──► RunStarted → fence → Decide{Fenced}
 //!  a rule holds it ──► Refused, once           why says which
 //! ```
@@ -45,6 +46,8 @@ pub enum Trigger {
     Lost(Loss),
     /// A database failed where the agent talks.
     Failed(Failure),
+    /// The agent talks and has fenced its primaries itself, since then.
+    SelfFenced(Moment),
     /// Most have lost the agent, one still hears it, and the time for signs of life is over.
     Unreachable(Loss),
 }
@@ -188,6 +191,14 @@ fn start(scene: &Scene<'_>, assessment: &Assessment, view: Viewpoint, run: Optio
                 failure.resource, scene.primary, failure.detail
             ),
         ),
+        Trigger::SelfFenced(_) => started(
+            Cause::SelfFenced,
+            format!(
+                "the agent of {} talks, and has fenced its primaries itself for {}",
+                scene.primary,
+                scene.fail_over_after()
+            ),
+        ),
         Trigger::Unreachable(_) => started(
             Cause::AgentUnreachable,
             format!("a majority has lost the agent of {}; it is still heard by one coordinator", scene.primary),
@@ -250,6 +261,7 @@ const fn due_since(trigger: &Trigger) -> Option<Moment> {
         Trigger::None => None,
         Trigger::Lost(loss) | Trigger::Unreachable(loss) => Some(loss.ripe),
         Trigger::Failed(failure) => Some(failure.since),
+        Trigger::SelfFenced(due) => Some(*due),
     }
 }
 
@@ -277,6 +289,19 @@ fn trigger(scene: &Scene<'_>, held_by: &mut Vec<Rule>) -> Trigger {
             held_by.push(rule("one-kind-of-evidence", detail));
         }
         return Trigger::Failed(failure);
+    }
+    if let Some(since) = scene.self_fenced_since() {
+        // It may get its lease back any moment; it serves nobody so long, but nothing is lost by waiting either.
+        let due = since.after(scene.fail_over_after());
+        if scene.now < due {
+            let detail = format!(
+                "the agent of {} holds no lease and has fenced its primaries itself; {} left for it to open them again",
+                scene.primary,
+                due.since(scene.now)
+            );
+            held_by.push(rule("self-fenced", detail));
+        }
+        return Trigger::SelfFenced(due);
     }
     held_by.push(rule("primary-not-lost", format!("no majority has lost the agent of {}", scene.primary)));
     Trigger::None
@@ -349,7 +374,7 @@ fn refusal(scene: &Scene<'_>, assessment: &Assessment, run: Option<&Run>) -> Opt
         Trigger::Lost(_) | Trigger::Unreachable(_) => {
             !assessment.held_by.iter().any(|held| matches!(held.code.as_str(), "time-bound" | "leads-too-briefly"))
         }
-        Trigger::Failed(_) => run.is_none_or(Run::gives_way),
+        Trigger::Failed(_) | Trigger::SelfFenced(_) => run.is_none_or(Run::gives_way),
     };
     let now = if due { assessment.held_by.first() } else { None };
     let code = |rule: &Rule| rule.code.clone();

@@ -299,6 +299,8 @@ pub enum Cause {
     },
     /// The agent reaches some coordinator but not a majority, and its database lives.
     AgentUnreachable,
+    /// The agent talks and has fenced its primaries itself: what would let it serve again does not come.
+    SelfFenced,
     /// An operator's planned switchover.
     Switchover {
         /// Who.
@@ -328,6 +330,7 @@ impl Cause {
             Self::RegionLost
             | Self::ResourceFailed { .. }
             | Self::AgentUnreachable
+            | Self::SelfFenced
             | Self::Switchover { .. }
             | Self::Forced { .. } => true,
             Self::Rejoin { .. } => false,

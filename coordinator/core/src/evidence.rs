@@ -75,6 +75,20 @@ pub struct Beat {
     pub guard_alive: bool,
     /// The lease goes on by promises of the other agents.
     pub failsafe: bool,
+    /// Since when, without a break and at this epoch, the agent has said that it holds no lease and has fenced itself.
+    pub self_fenced_since: Option<Moment>,
+}
+
+impl Beat {
+    /// Carries on from the word before, which may be none.
+    #[must_use]
+    pub fn after(self, before: Option<&Self>, now: Moment) -> Self {
+        let fenced = self.lease == LeaseState::Lacked
+            && matches!(self.fence, FenceState::SelfFenced | FenceState::Unconfirmed)
+            && self.epoch > Epoch(0);
+        let before = before.filter(|before| before.epoch == self.epoch).and_then(|before| before.self_fenced_since);
+        Self { self_fenced_since: fenced.then(|| before.unwrap_or(now)), ..self }
+    }
 }
 
 /// Lease of the primary's agent.
@@ -130,8 +144,21 @@ pub struct Sighting {
     pub advanced: Option<Moment>,
     /// A standby's view of its upstream.
     pub upstream: Option<UpstreamSight>,
+    /// The last position that was reported, with its date: a database that has failed reports none.
+    pub last_position: Option<LastPosition>,
     /// For humans.
     pub detail: String,
+}
+
+/// How far a database was, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastPosition {
+    /// When the probe was made, by this coordinator's clock.
+    pub at: Moment,
+    /// In bytes.
+    pub position: u64,
+    /// The engine's own writing.
+    pub text: String,
 }
 
 impl Sighting {
@@ -139,6 +166,13 @@ impl Sighting {
     #[must_use]
     pub fn is_fresh(&self, now: Moment) -> bool {
         now.since(self.at) <= self.interval.times(3)
+    }
+
+    /// What is known of the position after this sighting, given the one before.
+    #[must_use]
+    pub fn last_position_after(&self, before: Option<&Self>) -> Option<LastPosition> {
+        let reported = |position| LastPosition { at: self.at, position, text: self.position_text.clone() };
+        self.position.map(reported).or_else(|| before.and_then(|before| before.last_position.clone()))
     }
 
     /// When the position last advanced, given the sighting before: as early as it may have been, which is right after
@@ -251,6 +285,19 @@ impl Evidence {
         self.contacts_of(cluster)
             .filter_map(|contact| contact.resources.get(application)?.get(resource))
             .max_by_key(|sighting| sighting.at)
+    }
+
+    /// The last position that a resource in a cluster reported, however its newest probe ended.
+    #[must_use]
+    pub fn last_position(
+        &self,
+        cluster: &ClusterId,
+        application: &ApplicationId,
+        resource: &ResourceId,
+    ) -> Option<&LastPosition> {
+        self.contacts_of(cluster)
+            .filter_map(|contact| contact.resources.get(application)?.get(resource)?.last_position.as_ref())
+            .max_by_key(|last| last.at)
     }
 
     /// The newest word of a cluster's agent on an application.

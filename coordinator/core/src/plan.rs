@@ -33,7 +33,7 @@ pub struct Route<'a> {
 #[must_use]
 pub fn failover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     let fenced_first = match route.cause {
-        Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::Switchover { .. } => true,
+        Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced | Cause::Switchover { .. } => true,
         Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } => false,
     };
     let mut planning = Planning { document, route, fenced_first, steps: Vec::new(), stage: 0 };

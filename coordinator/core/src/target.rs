@@ -97,27 +97,26 @@ fn judge(scene: &Scene<'_>, cluster: &ClusterId) -> Result<Candidate, Unfit> {
 
 /// The distance between what the primary last reported and what the candidate has, and the loss in time.
 fn gap(scene: &Scene<'_>, cluster: &ClusterId, resource: &ResourceId, position: u64) -> (Gap, Option<Span>) {
-    let primary = scene.evidence.sighting(scene.primary, scene.application, resource);
     let standby = scene.evidence.sighting(cluster, scene.application, resource);
-    let known = primary.and_then(|seen| seen.position);
+    // A database that failed reports no position: how far it was before counts, by its date.
+    let last = scene.evidence.last_position(scene.primary, scene.application, resource);
+    let known = last.map(|last| last.position);
     let upstream = standby.and_then(|seen| seen.upstream.as_ref());
     let lag = if known.is_some_and(|known| position >= known) {
         Some(Span::ZERO)
     } else {
         // Behind: by its own reckoning, or since it last heard from the primary.
         let since_heard =
-            primary.zip(upstream.and_then(|upstream| upstream.last_heard)).map(|(seen, heard)| seen.at.since(heard));
+            last.zip(upstream.and_then(|upstream| upstream.last_heard)).map(|(last, heard)| last.at.since(heard));
         upstream.and_then(|upstream| upstream.lag).max(since_heard)
     };
-    let text = |side: Option<&crate::evidence::Sighting>| {
-        side.map_or_else(|| "?".to_owned(), |seen| seen.position_text.clone())
-    };
+    let text = |text: Option<&String>| text.map_or("?", String::as_str).to_owned();
     let gap = Gap {
         primary: known,
-        primary_age: primary.map(|seen| scene.now.since(seen.at)),
+        primary_age: last.map(|last| scene.now.since(last.at)),
         candidate: Some(position),
         lag,
-        text: format!("{} → {}", text(primary), text(standby)),
+        text: format!("{} → {}", text(last.map(|last| &last.text)), text(standby.map(|seen| &seen.position_text))),
     };
     (gap, lag)
 }

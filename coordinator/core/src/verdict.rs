@@ -237,6 +237,15 @@ impl<'a> Scene<'a> {
         failures.max_by_key(|failure| failure.confirmed_by_standby)
     }
 
+    /// Since when the primary's agent, which talks, has held no lease and has fenced its primaries itself; none if it
+    /// serves, or is silent. Nobody but the agent can tell why: its guard does not answer, its clock jumped, its
+    /// disk is full. A majority hears it, so it is no trouble of the coordinators (S6).
+    #[must_use]
+    pub fn self_fenced_since(&self) -> Option<Moment> {
+        let beat = self.evidence.beat(self.primary, self.application)?;
+        (self.agent_reachable() && beat.epoch == self.known.epoch).then_some(beat.self_fenced_since)?
+    }
+
     /// A standby looked just now and has lost its upstream, too, and none that looked just now still has it. A
     /// quarantined side follows nobody, so it has no voice.
     fn standby_agrees(&self, resource: &ResourceId) -> bool {
@@ -272,6 +281,7 @@ impl<'a> Scene<'a> {
         match heard {
             None => Verdict::Unknown,
             Some(heard) if self.now.since(heard) > self.fail_over_after().divided(4) => Verdict::Suspect,
+            Some(_) if self.self_fenced_since().is_some() => Verdict::Suspect,
             Some(_) => self.health_of_resources(),
         }
     }

@@ -91,6 +91,7 @@ pub fn explain(
     explanation.earliest = match &assessment.trigger {
         Trigger::Lost(loss) | Trigger::Unreachable(loss) => Some(loss.ripe.since(view.now)),
         Trigger::Failed(_) => Some(Span::ZERO),
+        Trigger::SelfFenced(due) => Some(due.since(view.now)),
         Trigger::None => None,
     };
     explanation.held_by = assessment.held_by;

@@ -339,6 +339,7 @@ fn beginning(run: &Run) -> (&'static str, Timestamp) {
         Cause::RegionLost
         | Cause::ResourceFailed { .. }
         | Cause::AgentUnreachable
+        | Cause::SelfFenced
         | Cause::Forced { .. }
         | Cause::Rejoin { .. } => false,
     };

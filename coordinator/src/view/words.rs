@@ -265,6 +265,9 @@ pub(super) fn cause(cause: &Cause) -> (&'static str, String) {
         Cause::AgentUnreachable => {
             ("agent-unreachable", "the primary's agent reaches no majority of coordinators".to_owned())
         }
+        Cause::SelfFenced => {
+            ("self-fenced", "the primary's agent fenced it itself and did not open it again".to_owned())
+        }
         Cause::Switchover { by } => ("switchover", format!("planned by {by}")),
         Cause::Forced { by, reason } => ("forced", format!("forced by {by}: {reason}")),
         Cause::Rejoin { by, reclone: false } => ("rejoin", format!("taken back by {by}")),

@@ -426,6 +426,7 @@ fn beat(lease: LeaseState) -> Beat {
         guarded: true,
         guard_alive: true,
         failsafe: false,
+        self_fenced_since: None,
     }
 }
 
@@ -442,6 +443,7 @@ fn contact(name: &str, at: regent_core::time::Moment, primary: bool) -> Contact 
         position: None,
         position_text: String::new(),
         advanced: Some(at),
+        last_position: None,
         upstream: None,
         detail: detail.to_owned(),
     };

@@ -15,7 +15,9 @@ use regent_core::application::{Application, ResourceKind, parse};
 use regent_core::entry::{
     Agent, Coordinator, Database, Endpoint, Entry, FORMAT, Finding, Gap, Ground, Outcome, Record, Report, StaleAnswer,
 };
-use regent_core::evidence::{Beat, Contact, FenceState, Health, LeaseState, Role, Sighting, UpstreamSight};
+use regent_core::evidence::{
+    Beat, Contact, FenceState, Health, LastPosition, LeaseState, Role, Sighting, UpstreamSight,
+};
 use regent_core::id::{
     ApplicationId, Attempt, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, InstallationId,
     RegionId, ResourceId, RunId, StepId, SystemId, VoteNumber,
@@ -375,6 +377,7 @@ pub(crate) fn contact(node: &Node, primary: bool) -> Contact {
         position: Some(50_331_648),
         position_text: "0/3000000".into(),
         advanced: Some(now),
+        last_position: Some(LastPosition { at: now, position: 50_331_648, text: "0/3000000".into() }),
         upstream: (!primary).then(|| UpstreamSight {
             connected: true,
             last_heard: Some(now),

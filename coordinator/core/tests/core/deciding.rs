@@ -6,7 +6,9 @@ use regent_core::application::Beyond;
 use regent_core::breaker;
 use regent_core::decide::{self, decide};
 use regent_core::entry::{Cause, Entry, Ground};
-use regent_core::evidence::{Evidence, FenceState, Health, PromiseSight, Role, Sighting, UpstreamSight, WitnessSight};
+use regent_core::evidence::{
+    Beat, Evidence, FenceState, Health, LeaseState, PromiseSight, Role, Sighting, UpstreamSight, WitnessSight,
+};
 use regent_core::id::{CoordinatorId, Epoch, LogIndex};
 use regent_core::time::{Moment, Span};
 use regent_core::why::{Verdict, explain};
@@ -221,6 +223,71 @@ fn a_failed_database_needs_the_standby_to_agree() {
         panic!("{entries:?}")
     };
     assert_eq!(*which, resource("db"));
+}
+
+#[test]
+fn a_failed_database_is_measured_by_what_it_said_before_it_failed() {
+    let world = World::protected();
+    let now = Moment(200_000);
+    let failed = |before: Option<u64>| {
+        let mut evidence = evidence(now, now);
+        let west = evidence.contacts.get_mut(&west()).unwrap().resources.get_mut(&app()).unwrap();
+        let healthy = sighting(Moment(now.0 - 2_000), Role::Primary, before);
+        let mut seen = sighting(now, Role::None, None);
+        (seen.health, seen.failures) = (Health::Failed, 3);
+        seen.last_position = seen.last_position_after(Some(&healthy));
+        west.insert(resource("cache"), seen);
+        // A standby of an engine that reckons no lag of its own once its link is gone.
+        let central = evidence.contacts.get_mut(&central()).unwrap().resources.get_mut(&app()).unwrap();
+        let upstream = central.get_mut(&resource("cache")).unwrap().upstream.as_mut().unwrap();
+        (upstream.lag, upstream.lag_bytes) = (None, None);
+        evidence
+    };
+    let entries = decide(&world.state, &failed(Some(50)), view(now, &world));
+    let [Entry::RunStarted { finding, .. }] = entries.as_slice() else { panic!("{entries:?}") };
+    let gap = &finding.gaps[&resource("cache")];
+    assert_eq!((gap.primary, gap.candidate, gap.lag), (Some(50), Some(50), Some(Span::ZERO)));
+    assert_eq!(gap.primary_age, Some(Span::from_secs(2)));
+    // Never seen: the loss cannot be told.
+    assert_eq!(held(&world, &failed(None), now), ["beyond-max-data-loss"]);
+    // Behind what it said: neither.
+    assert_eq!(held(&world, &failed(Some(51)), now), ["beyond-max-data-loss"]);
+}
+
+#[test]
+fn an_agent_that_talks_and_stays_fenced_is_left_after_the_bound() {
+    let world = World::protected();
+    let since = Moment(200_000);
+    let says = |fence: FenceState, lease: LeaseState, epoch: u64, now: Moment| {
+        let mut evidence = evidence(now, now);
+        let beat = Beat { epoch: Epoch(epoch), lease, fence, guarded: true, ..Beat::default() };
+        let first = beat.clone().after(None, since);
+        let beat = beat.after(Some(&first), now);
+        evidence.contacts.get_mut(&west()).unwrap().beats.insert(app(), beat);
+        evidence
+    };
+    let due = since.after(world.known().document.automation.bound.fail_over_after);
+    let early = Moment(due.0 - 1);
+    let fenced = |now| says(FenceState::SelfFenced, LeaseState::Lacked, 1, now);
+    assert_eq!(held(&world, &fenced(early), early), ["self-fenced"]);
+    assert_eq!(explain(&world.state, &fenced(early), view(early, &world), &app()).unwrap().verdict, Verdict::Suspect);
+    let entries = decide(&world.state, &fenced(due), view(due, &world));
+    let [Entry::RunStarted { cause: Cause::SelfFenced, to, .. }] = entries.as_slice() else { panic!("{entries:?}") };
+    assert_eq!(*to, central());
+    for serving in [
+        says(FenceState::Open, LeaseState::Held, 1, due),
+        // Not yet promoted, or quiesced by command: it did not do that itself.
+        says(FenceState::Open, LeaseState::Lacked, 1, due),
+        says(FenceState::Commanded, LeaseState::Lacked, 1, due),
+        // A word of another epoch is not about this one.
+        says(FenceState::SelfFenced, LeaseState::Lacked, 2, due),
+    ] {
+        assert_eq!(held(&world, &serving, due), ["primary-not-lost"]);
+    }
+    // It was open in between: the count begins anew.
+    let open = Beat { epoch: Epoch(1), lease: LeaseState::Held, ..Beat::default() };
+    let closed = Beat { epoch: Epoch(1), lease: LeaseState::Lacked, fence: FenceState::SelfFenced, ..Beat::default() };
+    assert_eq!(closed.after(Some(&open.after(None, since)), due).self_fenced_since, Some(due));
 }
 
 #[test]

@@ -89,10 +89,15 @@ fn voter_set(set: &BTreeSet<CoordinatorId>) -> wire::VoterSet {
     wire::VoterSet { coordinators: set.iter().map(|id| id.0).collect() }
 }
 
-/// A heartbeat's applications.
+/// A heartbeat's applications, heard at `now` after what was heard before.
 #[must_use]
-pub fn beats(beats: &[wire::ApplicationBeat]) -> BTreeMap<ApplicationId, Beat> {
-    beats.iter().filter_map(|beat| Some((ApplicationId::new(&beat.application).ok()?, one_beat(beat)))).collect()
+pub fn beats(
+    beats: &[wire::ApplicationBeat],
+    before: &BTreeMap<ApplicationId, Beat>,
+    now: Moment,
+) -> BTreeMap<ApplicationId, Beat> {
+    let named = beats.iter().filter_map(|beat| Some((ApplicationId::new(&beat.application).ok()?, one_beat(beat))));
+    named.map(|(id, beat)| (id.clone(), beat.after(before.get(&id), now))).collect()
 }
 
 fn one_beat(beat: &wire::ApplicationBeat) -> Beat {
@@ -115,6 +120,7 @@ fn one_beat(beat: &wire::ApplicationBeat) -> Beat {
         guarded: beat.guarded,
         guard_alive: beat.guard_alive,
         failsafe: beat.failsafe,
+        self_fenced_since: None,
     }
 }
 
@@ -178,6 +184,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
         position: seen.position,
         position_text: seen.position_text.clone(),
         advanced: None,
+        last_position: None,
         upstream: seen.upstream.as_ref().map(|upstream| UpstreamSight {
             connected: upstream.connected,
             last_heard: upstream.last_heard_ms.map(|age| sent.before(Span::from_millis(age))),
@@ -187,6 +194,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
         detail: seen.detail.clone(),
     };
     sighting.advanced = before.and_then(|before| sighting.advanced_since(before));
+    sighting.last_position = sighting.last_position_after(before);
     sighting
 }
 

@@ -37,7 +37,9 @@ fn service_lost(run: &Run) -> Option<Timestamp> {
         Cause::RegionLost | Cause::Forced { .. } => {
             Some(run.finding.last_contact.unwrap_or(run.started).min(run.started))
         }
-        Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::Switchover { .. } => Some(run.started),
+        Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced | Cause::Switchover { .. } => {
+            Some(run.started)
+        }
         Cause::Rejoin { .. } => None,
     }
 }
