@@ -71,7 +71,7 @@ impl Proposer {
             return results;
         };
         loop {
-            match tokio::time::timeout_at(deadline.into(), written.try_next()).await {
+            match tokio::time::timeout_at(deadline, written.try_next()).await {
                 Err(_) => {
                     results.resize_with(records.len(), || Err(ProposeError::NoQuorum));
                     return results;
