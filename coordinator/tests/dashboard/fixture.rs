@@ -495,6 +495,7 @@ fn contact(name: &str, at: regent_core::time::Moment, primary: bool) -> Contact 
         incarnation: Incarnation(5),
         last_beat: Some(at),
         two_way: Some(at),
+        round_trip: None,
         beats: BTreeMap::new(),
         reported: Some(at),
         resources: BTreeMap::from([(application("shop"), shop), (application("billing"), billing)]),

@@ -282,6 +282,7 @@ pub fn evidence(now: Moment, silent: Moment) -> Evidence {
         incarnation: Incarnation(1),
         last_beat: Some(at),
         two_way: Some(at),
+        round_trip: None,
         beats: BTreeMap::from([(
             app(),
             Beat { epoch: Epoch(1), lease, fence: FenceState::Open, guarded: true, ..Beat::default() },
