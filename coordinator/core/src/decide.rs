@@ -285,8 +285,17 @@ fn trigger(scene: &Scene<'_>, held_by: &mut Vec<Rule>) -> Trigger {
     }
     if let Some(failure) = scene.failure() {
         if !failure.confirmed_by_standby {
-            let detail = format!("only the agent of {} says that {} failed", scene.primary, failure.resource);
+            let detail = format!(
+                "only the agent of {} says that {} failed: {}",
+                scene.primary, failure.resource, failure.detail
+            );
             held_by.push(rule("one-kind-of-evidence", detail));
+        }
+        if scene.now < failure.ripe {
+            let left = failure.ripe.since(scene.now);
+            let detail =
+                format!("{} in {}: {}; it counts as failed in {left}", failure.resource, scene.primary, failure.detail);
+            held_by.push(rule("no-answer", detail));
         }
         return Trigger::Failed(failure);
     }

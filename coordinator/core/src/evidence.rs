@@ -144,6 +144,8 @@ pub struct Sighting {
     pub advanced: Option<Moment>,
     /// A standby's view of its upstream.
     pub upstream: Option<UpstreamSight>,
+    /// Since which probe, without a break, it has not been healthy; none while it is.
+    pub ailing_since: Option<Moment>,
     /// The last position that was reported, with its date: a database that has failed reports none.
     pub last_position: Option<LastPosition>,
     /// For humans.
@@ -173,6 +175,15 @@ impl Sighting {
     pub fn last_position_after(&self, before: Option<&Self>) -> Option<LastPosition> {
         let reported = |position| LastPosition { at: self.at, position, text: self.position_text.clone() };
         self.position.map(reported).or_else(|| before.and_then(|before| before.last_position.clone()))
+    }
+
+    /// Since when it has not been healthy, given the sighting before.
+    #[must_use]
+    pub fn ailing_after(&self, before: Option<&Self>) -> Option<Moment> {
+        match self.health {
+            Health::Healthy => None,
+            Health::Failed | Health::Unknown => before.and_then(|before| before.ailing_since).or(Some(self.at)),
+        }
     }
 
     /// When the position last advanced, given the sighting before: as early as it may have been, which is right after

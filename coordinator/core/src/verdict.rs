@@ -52,6 +52,9 @@ pub struct Failure {
     pub confirmed_by_standby: bool,
     /// Since when its probes have failed without a break.
     pub since: Moment,
+    /// When it counts: at once where it is certain that it does not work; where it only does not answer, after D, since
+    /// slow is not dead.
+    pub ripe: Moment,
 }
 
 impl<'a> Scene<'a> {
@@ -218,7 +221,7 @@ impl<'a> Scene<'a> {
         None
     }
 
-    /// A guarded resource of the primary that certainly failed, by the word of its own agent.
+    /// A guarded resource of the primary that failed by the word of its own agent, or has not answered it for long.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         if !self.agent_reachable() {
@@ -227,14 +230,26 @@ impl<'a> Scene<'a> {
         let needed = self.known.document.automation.probe_failures;
         let failures = self.known.document.guarded().into_iter().filter_map(|resource| {
             let seen = self.evidence.sighting(self.primary, self.application, &resource)?;
-            let failed = seen.is_fresh(self.now) && seen.health == Health::Failed && seen.failures >= needed;
-            let detail = format!("{} probes in a row failed: {}", seen.failures, seen.detail);
             let confirmed_by_standby = self.standby_agrees(&resource);
-            let since = seen.at.before(seen.interval.times(u64::from(seen.failures)));
-            failed.then_some(Failure { resource, detail, confirmed_by_standby, since })
+            let (since, ripe, detail) = match seen.health {
+                Health::Failed if seen.failures >= needed => {
+                    let since = seen.at.before(seen.interval.times(u64::from(seen.failures)));
+                    (since, since, format!("{} probes in a row failed: {}", seen.failures, seen.detail))
+                }
+                Health::Failed | Health::Unknown => {
+                    let since = seen.ailing_since?;
+                    let lasted = self.now.since(since);
+                    if lasted < seen.interval.times(u64::from(needed)) {
+                        return None;
+                    }
+                    (since, since.after(self.fail_over_after()), format!("no answer for {lasted}: {}", seen.detail))
+                }
+                Health::Healthy => return None,
+            };
+            seen.is_fresh(self.now).then_some(Failure { resource, detail, confirmed_by_standby, since, ripe })
         });
-        // A failure that stands alone must not hide one that is confirmed.
-        failures.max_by_key(|failure| failure.confirmed_by_standby)
+        // One that does not count yet must not hide one that does.
+        failures.max_by_key(|failure| (failure.confirmed_by_standby, failure.ripe <= self.now))
     }
 
     /// Since when the primary's agent, which talks, has held no lease and has fenced its primaries itself; none if it
@@ -275,7 +290,8 @@ impl<'a> Scene<'a> {
             return if loss.ripe <= self.now { Verdict::Lost } else { Verdict::Suspect };
         }
         if let Some(failure) = self.failure() {
-            return if failure.confirmed_by_standby { Verdict::Lost } else { Verdict::Suspect };
+            let counts = failure.confirmed_by_standby && failure.ripe <= self.now;
+            return if counts { Verdict::Lost } else { Verdict::Suspect };
         }
         let heard = self.evidence.last_two_way(self.primary);
         match heard {

@@ -90,7 +90,7 @@ pub fn explain(
     explanation.would_start = assessment.held_by.is_empty() && assessment.target.is_some();
     explanation.earliest = match &assessment.trigger {
         Trigger::Lost(loss) | Trigger::Unreachable(loss) => Some(loss.ripe.since(view.now)),
-        Trigger::Failed(_) => Some(Span::ZERO),
+        Trigger::Failed(failure) => Some(failure.ripe.since(view.now)),
         Trigger::SelfFenced(due) => Some(due.since(view.now)),
         Trigger::None => None,
     };

@@ -443,6 +443,7 @@ fn contact(name: &str, at: regent_core::time::Moment, primary: bool) -> Contact 
         position: None,
         position_text: String::new(),
         advanced: Some(at),
+        ailing_since: None,
         last_position: None,
         upstream: None,
         detail: detail.to_owned(),

@@ -255,6 +255,40 @@ fn a_failed_database_is_measured_by_what_it_said_before_it_failed() {
 }
 
 #[test]
+fn a_database_that_hangs_is_left_after_the_bound_if_its_standby_lost_it_too() {
+    let world = World::protected();
+    let since = Moment(200_000);
+    let silent = |connected: bool, now: Moment| {
+        let mut evidence = evidence(now, now);
+        let west = evidence.contacts.get_mut(&west()).unwrap().resources.get_mut(&app()).unwrap();
+        let healthy = sighting(Moment(since.0 - 500), Role::Primary, Some(1000));
+        let unknown = |at: Moment, before: &Sighting| {
+            let mut seen = sighting(at, Role::Unknown, None);
+            seen.health = Health::Unknown;
+            seen.last_position = seen.last_position_after(Some(before));
+            seen.ailing_since = seen.ailing_after(Some(before));
+            seen
+        };
+        let first = unknown(since, &healthy);
+        west.insert(resource("db"), unknown(now, &first));
+        let central_db = evidence.contacts.get_mut(&central()).unwrap().resources.get_mut(&app()).unwrap();
+        central_db.get_mut(&resource("db")).unwrap().upstream.as_mut().unwrap().connected = connected;
+        evidence
+    };
+    let due = since.after(world.known().document.automation.bound.fail_over_after);
+    let (once, early) = (Moment(since.0 + 500), Moment(due.0 - 1));
+    assert_eq!(held(&world, &silent(false, once), once), ["primary-not-lost"]);
+    assert_eq!(held(&world, &silent(false, early), early), ["no-answer"]);
+    // Slow is not dead: its replicas still hang on it.
+    assert_eq!(held(&world, &silent(true, due), due), ["one-kind-of-evidence"]);
+    let entries = decide(&world.state, &silent(false, due), view(due, &world));
+    let [Entry::RunStarted { cause: Cause::ResourceFailed { .. }, finding, .. }] = entries.as_slice() else {
+        panic!("{entries:?}")
+    };
+    assert_eq!(finding.gaps[&resource("db")].lag, Some(Span::ZERO));
+}
+
+#[test]
 fn an_agent_that_talks_and_stays_fenced_is_left_after_the_bound() {
     let world = World::protected();
     let since = Moment(200_000);

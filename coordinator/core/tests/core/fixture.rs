@@ -9,7 +9,9 @@ use regent_core::application::{
 use regent_core::decide::Viewpoint;
 use regent_core::effect::Effect;
 use regent_core::entry::{Agent, Database, Endpoint, Entry, FORMAT, Finding, Ground, Outcome, Record, Report};
-use regent_core::evidence::{Beat, Contact, Evidence, FenceState, Health, LastPosition, LeaseState, Role, Sighting, UpstreamSight};
+use regent_core::evidence::{
+    Beat, Contact, Evidence, FenceState, Health, LastPosition, LeaseState, Role, Sighting, UpstreamSight,
+};
 use regent_core::id::{
     ApplicationId, ClusterId, CoordinatorId, Epoch, GroupId, Incarnation, InstallationId, LogIndex, RegionId,
     ResourceId, SystemId, VoteNumber,
@@ -264,6 +266,7 @@ pub fn sighting(at: Moment, role: Role, position: Option<u64>) -> Sighting {
         position,
         position_text: String::new(),
         advanced: None,
+        ailing_since: None,
         last_position: position.map(|position| LastPosition { at, position, text: String::new() }),
         upstream: (role == Role::Standby).then_some(UpstreamSight {
             connected: false,

@@ -184,6 +184,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
         position: seen.position,
         position_text: seen.position_text.clone(),
         advanced: None,
+        ailing_since: None,
         last_position: None,
         upstream: seen.upstream.as_ref().map(|upstream| UpstreamSight {
             connected: upstream.connected,
@@ -194,6 +195,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
         detail: seen.detail.clone(),
     };
     sighting.advanced = before.and_then(|before| sighting.advanced_since(before));
+    sighting.ailing_since = sighting.ailing_after(before);
     sighting.last_position = sighting.last_position_after(before);
     sighting
 }

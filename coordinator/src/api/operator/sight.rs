@@ -166,6 +166,7 @@ mod tests {
             position: Some(7),
             position_text: "0/7".into(),
             advanced: None,
+            ailing_since: None,
             last_position: None,
             upstream: None,
             detail: "accepts connections".into(),
