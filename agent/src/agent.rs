@@ -37,6 +37,7 @@ pub mod admin;
 mod answers;
 mod beats;
 mod commands;
+mod guarding;
 mod peers;
 pub mod status;
 mod word;
@@ -83,7 +84,7 @@ pub struct Handles {
 #[derive(Debug)]
 enum Event {
     TermsStored(ApplicationId, Box<regent_core::terms::Terms>, bool),
-    GuardedWritten(ApplicationId, regent_core::id::Epoch, bool),
+    GuardedWritten(ApplicationId, regent_core::id::Epoch, BTreeSet<ResourceId>, bool),
     Fenced(ApplicationId, bool),
     Lifted(ApplicationId, bool),
     /// A commanded fence or quiesce that stood at the start was carried out again.
@@ -328,6 +329,7 @@ impl Agent {
                 terms: view.terms.clone(),
                 seen: view.seen,
                 guarded: view.led.0 > 0,
+                marked: view.marked(),
                 led: view.led,
             })
         };

@@ -10,6 +10,8 @@ use regent_proto::agent::v1::*;
 
 #[path = "agent_world/coordinator.rs"]
 mod coordinator;
+#[path = "agent_world/guarding.rs"]
+mod guarding;
 #[path = "agent_world/processes.rs"]
 mod processes;
 #[path = "agent_world/recorder.rs"]
@@ -25,7 +27,7 @@ const D: u64 = 2_000;
 const T: Duration = Duration::from_millis(1_417);
 const F: Duration = Duration::from_millis(333);
 
-async fn held(group: &[Coordinator; 3], cluster: &str, number: u64) {
+pub(crate) async fn held(group: &[Coordinator; 3], cluster: &str, number: u64) {
     until("a held lease, terms named", || {
         group.iter().all(|coordinator| {
             coordinator.last(cluster).is_some_and(|beat| {

@@ -338,8 +338,8 @@ impl Agent {
             Event::TermsStored(application, _, false) => {
                 self.with(&application, |lease| lease.terms_not_stored(now));
             }
-            Event::GuardedWritten(application, epoch, written) => {
-                self.with(&application, |lease| lease.guarded_written(now, epoch, written));
+            Event::GuardedWritten(application, epoch, resources, written) => {
+                self.with(&application, |lease| lease.guarded_written(now, epoch, resources, written));
             }
             Event::Fenced(application, confirmed) => {
                 if confirmed {

@@ -52,6 +52,13 @@ pub enum Record {
         /// The epoch.
         epoch: Epoch,
     },
+    /// The marker stands beside the resource's data, and its next start comes up refusing writes.
+    Marked {
+        /// Of which application.
+        application: ApplicationId,
+        /// Which resource.
+        resource: ResourceId,
+    },
     /// A resource was opened for writes at this epoch: by adoption, promotion or unfence.
     Opened {
         /// Of which application.
@@ -198,6 +205,8 @@ pub struct ResourceView {
     pub token: Token,
     /// A commanded fence or quiesce that stands.
     pub hold: Option<Hold>,
+    /// Marked, and closed at rest: a lease may fence it and a lapse need not fear its next start.
+    pub marked: bool,
     /// The epoch at which it was last opened; 0 for never.
     pub opened: Epoch,
     /// The last steps, oldest first.
@@ -257,6 +266,7 @@ impl View {
                 let view = self.application(application);
                 view.led = view.led.max(*epoch);
             }
+            Record::Marked { application, resource } => self.resource(application, resource).marked = true,
             Record::Opened { application, resource, epoch } => self.resource(application, resource).opened = *epoch,
             Record::Begun { step } => self.begin(step),
             Record::Commanded { application, resource, hold } => {
@@ -277,7 +287,7 @@ impl View {
                 view.terms = None;
                 view.peers.clear();
                 view.led = Epoch(0);
-                view.resources.values_mut().for_each(|resource| resource.hold = None);
+                view.resources.values_mut().for_each(|resource| (resource.hold, resource.marked) = (None, false));
             }
         }
     }
@@ -308,6 +318,10 @@ impl View {
                     records.push(Record::Begun { step: begun });
                     let ended = step.outcome.clone();
                     records.extend(ended.map(|outcome| Record::Ended { application, resource, token, outcome }));
+                }
+                if state.marked {
+                    let (application, resource) = named();
+                    records.push(Record::Marked { application, resource });
                 }
                 if state.opened > Epoch(0) {
                     let (application, resource) = named();
@@ -351,6 +365,12 @@ impl ApplicationView {
     #[must_use]
     pub fn step(&self, resource: &ResourceId, token: Token) -> Option<&StepRecord> {
         self.resources.get(resource)?.steps.iter().find(|step| step.begun.token == token)
+    }
+
+    /// What is marked and closed at rest.
+    #[must_use]
+    pub fn marked(&self) -> BTreeSet<ResourceId> {
+        self.resources.iter().filter(|(_, view)| view.marked).map(|(name, _)| name.clone()).collect()
     }
 
     /// What is held closed by command.

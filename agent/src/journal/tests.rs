@@ -33,7 +33,9 @@ fn records() -> Vec<Record> {
     vec![
         Record::Joined { group: GroupId("group".to_owned()) },
         Record::Seen { application: application.clone(), epoch: Epoch(2) },
-        Record::Led { application, epoch: Epoch(2) },
+        Record::Led { application: application.clone(), epoch: Epoch(2) },
+        Record::Marked { application: application.clone(), resource: resource.clone() },
+        Record::Opened { application, resource, epoch: Epoch(2) },
         begun(40),
         Record::Commanded { application: one, resource: two, hold: Hold::Fence },
         ended(40),

@@ -11,6 +11,8 @@ pub(crate) struct Recorder {
     calls: Mutex<Vec<(Instant, &'static str)>>,
     pub(crate) writable: AtomicBool,
     pub(crate) unhealthy: AtomicBool,
+    /// It cannot be marked.
+    pub(crate) unmarkable: AtomicBool,
     /// The gentle fence never ends.
     pub(crate) hang: AtomicBool,
     /// The opening goes on until this is taken back.
@@ -58,6 +60,9 @@ impl Driver for Recorder {
 
     async fn guard(&self, _marker: &Marker) -> DriverResult {
         self.call("guard");
+        if self.unmarkable.load(Ordering::Relaxed) {
+            return Err(DriverError::retryable("recorder", "cannot be marked"));
+        }
         Self::done("guarded")
     }
 
