@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand};
 use regent_agent::agent::{self, Parts, admin};
 use regent_agent::config::{Config, ResourceConfig};
 use regent_agent::dial::{self, Names};
+use regent_agent::driver::process::children::Children;
 use regent_agent::driver::{FenceReach, Marker, build};
 use regent_agent::fence;
 use regent_agent::guard::{self, Drivers, GuardError, ProcessDoor, Spawner, clock};
@@ -77,14 +78,15 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config)?;
-    let drivers = drivers(&config)?;
+    let children = Children::default();
+    let drivers = drivers(&config, &children)?;
     if arguments.check_config {
         let shown = config.to_yaml_redacted()?;
         return std::io::Write::write_all(&mut std::io::stdout(), shown.as_bytes()).context("cannot print");
     }
     log(&config)?;
     match &arguments.part {
-        None => runtime(2)?.block_on(serve(&arguments.config, &config, drivers)),
+        None => runtime(2)?.block_on(serve(&arguments.config, &config, drivers, &children)),
         Some(Part::Guard { stay }) => match run_guard(&config, drivers, *stay)? {
             Err(GuardError::Running(path)) => {
                 tracing::info!(path = %path.display(), "a guard runs already");
@@ -114,13 +116,13 @@ fn log(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn drivers(config: &Config) -> anyhow::Result<Drivers> {
+fn drivers(config: &Config, children: &Children) -> anyhow::Result<Drivers> {
     let resolvers = config.resolver_addresses();
     let mut drivers = Drivers::new();
     for (application, resources) in &config.applications {
         let of_application = drivers.entry(application.clone()).or_default();
         for (resource, options) in resources {
-            let driver = build::build(&config.cluster, application, resource, options, &resolvers)?;
+            let driver = build::build(&config.cluster, application, resource, options, &resolvers, children)?;
             of_application.insert(resource.clone(), driver);
         }
     }
@@ -166,7 +168,7 @@ fn spawner(config: &Path, runtime_directory: PathBuf) -> Spawner {
     })
 }
 
-async fn serve(file: &Path, config: &Config, drivers: Drivers) -> anyhow::Result<()> {
+async fn serve(file: &Path, config: &Config, drivers: Drivers, children: &Children) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let files = TlsFiles {
@@ -186,6 +188,8 @@ async fn serve(file: &Path, config: &Config, drivers: Drivers) -> anyhow::Result
         Ok(journal) => journal,
         Err(error) => return Err(without_journal(config, &drivers, error).await),
     };
+    // Under the journal's lock, and before anything else: the agent that held it before is dead.
+    children.take_up(&config.runtime_directory);
     let key = Arc::new(WitnessKey::open(&config.data_directory)?);
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;

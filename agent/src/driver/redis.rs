@@ -30,6 +30,7 @@ use async_trait::async_trait;
 
 pub use self::options::{RedisOptions, RedisUpstream};
 use self::session::{Failure, Login, Session, command};
+use super::process::children::Children;
 use super::process::table::Process;
 use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rejoin};
 
@@ -55,6 +56,7 @@ pub struct Redis {
     changing: tokio::sync::Mutex<()>,
     gate: Gate,
     known: Mutex<Known>,
+    children: Children,
 }
 
 /// What the server said of itself, for the time when it does not answer.
@@ -107,9 +109,16 @@ impl Redis {
             changing: tokio::sync::Mutex::new(()),
             gate: Gate::default(),
             known: Mutex::default(),
+            children: Children::default(),
             cluster: cluster.to_owned(),
             options,
         }
+    }
+
+    /// Its programs are recorded there.
+    #[must_use]
+    pub fn with_children(self, children: &Children) -> Self {
+        Self { children: children.clone(), ..self }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::rejoin::Leader;
-use super::server::succeed;
 use super::{DISK_LIMIT, Postgres, files, follow};
 use crate::driver::DriverError;
 use crate::driver::process::Program;
@@ -87,7 +86,7 @@ impl Postgres {
                 program = program.argument("--config-file").argument(file);
             }
         }
-        let finished = match program.run(LONG).await {
+        let finished = match program.run(&self.children, LONG).await {
             Ok(finished) => finished,
             Err(error) => return Err(rewind_failed(&error.to_string())),
         };
@@ -123,7 +122,7 @@ impl Postgres {
             .argument("--no-password")
             .argument(format!("--dbname={source}"))
             .variable("PGPASSWORD", password.unwrap_or_default());
-        succeed("reclone-failed", &program, LONG).await?;
+        self.succeed("reclone-failed", &program, LONG).await?;
         let (data, new, old) = (self.data.clone(), fresh, aside.clone());
         files::blocking(DISK_LIMIT, "exchanging PGDATA for the fresh copy", move || {
             files::close_at_rest(&new)?;
@@ -139,7 +138,7 @@ impl Postgres {
 
     async fn control(&self) -> Result<Control, DriverError> {
         let program = self.tool("pg_controldata").argument("-D").argument(&self.data);
-        let output = succeed("postgres-control", &program, SHORT).await?.output;
+        let output = self.succeed("postgres-control", &program, SHORT).await?.output;
         let value = |key: &str| {
             output.lines().find_map(|line| line.strip_prefix(key)).map(str::trim).unwrap_or_default().to_owned()
         };
@@ -155,7 +154,7 @@ impl Postgres {
         if let Some(file) = self.config_elsewhere() {
             program = program.argument("-c").argument(format!("config_file={}", file.display()));
         }
-        program.run(SHORT).await.is_ok_and(|finished| finished.success() && !finished.output.trim().is_empty())
+        program.run(&self.children, SHORT).await.is_ok_and(|finished| finished.success() && !finished.output.trim().is_empty())
     }
 
     fn config_elsewhere(&self) -> Option<PathBuf> {
