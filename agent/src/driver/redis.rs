@@ -5,6 +5,7 @@
 //!  opened        the agent alone sets 0 at run time, under a lease; never CONFIG REWRITE
 //!  fenced        65535 at run time, the clients' ACL users off, their connections killed; refusals seen
 //!  fenced hard   the process killed
+//!  replica       replicaof in redis.conf, from before it follows until it is promoted
 //! ```
 //!
 //! Replication is not touched by any of it: `min-replicas-to-write` concerns clients of a primary only.

@@ -93,6 +93,13 @@ impl Process {
         String::from_utf8_lossy(&raw).replace('\0', " ").trim().to_owned()
     }
 
+    /// The user it runs as.
+    #[must_use]
+    pub fn user(&self) -> Option<u32> {
+        use std::os::unix::fs::MetadataExt as _;
+        std::fs::metadata(format!("/proc/{}", self.pid)).ok().map(|metadata| metadata.uid())
+    }
+
     /// A variable of the environment that it was started with; none if it has none, or hides it.
     #[must_use]
     pub fn environment(&self, name: &str) -> Option<String> {
