@@ -38,10 +38,10 @@ pub fn build(
         },
         ResourceConfig::Postgres(options) => {
             Ok(Arc::new(Postgres::new(options.clone(), cluster.as_str()).with_children(children)))
-        },
+        }
         ResourceConfig::Redis(options) => {
             Ok(Arc::new(Redis::new(options.clone(), cluster.as_str()).with_children(children)))
-        },
+        }
     };
     driver.map_err(|error| DriverError {
         message: format!("resource {resource} of application {application}: {}", error.message),

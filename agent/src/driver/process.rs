@@ -335,7 +335,8 @@ mod tests {
 
     #[tokio::test]
     async fn gives_code_and_both_outputs() {
-        let finished = shell("echo out; echo err >&2; exit 3").run(&Children::default(), Duration::from_secs(10)).await.unwrap();
+        let finished =
+            shell("echo out; echo err >&2; exit 3").run(&Children::default(), Duration::from_secs(10)).await.unwrap();
         assert_eq!((finished.code, finished.how.as_str()), (Some(3), "exit status: 3"));
         assert_eq!((finished.output.as_str(), finished.errors.as_str()), ("out\n", "err\n"));
         assert_eq!(finished.last_words(), "err");
@@ -359,7 +360,8 @@ mod tests {
     #[tokio::test]
     async fn a_daemon_left_behind_does_not_hold_it_up() {
         let began = std::time::Instant::now();
-        let finished = shell("sleep 3 & echo started").run(&Children::default(), Duration::from_secs(10)).await.unwrap();
+        let finished =
+            shell("sleep 3 & echo started").run(&Children::default(), Duration::from_secs(10)).await.unwrap();
         assert_eq!(finished.output, "started\n");
         assert!(began.elapsed() < Duration::from_secs(2));
     }

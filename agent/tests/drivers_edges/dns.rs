@@ -102,7 +102,15 @@ async fn a_resolver_must_give_the_new_answer_too() {
     let (application, resources) = config.applications.iter().next().unwrap();
     let (name, options) = resources.iter().next().unwrap();
     let resolvers = config.resolver_addresses();
-    let driver = regent_agent::driver::build::build(&config.cluster, application, name, options, &resolvers, &Children::default()).unwrap();
+    let driver = regent_agent::driver::build::build(
+        &config.cluster,
+        application,
+        name,
+        options,
+        &resolvers,
+        &Children::default(),
+    )
+    .unwrap();
     let error = driver.redirect(&redirect(1, &["127.0.0.10"])).await.unwrap_err();
     assert_eq!(error.code, "dns-still-old");
     assert!(error.message.contains("127.0.0.99"), "{error}");

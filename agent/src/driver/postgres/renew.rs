@@ -154,7 +154,10 @@ impl Postgres {
         if let Some(file) = self.config_elsewhere() {
             program = program.argument("-c").argument(format!("config_file={}", file.display()));
         }
-        program.run(&self.children, SHORT).await.is_ok_and(|finished| finished.success() && !finished.output.trim().is_empty())
+        program
+            .run(&self.children, SHORT)
+            .await
+            .is_ok_and(|finished| finished.success() && !finished.output.trim().is_empty())
     }
 
     fn config_elsewhere(&self) -> Option<PathBuf> {

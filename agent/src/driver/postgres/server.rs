@@ -162,7 +162,6 @@ impl Postgres {
     }
 }
 
-
 fn failed(code: &'static str, error: &ProcessError) -> DriverError {
     use std::error::Error as _;
     let message = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));

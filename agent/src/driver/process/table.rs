@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn finds_descendants_heads_first() {
-        let process = |pid, parent| Process { pid, parent, group: 1, session: 1, began: 1, state: 'S', name: "x".into() };
+        let process =
+            |pid, parent| Process { pid, parent, group: 1, session: 1, began: 1, state: 'S', name: "x".into() };
         let all = [process(3, 2), process(2, 1), process(9, 1), process(1, 0)];
         let found: Vec<i32> = with_descendants(&all, [2].into()).iter().map(|p| p.pid).collect();
         assert_eq!(found, [2, 3]);

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::closed::{self, Following, Kept};
 use super::options::RedisUpstream;
-use super::session::{Info, Login, ask, command};
 use super::server::no_config_file;
+use super::session::{Info, Login, ask, command};
 use super::{CLOSED, COMMAND_LIMIT, DISK_LIMIT, GLANCE, Redis, ok};
 use crate::driver::process::disk;
 use crate::driver::{Done, DriverError, DriverResult, Rejoin};
