@@ -174,3 +174,38 @@ async fn redis_fails_over_and_the_old_primary_rejoins() {
         .filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().contains(".regent-set-aside-"));
     assert_eq!(aside.count(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_that_rejoined_starts_as_a_replica_until_it_is_promoted() {
+    let (a, b) = (Server::new(""), Server::new(""));
+    let (driver_a, driver_b) = (a.driver("a", &[("b", &b)]), b.driver("b", &[("a", &a)]));
+    for (driver, cluster) in [(&driver_a, "a"), (&driver_b, "b")] {
+        driver.guard(&marker(cluster)).await.unwrap();
+        driver.fence().await.unwrap();
+    }
+    driver_b.promote(None).await.unwrap();
+    let to_b = Rejoin { upstream_cluster: "b".into(), allow_reclone: false };
+    driver_a.rejoin(&to_b).await.unwrap();
+    assert!(driver_a.rejoin(&to_b).await.unwrap().already);
+    assert!(driver_a.guard(&marker("a")).await.is_ok());
+
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        // By hand, or by whatever restarts it: the agent has no part in it.
+        a.end(signal);
+        a.start();
+        assert_eq!(a.cli(&["ROLE"]).lines().next(), Some("slave"));
+        assert!(is_refused(&a.cli(&["SET", "k", "v"])));
+    }
+    assert_eq!(b.cli(&["SET", "k", "1"]), "OK");
+    until("it replicates again", async || a.cli(&["GET", "k"]) == "1").await;
+
+    let position = driver_b.fence().await.unwrap().position;
+    driver_a.catch_up(position.unwrap()).await.unwrap();
+    driver_a.promote(position).await.unwrap();
+    a.end(Signal::SIGKILL);
+    a.start();
+    assert_eq!(a.cli(&["ROLE"]).lines().next(), Some("master"), "a primary follows nobody");
+    assert!(is_refused(&a.cli(&["SET", "k", "v"])));
+    let config = std::fs::read_to_string(a.config()).unwrap();
+    assert!(!config.contains("masterauth"), "{config}");
+}
