@@ -90,7 +90,12 @@ enum Event {
     /// A commanded fence or quiesce that stood at the start was carried out again.
     Held(ApplicationId, ResourceId, bool),
     GroupStored(bool),
+    /// Statuses that waited for the disk.
+    ToBeSaid(Vec<regent_proto::agent::v1::StepStatus>),
 }
+
+/// Done once a record has reached the disk, or could not.
+type BeingStored = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct Agent {
     settings: Settings,

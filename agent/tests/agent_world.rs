@@ -10,6 +10,8 @@ use regent_proto::agent::v1::*;
 
 #[path = "agent_world/coordinator.rs"]
 mod coordinator;
+#[path = "agent_world/epochs.rs"]
+mod epochs;
 #[path = "agent_world/guarding.rs"]
 mod guarding;
 #[path = "agent_world/processes.rs"]

@@ -8,7 +8,7 @@ use regent_proto::agent::v1::connect_request::Body as Say;
 use regent_proto::agent::v1::connect_response::Body as Heard;
 
 use crate::agent::beats::Link;
-use crate::agent::{Agent, Event};
+use crate::agent::{Agent, BeingStored, Event};
 use crate::driver::Health;
 use crate::guard::{GuardEvent, Request, WatchState};
 use crate::journal::Record;
@@ -99,7 +99,9 @@ impl Agent {
                 granted: granted.map(|grant| Epoch(grant.epoch)),
                 higher: higher.map(|notice| Epoch(notice.epoch)).max(),
             };
-            self.see_epoch(application, word.higher);
+            if let Some(higher) = word.higher {
+                drop(self.see_epoch(application, higher));
+            }
             self.with(application, |lease| lease.answered(now, coordinator, stamp.number, word));
         }
         // Two-way contact or a lease is lacking: the receipt is named at once.
@@ -109,13 +111,23 @@ impl Agent {
         }
     }
 
-    /// A higher epoch is kept over restarts, as soon as the disk allows; what follows from it waits for no disk.
-    fn see_epoch(&self, application: &ApplicationId, higher: Option<Epoch>) {
-        let known = self.leases.get(application).map_or(Epoch(0), |lease| lease.seen());
-        if let Some(epoch) = higher.filter(|epoch| *epoch > known) {
+    /// A higher epoch was named, by whomever and in whatever: it is kept over restarts, since whoever has seen it
+    /// refuses what is below (S2). The fence that follows from it waits for no disk; what others will rely on is said
+    /// only after what this returns, where it is still on its way to the disk.
+    pub(super) fn see_epoch(&mut self, application: &ApplicationId, epoch: Epoch) -> Option<BeingStored> {
+        let lease = self.leases.get(application).map_or(Epoch(0), |lease| lease.seen());
+        let stored = self.journal.view().applications.get(application).map_or(Epoch(0), |view| view.seen);
+        if epoch > lease {
             tracing::warn!(%application, epoch = epoch.0, "a higher epoch was named");
-            tokio::spawn(self.journal.append(vec![Record::Seen { application: application.clone(), epoch }]));
+            let now = self.clock.reading();
+            self.with(application, |lease| lease.epoch_seen(now, epoch));
         }
+        let seen = epoch.max(lease);
+        let record = Record::Seen { application: application.clone(), epoch: seen };
+        (seen > stored).then(|| {
+            let storing = tokio::spawn(self.journal.append(vec![record]));
+            Box::pin(async move { drop(storing.await) }) as BeingStored
+        })
     }
 
     fn hear_terms(&mut self, update: &wire::TermsUpdate) {
@@ -129,6 +141,7 @@ impl Agent {
             }
         };
         let application = offered.application;
+        self.note_former_life(&application, &offered.terms);
         if !self.leases.contains_key(&application) {
             self.add_lease(&application, GuardWord::Nothing, now);
             if self.guard_alive {
@@ -138,6 +151,19 @@ impl Agent {
         self.store_moved_peers(&application, &offered.terms, &offered.peers);
         self.offered_peers.insert(application.clone(), offered.peers);
         self.with(&application, |lease| lease.terms_offered(now, offered.terms));
+    }
+
+    /// The epochs of a released application stay seen, as its tokens do: coordinators that lag still speak of them, and
+    /// a name's epochs only rise (S2). Terms that begin below them are stored and never led by; that is said.
+    fn note_former_life(&self, application: &ApplicationId, terms: &Terms) {
+        let view = self.journal.view();
+        let Some(view) = view.applications.get(application) else { return };
+        if view.released && terms.epoch < view.seen {
+            tracing::error!(
+                %application, epoch = terms.epoch.0, seen = view.seen.0,
+                "terms below an epoch that this agent has seen: it takes no part until they are above it"
+            );
+        }
     }
 
     /// An agent may have moved, or enrolled its key, without new terms.
@@ -180,11 +206,17 @@ impl Agent {
                 self.with(application, |lease| lease.lifted(now, false));
             }
         }
-        // Whoever commands at a higher epoch has seen it decided.
-        if let Some(application) = application.filter(|_| Epoch(command.epoch) > seen) {
-            self.with(&application, |lease| lease.epoch_seen(now, Epoch(command.epoch)));
+        // Whoever commands at a higher epoch has seen it decided, however the command is answered.
+        match application.and_then(|application| self.see_epoch(&application, Epoch(command.epoch))) {
+            None => self.say_statuses(&statuses),
+            Some(stored) => {
+                let events = self.events.clone();
+                tokio::spawn(async move {
+                    stored.await;
+                    let _ = events.send(Event::ToBeSaid(statuses));
+                });
+            }
         }
-        self.say_statuses(&statuses);
         let applications: Vec<_> = self.leases.keys().cloned().collect();
         for application in applications {
             self.retell_holds(&application, now);
@@ -361,6 +393,7 @@ impl Agent {
                 }
                 self.retell_holds(&application, now);
             }
+            Event::ToBeSaid(statuses) => self.say_statuses(&statuses),
             Event::GroupStored(stored) => {
                 if !stored {
                     tracing::error!("the group could not be stored; it will be tried at the next stream");

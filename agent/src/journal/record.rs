@@ -222,6 +222,8 @@ pub struct ApplicationView {
     pub peers: BTreeMap<ClusterId, Peer>,
     /// Highest epoch seen in any form.
     pub seen: Epoch,
+    /// It ended for this agent, and no terms have come since.
+    pub released: bool,
     /// Highest epoch led; 0 for none. Above 0 the cluster is guarded for good.
     pub led: Epoch,
     /// By resource.
@@ -257,6 +259,7 @@ impl View {
                 view.seen = view.seen.max(terms.epoch);
                 view.peers.clone_from(peers);
                 view.terms = Some((**terms).clone());
+                view.released = false;
             }
             Record::Seen { application, epoch } => {
                 let view = self.application(application);
@@ -282,8 +285,10 @@ impl View {
                 }
             }
             Record::Released { application } => {
-                // Tokens stay: a late command of the application's former life is still refused.
+                // Tokens stay, and the highest epoch seen: a late command of the application's former life is still
+                // refused, and a coordinator that lags may name that epoch again. Who takes up the name goes on above.
                 let view = self.application(application);
+                view.released = true;
                 view.terms = None;
                 view.peers.clear();
                 view.led = Epoch(0);
@@ -303,6 +308,9 @@ impl View {
         records.extend(self.group.clone().map(|group| Record::Joined { group }));
         for (application, view) in &self.applications {
             let application = || application.clone();
+            if view.released {
+                records.push(Record::Released { application: application() });
+            }
             if let Some(terms) = &view.terms {
                 let (terms, peers) = (Box::new(terms.clone()), view.peers.clone());
                 records.push(Record::Terms { application: application(), terms, peers });

@@ -64,6 +64,20 @@ async fn what_was_stored_is_there_after_a_restart() {
     assert!(shop.step(&resource, token(41)).unwrap().outcome.is_none());
 }
 
+#[test]
+fn a_release_keeps_what_a_late_word_of_the_former_life_is_refused_by() {
+    let (application, resource) = names();
+    let mut view = View::default();
+    records().iter().for_each(|record| view.apply(record));
+    view.apply(&Record::Released { application: application.clone() });
+    let shop = &view.applications[&application];
+    assert_eq!((shop.seen, shop.led, shop.resources[&resource].token), (Epoch(2), Epoch(0), token(41)));
+    assert!(shop.released && shop.holds().is_empty() && shop.marked().is_empty());
+    let mut again = View::default();
+    view.records().iter().for_each(|record| again.apply(record));
+    assert_eq!(again, view, "a rewritten journal says the same");
+}
+
 /// The writer's thread lets go of the lock after the last handle is gone.
 async fn reopened(directory: &Path) -> Journal {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);

@@ -178,7 +178,7 @@ impl Member {
         task
     }
 
-    async fn journal(&self) -> Journal {
+    pub(crate) async fn journal(&self) -> Journal {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             match Journal::open(&self.directory.path().join("data")) {
