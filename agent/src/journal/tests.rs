@@ -125,6 +125,47 @@ fn compaction_keeps_everything() {
     assert_ne!(after, view);
 }
 
+/// Steps enough to make the file grow by more than it may.
+async fn grow(journal: &Journal) {
+    for hundred in 10..50 {
+        let steps = (hundred * 100..hundred * 100 + 100).flat_map(|index| [begun(index), ended(index)]);
+        journal.append(steps.collect()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_grows_is_rewritten_while_it_is_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::open(directory.path()).unwrap();
+    journal.append(records()).await.unwrap();
+    grow(&journal).await;
+    journal.append(vec![begun(9_000)]).await.unwrap();
+    let length = std::fs::metadata(directory.path().join(FILE)).unwrap().len();
+    assert!(length < COMPACT_AT + COMPACT_AT / 4, "{length}");
+    let before = journal.view().clone();
+    drop(journal);
+    let after = reopened(directory.path()).await.view().clone();
+    assert_eq!(View { incarnation: before.incarnation, ..after }, before, "nothing was lost on the way");
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_rewritten_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::open(directory.path()).unwrap();
+    // What a crash in the middle of it leaves would be overwritten; this cannot be.
+    std::fs::create_dir(directory.path().join("journal.new")).unwrap();
+    grow(&journal).await;
+    assert!(std::fs::metadata(directory.path().join(FILE)).unwrap().len() > COMPACT_AT + COMPACT_AT / 4);
+    let before = journal.view().clone();
+    assert!(journal.has_room());
+    drop(journal);
+    std::fs::remove_dir(directory.path().join("journal.new")).unwrap();
+    std::fs::write(directory.path().join("journal.new"), "half a succ").unwrap();
+    let after = reopened(directory.path()).await.view().clone();
+    assert_eq!(View { incarnation: before.incarnation, ..after }, before);
+    assert!(std::fs::metadata(directory.path().join(FILE)).unwrap().len() < COMPACT_AT);
+}
+
 #[test]
 fn a_foreign_format_and_a_foreign_file_are_refused() {
     let directory = tempfile::tempdir().unwrap();
