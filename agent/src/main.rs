@@ -87,7 +87,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     log(&config)?;
     match &arguments.part {
         None => runtime(2)?.block_on(serve(&arguments.config, &config, drivers, &children)),
-        Some(Part::Guard { stay }) => match run_guard(&config, drivers, *stay)? {
+        Some(Part::Guard { stay }) => match run_guard(&arguments.config, &config, drivers, *stay)? {
             Err(GuardError::Running(path)) => {
                 tracing::info!(path = %path.display(), "a guard runs already");
                 Ok(())
@@ -100,9 +100,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-fn run_guard(config: &Config, drivers: Drivers, stay: bool) -> anyhow::Result<Result<(), GuardError>> {
+fn run_guard(file: &Path, config: &Config, drivers: Drivers, stay: bool) -> anyhow::Result<Result<(), GuardError>> {
     guard::protect();
-    Ok(runtime(1)?.block_on(guard::run(&config.runtime_directory, drivers, stay)))
+    let file = file.to_owned();
+    let reread: guard::Reread = Arc::new(move || {
+        let config = Config::load(&file).map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
+        self::drivers(&config, &Children::default()).map_err(|error| format!("{error:#}"))
+    });
+    let known = guard::Known::with_reread(drivers, reread);
+    Ok(runtime(1)?.block_on(guard::run(&config.runtime_directory, known, stay)))
 }
 
 fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {

@@ -300,8 +300,8 @@ impl Agent {
                     let names = lacking.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                     tracing::error!(
                         %application, resources = names,
-                        "the guard does not know these resources, so no lease is extended; restart it: it ends by \
-                         itself when no lease is armed"
+                        "the guard does not know these resources, so no lease is extended; it reads agent.yaml again: \
+                         see its log"
                     );
                     self.guard_lacks.insert(application, lacking);
                 }

@@ -172,7 +172,7 @@ impl Member {
     /// A guard within this process.
     pub(crate) async fn guard(&self) -> tokio::task::JoinHandle<()> {
         let (runtime, drivers) = (self.runtime(), self.drivers());
-        let task = tokio::spawn(async move { guard::run(&runtime, drivers, true).await.unwrap() });
+        let task = tokio::spawn(async move { guard::run(&runtime, drivers.into(), true).await.unwrap() });
         let socket = guard::socket(&self.runtime());
         until("the guard's socket", || std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
         task
