@@ -205,6 +205,7 @@ async fn run(
         clock: parts.clock.clone(),
         promises: promises.clone(),
         locks: Mutex::default(),
+        closing: Mutex::default(),
     };
     let hello = Hello {
         group: String::new(),

@@ -317,3 +317,36 @@ async fn a_commanded_fence_ends_a_lift_that_runs() {
     assert!(!a.driver.writable.load(Ordering::Relaxed), "opened behind a confirmed fence: {:?}", a.driver.calls());
     running.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fence_that_is_repeated_at_the_start_closes_nothing_behind_a_newer_step() {
+    let group = coordinators().await;
+    let a = Member::new("a", &group).await;
+    let _guard = a.guard().await;
+    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, 1, "a", D, &[&a])));
+    let running = a.start().await;
+    held(&group, "a", 10).await;
+    group[0].send("a", Body::Step(command(20, 1, StepKind::Fence)));
+    until("the commanded fence", || ended(&group[0], 20).is_some()).await;
+    running.end().await;
+
+    a.driver.slow_fence.store(true, Ordering::Relaxed);
+    let fences = a.driver.count("fence");
+    group.iter().for_each(|coordinator| coordinator.control().beats.clear());
+    let running = a.start().await;
+    held(&group, "a", 10).await;
+    until("that the fence is repeated", || a.driver.count("fence") > fences).await;
+    let unfenced = a.driver.count("unfence");
+    group[0].send("a", Body::Step(command(30, 1, StepKind::Unfence)));
+    let waits = |status: &StepStatus| status.message.contains("older fence");
+    until("that it waits, or is done", || {
+        group[0].control().statuses.iter().any(waits) || ended(&group[0], 30).is_some()
+    })
+    .await;
+    assert_eq!(a.driver.count("unfence"), unfenced, "{:?}", a.driver.calls());
+    a.driver.slow_fence.store(false, Ordering::Relaxed);
+    until("the end of the step", || ended(&group[0], 30).is_some()).await;
+    assert_eq!(ended(&group[0], 30).unwrap().phase(), StepPhase::Succeeded);
+    assert!(a.driver.writable.load(Ordering::Relaxed), "closed behind it: {:?}", a.driver.calls());
+    running.end().await;
+}

@@ -141,7 +141,8 @@ impl Agent {
     }
 
     /// Fences and quiesces that were commanded survive a restart of the agent: they are carried out again, which
-    /// changes nothing where they stand.
+    /// changes nothing where they stand. They wait for no lock; a newer step that opens the resource waits for their
+    /// end, so that none closes behind it what it has opened.
     pub(super) fn repeat_holds(&self, application: &ApplicationId) {
         let holds = self.journal.view().applications.get(application).map(|view| view.holds()).unwrap_or_default();
         for (resource, hold) in holds {
@@ -150,7 +151,9 @@ impl Agent {
             };
             let (application, events) = (application.clone(), self.events.clone());
             let half = self.word.borrow().fence_budget(&application).divided(2);
+            let ended = self.steps.closing_again(&application, &resource);
             tokio::spawn(async move {
+                let _ended = ended;
                 let held = match hold {
                     Hold::Fence => {
                         let budget = Duration::from_millis(half.millis());

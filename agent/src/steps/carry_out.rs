@@ -39,6 +39,8 @@ pub struct Bench {
     pub promises: Arc<Mutex<Promises>>,
     /// One step at a time on a resource.
     pub locks: Mutex<Locks>,
+    /// Commanded fences that stood at the start and are carried out again; each is cancelled once that has ended.
+    pub closing: Mutex<BTreeMap<(ApplicationId, ResourceId), CancellationToken>>,
 }
 
 /// By resource.
@@ -135,10 +137,12 @@ impl Bench {
         };
         if order.action.opens() {
             self.wait_for_promise(order, waits).await?;
+            self.wait_for_closing(order, resource, waits).await;
             self.wait_for_lease(order, waits).await?;
             self.end_older_fence(order, resource).await?;
         }
         if let Action::Rejoin(_) = order.action {
+            self.wait_for_closing(order, resource, waits).await;
             self.refuse_rejoin_of_a_primary(order, driver).await?;
         }
         let began = tokio::time::Instant::now();
@@ -233,6 +237,22 @@ impl Bench {
                 waits(format!("waits for the lease: {why}"));
             }
             word.changed().await.map_err(|_| Refused::for_now("agent-ends", "the agent is ending"))?;
+        }
+    }
+
+    pub(super) fn closing_again(&self, application: &ApplicationId, resource: &ResourceId, ended: CancellationToken) {
+        let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        closing.insert((application.clone(), resource.clone()), ended);
+    }
+
+    /// A fence of a lower token that is carried out again would close what this step opens. It is not broken off: what
+    /// it has begun in files could still come after.
+    async fn wait_for_closing(&self, order: &Order, resource: &ResourceId, waits: &(dyn Fn(String) + Send + Sync)) {
+        let name = (order.application.clone(), resource.clone());
+        let ended = self.closing.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+        if let Some(ended) = ended.filter(|ended| !ended.is_cancelled()) {
+            waits("waits for an older fence that is being repeated".to_owned());
+            ended.cancelled().await;
         }
     }
 
@@ -350,6 +370,7 @@ mod tests {
             clock,
             promises: Arc::new(Mutex::new(promises)),
             locks: Mutex::default(),
+            closing: Mutex::default(),
         };
         for kind in [wire::StepKind::Promote, wire::StepKind::Unfence, wire::StepKind::Activate] {
             let command = wire::StepCommand {

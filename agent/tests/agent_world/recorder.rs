@@ -15,6 +15,8 @@ pub(crate) struct Recorder {
     pub(crate) unmarkable: AtomicBool,
     /// The gentle fence never ends.
     pub(crate) hang: AtomicBool,
+    /// No fence ends until this is taken back.
+    pub(crate) slow_fence: AtomicBool,
     /// The opening goes on until this is taken back.
     pub(crate) slow_unfence: AtomicBool,
     /// The promotion never ends.
@@ -68,6 +70,9 @@ impl Driver for Recorder {
 
     async fn fence(&self) -> DriverResult {
         self.call("fence");
+        while self.slow_fence.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         if self.hang.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
@@ -78,6 +83,9 @@ impl Driver for Recorder {
 
     async fn fence_hard(&self) -> DriverResult {
         self.call("fence_hard");
+        while self.slow_fence.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         self.writable.store(false, Ordering::Relaxed);
         Self::done("gone")
     }
