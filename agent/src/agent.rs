@@ -37,12 +37,14 @@ pub mod admin;
 mod answers;
 mod beats;
 mod commands;
+mod group;
 mod guarding;
 mod peers;
 pub mod status;
 mod word;
 
 use beats::Link;
+use group::Joining;
 use peers::PeerLink;
 pub use status::Status;
 pub use word::{Standing, Word};
@@ -120,6 +122,7 @@ struct Agent {
     noted_fired: BTreeSet<ApplicationId>,
     offered_peers: BTreeMap<ApplicationId, BTreeMap<ClusterId, Peer>>,
 
+    joining: Joining,
     links: BTreeMap<LinkId, Link>,
     beat: u64,
     beat_now: bool,
@@ -235,6 +238,7 @@ async fn run(
         rejoined: BTreeSet::new(),
         noted_fired: BTreeSet::new(),
         offered_peers: BTreeMap::new(),
+        joining: Joining::default(),
         links: BTreeMap::new(),
         beat: 0,
         beat_now: false,

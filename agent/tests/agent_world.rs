@@ -5,6 +5,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use regent_agent::journal::{FILE, JournalFile};
 use regent_proto::agent::v1::connect_response::Body;
 use regent_proto::agent::v1::*;
 
@@ -348,5 +349,26 @@ async fn a_fence_that_is_repeated_at_the_start_closes_nothing_behind_a_newer_ste
     until("the end of the step", || ended(&group[0], 30).is_some()).await;
     assert_eq!(ended(&group[0], 30).unwrap().phase(), StepPhase::Succeeded);
     assert!(a.driver.writable.load(Ordering::Relaxed), "closed behind it: {:?}", a.driver.calls());
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_groups_one_is_joined_and_the_other_never_hears_of_it() {
+    let group = coordinators().await;
+    group[2].control().group = "another-group";
+    let a = Member::new("a", &group).await;
+    let running = a.start().await;
+    let heard = || group.each_ref().map(|coordinator| coordinator.beats_heard("a"));
+    until("heartbeats", || heard().iter().any(|heard| *heard > 5)).await;
+    let view = JournalFile::peek(&a.directory.path().join("data").join(FILE)).unwrap();
+    let joined = view.group.unwrap().0;
+    for (coordinator, heard) in group.iter().zip(heard()) {
+        assert_eq!(
+            heard > 0,
+            coordinator.control().group == joined,
+            "joined {joined}, {} heard {heard}",
+            coordinator.id
+        );
+    }
     running.end().await;
 }

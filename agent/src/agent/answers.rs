@@ -1,6 +1,6 @@
 //! What comes in: from coordinators, the guard, steps, probes and the tasks of the loop itself.
 
-use regent_core::id::{ApplicationId, Epoch, GroupId, Token};
+use regent_core::id::{ApplicationId, Epoch, Token};
 use regent_core::terms::Terms;
 use regent_core::time::Span;
 use regent_proto::agent::v1 as wire;
@@ -25,11 +25,12 @@ const fn opens(kind: wire::StepKind) -> bool {
 
 impl Agent {
     pub(super) fn hear_link(&mut self, link: LinkId, event: LinkEvent) {
+        let Some(event) = self.joining.keep(link, event) else { return };
+        if matches!(event, LinkEvent::Up { .. }) && !self.belongs(link, &event) {
+            return;
+        }
         match event {
             LinkEvent::Up { welcome, say: sender } => {
-                if !self.belongs(&welcome.group) {
-                    return;
-                }
                 self.links.insert(link, Link::new(coordinator(&welcome), sender));
                 for terms in &welcome.terms {
                     self.hear_terms(terms);
@@ -51,31 +52,6 @@ impl Agent {
             LinkEvent::Heard(Heard::Step(command)) => self.hear_command(&command),
             // Both end the stream before they get here.
             LinkEvent::Heard(Heard::Welcome(_) | Heard::Refusal(_)) => {}
-        }
-    }
-
-    /// The first group that welcomes this agent is its group; the streams of any other are not listened to.
-    fn belongs(&self, group: &str) -> bool {
-        let known = self.journal.view().group.clone();
-        match known {
-            Some(known) if known.0 == group => true,
-            Some(known) => {
-                tracing::error!(
-                    known = known.0,
-                    group,
-                    "a coordinator of another group answers; correct the addresses in agent.yaml"
-                );
-                false
-            }
-            None if group.is_empty() => false,
-            None => {
-                let joined = self.journal.append(vec![Record::Joined { group: GroupId(group.to_owned()) }]);
-                let events = self.events.clone();
-                tokio::spawn(async move {
-                    let _ = events.send(Event::GroupStored(joined.await.is_ok()));
-                });
-                true
-            }
         }
     }
 
@@ -394,11 +370,7 @@ impl Agent {
                 self.retell_holds(&application, now);
             }
             Event::ToBeSaid(statuses) => self.say_statuses(&statuses),
-            Event::GroupStored(stored) => {
-                if !stored {
-                    tracing::error!("the group could not be stored; it will be tried at the next stream");
-                }
-            }
+            Event::GroupStored(stored) => self.group_stored(stored),
         }
     }
 
