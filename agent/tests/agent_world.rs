@@ -372,3 +372,27 @@ async fn of_two_groups_one_is_joined_and_the_other_never_hears_of_it() {
     }
     running.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_catches_up_says_how_far_it_has_come() {
+    let group = coordinators().await;
+    let (a, b) = (Member::new("a", &group).await, Member::new("b", &group).await);
+    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, 1, "a", D, &[&a, &b])));
+    let running = b.start().await;
+    until("the terms", || group[0].last("b").is_some_and(|beat| beat.epoch == 1)).await;
+    group[0].send("b", Body::Step(command(20, 1, StepKind::CatchUp)));
+    until("the refusal", || ended(&group[0], 20).is_some()).await;
+    assert_eq!(ended(&group[0], 20).unwrap().code, "bad-command", "up to where, it must be told");
+
+    let said = |text: &str| group[0].control().statuses.iter().any(|status| status.message.contains(text));
+    b.driver.position.store(40, Ordering::Relaxed);
+    group[0].send("b", Body::Step(StepCommand { position: Some(100), ..command(30, 1, StepKind::CatchUp) }));
+    until("how far it is", || said("60 bytes are missing, at 40")).await;
+    b.driver.position.store(99, Ordering::Relaxed);
+    until("how far it has come", || said("1 bytes are missing, at 99")).await;
+    assert!(ended(&group[0], 30).is_none());
+    b.driver.position.store(100, Ordering::Relaxed);
+    until("the end", || ended(&group[0], 30).is_some()).await;
+    assert_eq!(ended(&group[0], 30).unwrap().phase(), StepPhase::Succeeded);
+    running.end().await;
+}

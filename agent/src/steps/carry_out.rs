@@ -23,6 +23,9 @@ use crate::witness::Promises;
 /// How long the word of a step's end waits for the disk.
 const END_STORED_WITHIN: Duration = Duration::from_secs(1);
 
+/// Between two looks at how far something has come.
+const PROGRESS: Duration = Duration::from_millis(500);
+
 /// What every step works with.
 pub struct Bench {
     /// This cluster.
@@ -146,7 +149,7 @@ impl Bench {
             self.refuse_rejoin_of_a_primary(order, driver).await?;
         }
         let began = tokio::time::Instant::now();
-        let done = act(order, driver).await;
+        let done = act(order, driver, waits).await;
         let took = began.elapsed();
         if order.action.opens() {
             // The database may have been opened while the lease lapsed: the fence is on its way, and this is no success.
@@ -296,12 +299,16 @@ impl Bench {
     }
 }
 
-async fn act(order: &Order, driver: &Arc<dyn Driver>) -> Result<Done, DriverError> {
+async fn act(
+    order: &Order,
+    driver: &Arc<dyn Driver>,
+    waits: &(dyn Fn(String) + Send + Sync),
+) -> Result<Done, DriverError> {
     match &order.action {
         Action::Fence | Action::Release => Ok(Done::default()),
         Action::Unfence => driver.unfence().await,
         Action::Quiesce => driver.quiesce().await,
-        Action::CatchUp(position) => driver.catch_up(*position).await,
+        Action::CatchUp(position) => catch_up(driver, *position, waits).await,
         Action::Promote { position } => driver.promote(*position).await,
         Action::Activate => driver.activate().await,
         Action::Deactivate => driver.deactivate().await,
@@ -309,6 +316,36 @@ async fn act(order: &Order, driver: &Arc<dyn Driver>) -> Result<Done, DriverErro
         Action::Verify => driver.verify().await,
         Action::Rejoin(rejoin) => driver.rejoin(rejoin).await,
         Action::Run(command) => driver.run(command).await,
+    }
+}
+
+/// Says how far it has come, by the probe, whenever that has changed.
+async fn catch_up(
+    driver: &Arc<dyn Driver>,
+    position: u64,
+    waits: &(dyn Fn(String) + Send + Sync),
+) -> Result<Done, DriverError> {
+    let mut said = None;
+    let mut caught_up = std::pin::pin!(driver.catch_up(position));
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut caught_up => return done,
+            () = tokio::time::sleep(PROGRESS) => {}
+        }
+        let probe = tokio::select! {
+            biased;
+            done = &mut caught_up => return done,
+            probe = driver.probe() => probe,
+        };
+        if probe.position != said {
+            said = probe.position;
+            let left = said.map(|reached| position.saturating_sub(reached));
+            waits(match left {
+                Some(left) => format!("catches up: {left} bytes are missing, at {}", probe.position_text),
+                None => "catches up: it is not known where it stands".to_owned(),
+            });
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A driver that writes down what is asked of it, and when.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use regent_agent::driver::*;
@@ -19,6 +19,8 @@ pub(crate) struct Recorder {
     pub(crate) slow_fence: AtomicBool,
     /// The opening goes on until this is taken back.
     pub(crate) slow_unfence: AtomicBool,
+    /// Where it stands.
+    pub(crate) position: AtomicU64,
     /// The promotion never ends.
     pub(crate) slow: AtomicBool,
 }
@@ -57,7 +59,9 @@ impl Driver for Recorder {
 
     async fn probe(&self) -> Probe {
         let health = if self.unhealthy.load(Ordering::Relaxed) { Health::Failed } else { Health::Healthy };
-        Probe { writable: self.writable.load(Ordering::Relaxed), ..Probe::without_answer(health, "recorder") }
+        let (writable, position) = (self.writable.load(Ordering::Relaxed), self.position.load(Ordering::Relaxed));
+        let (position, position_text) = (Some(position), position.to_string());
+        Probe { writable, position, position_text, ..Probe::without_answer(health, "recorder") }
     }
 
     async fn guard(&self, _marker: &Marker) -> DriverResult {
@@ -106,6 +110,14 @@ impl Driver for Recorder {
         }
         self.writable.store(true, Ordering::Relaxed);
         Self::done("promoted")
+    }
+
+    async fn catch_up(&self, position: u64) -> DriverResult {
+        self.call("catch_up");
+        while self.position.load(Ordering::Relaxed) < position {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Self::done("caught up")
     }
 
     async fn verify(&self) -> DriverResult {
