@@ -61,24 +61,12 @@ impl CommandDriver {
     }
 
     fn failed(&self, error: &ProcessError) -> DriverError {
-        use std::error::Error as _;
-        let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-        match error {
-            ProcessError::TimedOut { program, limit, tail } => {
-                let (seconds, tail) = (limit.as_secs_f32(), self.shown(tail));
-                let message =
-                    format!("{program} did not end within {seconds} s and was killed with its process group{tail}");
-                DriverError::retryable("command-timed-out", message)
-            }
-            ProcessError::Empty
-            | ProcessError::NoSuchUser(_)
-            | ProcessError::Start { .. }
-            | ProcessError::Wait { .. }
-            | ProcessError::LeftBehind { .. }
-            | ProcessError::Unrecorded { .. } => {
-                DriverError::retryable("command-not-started", format!("{error}{source}"))
-            }
-        }
+        let ProcessError::TimedOut { program, limit, tail } = error else {
+            return error.failure("command-not-started");
+        };
+        let (seconds, tail) = (limit.as_secs_f32(), self.shown(tail));
+        let message = format!("{program} did not end within {seconds} s and was killed with its process group{tail}");
+        DriverError::retryable("command-timed-out", message)
     }
 
     /// Runs a command that must succeed; gives the end of its output as the end of a message.

@@ -22,6 +22,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 use self::children::{Children, Entry, Unready, VARIABLE};
+use crate::driver::DriverError;
+use crate::journal::chain;
 use crate::secret::Secret;
 
 /// Kept of the end of each of the two outputs.
@@ -122,6 +124,20 @@ pub enum ProcessError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+impl ProcessError {
+    /// As the failure of an action, by this code if it is the program's own.
+    #[must_use]
+    pub fn failure(&self, code: &'static str) -> DriverError {
+        let message = chain(self);
+        match self {
+            Self::LeftBehind { .. } => DriverError::retryable("left-behind", message),
+            Self::Unrecorded { .. } => DriverError::retryable("not-recorded", message),
+            Self::Empty | Self::NoSuchUser(_) => DriverError::permanent(code, message),
+            Self::Start { .. } | Self::Wait { .. } | Self::TimedOut { .. } => DriverError::retryable(code, message),
+        }
+    }
 }
 
 impl Program {

@@ -40,7 +40,7 @@ impl Postgres {
     }
 
     async fn rewind(&self, leader: &Leader, their_system_id: &str) -> Result<&'static str, DriverError> {
-        let mut control = self.control().await.map_err(|error| rewind_failed(&error.message))?;
+        let mut control = self.control().await.map_err(unless_not_tried)?;
         if control.system_id != their_system_id {
             return Err(rewind_failed(&format!(
                 "it is another database (system identifier {}, that of {} is {their_system_id})",
@@ -49,7 +49,7 @@ impl Postgres {
         }
         if !control.clean {
             // Recovery by itself, closed at rest all the while: pg_rewind's own way would need standby.signal gone.
-            self.start().await.map_err(|error| rewind_failed(&error.message))?;
+            self.start().await.map_err(unless_not_tried)?;
             self.stop().await?;
             control = self.control().await?;
             if !control.clean {
@@ -88,7 +88,7 @@ impl Postgres {
         }
         let finished = match program.run(&self.children, LONG).await {
             Ok(finished) => finished,
-            Err(error) => return Err(rewind_failed(&error.to_string())),
+            Err(error) => return Err(unless_not_tried(error.failure("rewind-failed"))),
         };
         if finished.success() {
             let words = format!("{}{}", finished.output, finished.errors);
@@ -184,6 +184,14 @@ fn make_like(like: &Path, folder: &Path) -> std::io::Result<()> {
         std::os::unix::fs::chown(folder, Some(metadata.uid()), Some(metadata.gid()))?;
     }
     Ok(())
+}
+
+/// A rewind that failed may be followed by a fresh copy; one that was not tried must be tried again.
+fn unless_not_tried(error: DriverError) -> DriverError {
+    match error.code {
+        "left-behind" | "not-recorded" => error,
+        _ => rewind_failed(&error.message),
+    }
 }
 
 fn rewind_failed(why: &str) -> DriverError {

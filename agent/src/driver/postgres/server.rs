@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use super::Postgres;
 use super::session::truth;
 use crate::driver::process::table::{Family, Process, family};
-use crate::driver::process::{Finished, ProcessError, Program};
+use crate::driver::process::{Finished, Program};
 use crate::driver::{Done, DriverError, DriverResult};
 
 /// What the server's processes are called.
@@ -133,7 +133,7 @@ impl Postgres {
         program: &Program,
         limit: Duration,
     ) -> Result<Finished, DriverError> {
-        let finished = program.run(&self.children, limit).await.map_err(|error| failed(code, &error))?;
+        let finished = program.run(&self.children, limit).await.map_err(|error| error.failure(code))?;
         if finished.success() {
             return Ok(finished);
         }
@@ -159,15 +159,6 @@ impl Postgres {
             tokio::time::sleep(super::GLANCE).await;
         }
         Ok(())
-    }
-}
-
-fn failed(code: &'static str, error: &ProcessError) -> DriverError {
-    use std::error::Error as _;
-    let message = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
-    match error {
-        ProcessError::Empty | ProcessError::NoSuchUser(_) => DriverError::permanent(code, message),
-        _ => DriverError::retryable(code, message),
     }
 }
 

@@ -94,11 +94,7 @@ impl Redis {
     /// Starts the server by its listed command and waits until it answers. It comes up closed at rest.
     pub(super) async fn start(&self) -> Result<(), DriverError> {
         let program = Program::listed(&self.options.start);
-        let finished = program.run(&self.children, START_LIMIT).await.map_err(|error| {
-            use std::error::Error as _;
-            let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-            DriverError::retryable("redis-start", format!("{error}{source}"))
-        })?;
+        let finished = program.run(&self.children, START_LIMIT).await.map_err(|error| error.failure("redis-start"))?;
         if !finished.success() {
             let message = format!("{} failed: {}", program.name(), finished.last_words());
             return Err(DriverError::retryable("redis-start", message));
