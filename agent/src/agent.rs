@@ -37,11 +37,14 @@ pub mod admin;
 mod answers;
 mod beats;
 mod commands;
+mod group;
+mod guarding;
 mod peers;
 pub mod status;
 mod word;
 
 use beats::Link;
+use group::Joining;
 use peers::PeerLink;
 pub use status::Status;
 pub use word::{Standing, Word};
@@ -83,13 +86,18 @@ pub struct Handles {
 #[derive(Debug)]
 enum Event {
     TermsStored(ApplicationId, Box<regent_core::terms::Terms>, bool),
-    GuardedWritten(ApplicationId, regent_core::id::Epoch, bool),
+    GuardedWritten(ApplicationId, regent_core::id::Epoch, BTreeSet<ResourceId>, bool),
     Fenced(ApplicationId, bool),
     Lifted(ApplicationId, bool),
     /// A commanded fence or quiesce that stood at the start was carried out again.
     Held(ApplicationId, ResourceId, bool),
     GroupStored(bool),
+    /// Statuses that waited for the disk.
+    ToBeSaid(Vec<regent_proto::agent::v1::StepStatus>),
 }
+
+/// Done once a record has reached the disk, or could not.
+type BeingStored = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct Agent {
     settings: Settings,
@@ -114,6 +122,7 @@ struct Agent {
     noted_fired: BTreeSet<ApplicationId>,
     offered_peers: BTreeMap<ApplicationId, BTreeMap<ClusterId, Peer>>,
 
+    joining: Joining,
     links: BTreeMap<LinkId, Link>,
     beat: u64,
     beat_now: bool,
@@ -199,6 +208,7 @@ async fn run(
         clock: parts.clock.clone(),
         promises: promises.clone(),
         locks: Mutex::default(),
+        closing: Mutex::default(),
     };
     let hello = Hello {
         group: String::new(),
@@ -228,6 +238,7 @@ async fn run(
         rejoined: BTreeSet::new(),
         noted_fired: BTreeSet::new(),
         offered_peers: BTreeMap::new(),
+        joining: Joining::default(),
         links: BTreeMap::new(),
         beat: 0,
         beat_now: false,
@@ -328,6 +339,7 @@ impl Agent {
                 terms: view.terms.clone(),
                 seen: view.seen,
                 guarded: view.led.0 > 0,
+                marked: view.marked(),
                 led: view.led,
             })
         };

@@ -7,7 +7,8 @@
 //!
 //! It knows deadlines and nothing else: no coordinator, no disk. The agent extends a lease only with its
 //! acknowledgement, so a guard that is stopped stops the lease as well. It outlives the agent, re-reads its file at
-//! its start, and ends by itself once nothing is armed and no agent has been there for a while.
+//! its start, and ends by itself once nothing is armed and no agent has been there for a while. An agent that comes
+//! with a newer agent.yaml lets it read that too, beside the counting (`known`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -31,11 +32,13 @@ use crate::lease::{Arm, Deadline};
 mod client;
 pub mod clock;
 mod door;
+mod known;
 mod table;
 mod watchdog;
 
 pub use client::{Door, Entering, GuardClient, GuardEvent, Talk};
 pub use door::{ProcessDoor, Spawner};
+pub use known::{Known, Reread};
 pub use table::{Table, WatchState, Watched};
 
 /// The drivers of one application.
@@ -120,7 +123,7 @@ struct Shared {
     changed: Notify,
     end: Notify,
     agents: AtomicUsize,
-    drivers: Drivers,
+    known: Known,
     clock: Arc<dyn Clock>,
 }
 
@@ -137,12 +140,12 @@ pub fn protect() {
 ///
 /// # Errors
 /// If another guard runs, or the runtime directory cannot be used.
-pub async fn run(runtime: &Path, drivers: Drivers, stay: bool) -> Result<(), GuardError> {
+pub async fn run(runtime: &Path, known: Known, stay: bool) -> Result<(), GuardError> {
     let bad = |path: &Path| {
         let path = path.to_owned();
         move |source| GuardError::Runtime { path, source }
     };
-    let (shared, _lock) = begin(runtime, drivers, clock::of_this_machine())?;
+    let (shared, _lock) = begin(runtime, known, clock::of_this_machine())?;
     let path = socket(runtime);
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).map_err(bad(&path))?;
@@ -167,7 +170,7 @@ pub async fn run_behind(
     drivers: Drivers,
     clock: Arc<dyn Clock>,
 ) -> Result<(), GuardError> {
-    let (shared, _lock) = begin(runtime, drivers, clock)?;
+    let (shared, _lock) = begin(runtime, drivers.into(), clock)?;
     let inside = shared.clone();
     let accepting = tokio::spawn(async move {
         while let Some(agent) = door.recv().await {
@@ -180,7 +183,7 @@ pub async fn run_behind(
 }
 
 /// What an earlier guard of this boot knew is taken up. Only one guard holds the lock.
-fn begin(runtime: &Path, drivers: Drivers, clock: Arc<dyn Clock>) -> Result<(Arc<Shared>, File), GuardError> {
+fn begin(runtime: &Path, known: Known, clock: Arc<dyn Clock>) -> Result<(Arc<Shared>, File), GuardError> {
     let bad = |path: &Path| {
         let path = path.to_owned();
         move |source| GuardError::Runtime { path, source }
@@ -195,7 +198,7 @@ fn begin(runtime: &Path, drivers: Drivers, clock: Arc<dyn Clock>) -> Result<(Arc
         changed: Notify::new(),
         end: Notify::new(),
         agents: AtomicUsize::new(0),
-        drivers,
+        known,
         clock,
     };
     Ok((Arc::new(shared), lock))
@@ -246,9 +249,8 @@ async fn fire(shared: Arc<Shared>, application: ApplicationId) {
     let watched = shared.table().entries().get(&application).cloned();
     let Some(watched) = watched else { return };
     tracing::error!(%application, epoch = watched.arm.epoch.0, "the lease ended and nobody fenced: fencing hard");
-    let drivers = shared.drivers.get(&application);
     let fences = watched.resources.iter().map(|resource| {
-        let driver = drivers.and_then(|drivers| drivers.get(resource)).cloned();
+        let driver = shared.known.driver(&application, resource);
         fire_resource(application.clone(), resource.clone(), driver)
     });
     if !futures::future::join_all(fences).await.into_iter().all(|gone| gone) {
@@ -296,6 +298,8 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>) {
 
 async fn serve(stream: Box<dyn Talk>, shared: Arc<Shared>) {
     shared.agents.fetch_add(1, Ordering::Relaxed);
+    // It may have been started with a newer file.
+    shared.known.read_again();
     let (reading, mut writing) = tokio::io::split(stream);
     let mut lines = BufReader::new(reading).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -327,12 +331,13 @@ impl Shared {
         match request {
             Request::Status {} => {}
             Request::Arm { application, resources, arm } => {
-                let known = self.drivers.get(&application);
-                let is_known = |resource: &ResourceId| known.is_some_and(|known| known.contains_key(resource));
-                let lacking: BTreeSet<_> = resources.iter().filter(|one| !is_known(one)).cloned().collect();
+                let lacking: BTreeSet<_> =
+                    resources.iter().filter(|one| self.known.driver(&application, one).is_none()).cloned().collect();
                 if lacking.is_empty() {
                     table.arm(&application, resources, arm);
                 } else {
+                    // The agent asks again; by then it may have been read.
+                    self.known.read_again();
                     unknown.insert(application, lacking);
                 }
             }
@@ -387,7 +392,7 @@ mod tests {
             changed: Notify::new(),
             end: Notify::new(),
             agents: AtomicUsize::new(0),
-            drivers: BTreeMap::from([(ApplicationId::new("shop").unwrap(), drivers)]),
+            known: BTreeMap::from([(ApplicationId::new("shop").unwrap(), drivers)]).into(),
             clock: clock::of_this_machine(),
         })
     }
@@ -414,5 +419,46 @@ mod tests {
         assert_eq!(lacks.table().take_due(clock::of_this_machine().reading(), false), std::slice::from_ref(&shop));
         fire(lacks.clone(), shop.clone()).await;
         assert_eq!(lacks.table().entries()[&shop].state, WatchState::Firing);
+    }
+
+    #[tokio::test]
+    async fn what_the_agent_brings_along_is_read_and_what_has_left_the_file_stays_known() {
+        let place = tempfile::tempdir().unwrap();
+        let shop = ApplicationId::new("shop").unwrap();
+        let [db, cache] = ["db", "cache"].map(|name| ResourceId::new(name).unwrap());
+        let until = clock::of_this_machine().reading().after(Span::from_secs(60));
+        let span = Span::from_secs(60);
+        let arm = Arm { epoch: Epoch(1), terms: Token::default(), until, span, paused: false, early: false };
+        let ask = |resource: &ResourceId| Request::Arm {
+            application: shop.clone(),
+            resources: [resource.clone()].into(),
+            arm,
+        };
+        let named = |resource: &ResourceId| {
+            let driver = Arc::new(Nothing) as Arc<dyn Driver>;
+            Drivers::from([(shop.clone(), BTreeMap::from([(resource.clone(), driver)]))])
+        };
+        let file = Arc::new(Mutex::new(Err("a mistake in line 3".to_owned())));
+        let reading = file.clone();
+        let reread: Reread = Arc::new(move || reading.lock().unwrap().clone());
+        let known = Known::with_reread(named(&db), reread);
+        let shared = Arc::new(Shared {
+            file: place.path().join("guard.json"),
+            table: Mutex::new(Table::new("boot".to_owned())),
+            changed: Notify::new(),
+            end: Notify::new(),
+            agents: AtomicUsize::new(0),
+            known,
+            clock: clock::of_this_machine(),
+        });
+        assert_eq!(shared.answer(ask(&cache)).unknown[&shop], [cache.clone()].into());
+        assert!(shared.answer(ask(&db)).unknown.is_empty(), "a file with mistakes changes nothing");
+        *file.lock().unwrap() = Ok(named(&cache));
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while !shared.answer(ask(&cache)).unknown.is_empty() {
+            assert!(tokio::time::Instant::now() < deadline, "it was never read");
+            tokio::task::yield_now().await;
+        }
+        assert!(shared.answer(ask(&db)).unknown.is_empty(), "a deadline may stand for it");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! One thread of its own appends and calls fsync, so that nothing else ever waits for a disk; least of all the fence
 //! (safety.md, "Fences that last"). A simulation writes in place instead: nothing in it may happen at a moment that the
-//! machine chooses. [`Journal::view`] shows only what is on the disk. The data directory is locked.
+//! machine chooses. [`Journal::view`] shows only what is on the disk. The data directory is locked. What records have
+//! superseded is left out when the file has grown by them: in a new file, that then takes its place.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::DirBuilderExt;
@@ -19,8 +20,10 @@ mod record;
 pub use file::{JournalError, JournalFile};
 pub use record::{ApplicationView, Begun, Hold, Outcome, Peer, Record, ResourceView, Stale, StepRecord, View};
 
-/// From this length on the file is rewritten at the start.
+/// Up to this length the file is never rewritten.
 const COMPACT_AT: u64 = 1 << 20;
+/// It is rewritten when it has grown to so many times what was left of it the last time.
+const MOSTLY_DEAD: u64 = 4;
 /// With less room left on the disk than this, promises are refused.
 const ROOM_NEEDED: u64 = 64 << 10;
 
@@ -51,6 +54,8 @@ enum Hand {
 /// The open file, and what shows whether it can be written.
 struct Pen {
     file: JournalFile,
+    /// It is rewritten when it is longer than this.
+    compact_at: u64,
     _lock: File,
     view: Arc<Mutex<View>>,
     failing: Arc<AtomicBool>,
@@ -93,6 +98,7 @@ impl Journal {
         if file.length() > COMPACT_AT {
             file.compact(&view)?;
         }
+        let compact_at = next_compaction(file.length());
         let mut records = Vec::new();
         if view.installation == InstallationId::default() {
             let installation = InstallationId(uuid::Uuid::new_v4().to_string());
@@ -106,7 +112,14 @@ impl Journal {
         let view = Arc::new(Mutex::new(view));
         let failing = Arc::new(AtomicBool::new(false));
         let (room, revision) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
-        let pen = Pen { file, _lock: lock, view: view.clone(), failing: failing.clone(), revision: revision.clone() };
+        let pen = Pen {
+            compact_at,
+            file,
+            _lock: lock,
+            view: view.clone(),
+            failing: failing.clone(),
+            revision: revision.clone(),
+        };
         let hand = match writing {
             Writing::ByThread => Hand::Thread(spawn_writer(pen, &directory.join(FILE))?),
             Writing::InPlace => Hand::Own(Arc::new(Mutex::new(pen))),
@@ -182,7 +195,26 @@ impl Pen {
             Err(error) => tracing::error!(error = chain(error), "the journal cannot be written"),
         }
         let _ = done.send(result);
+        if self.file.length() > self.compact_at {
+            self.compact();
+        }
     }
+
+    /// From what is on the disk: this pen alone changes the view.
+    fn compact(&mut self) {
+        let whole = self.view.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match self.file.compact(&whole) {
+            Ok(()) => tracing::info!(bytes = self.file.length(), "the journal was rewritten"),
+            Err(error) => tracing::error!(error = chain(&error), "the journal cannot be rewritten"),
+        }
+        // After a failure, too: not at every record.
+        self.compact_at = next_compaction(self.file.length());
+    }
+}
+
+const fn next_compaction(length: u64) -> u64 {
+    let grown = length.saturating_mul(MOSTLY_DEAD);
+    if grown > COMPACT_AT { grown } else { COMPACT_AT }
 }
 
 fn lock(directory: &Path) -> Result<File, JournalError> {

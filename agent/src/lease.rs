@@ -11,7 +11,7 @@
 //!   never beyond what the guard has acknowledged: without the guard nothing is extended.
 //! - A heartbeat's grant counts from the agent's own send time, for the smallest T stored since.
 //! - Until the first lease the agent touches nothing. From the write of journal and marker on the cluster is guarded
-//!   for good, and only then the terms are named.
+//!   for good, and only then the terms are named. Terms that guard more are named once that is written of all of it.
 //! - The moment the lease does not hold, the fence begins; a higher epoch voids it at once.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +28,8 @@ mod settle;
 
 #[cfg(test)]
 mod fence_tests;
+#[cfg(test)]
+mod guarding_tests;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -57,10 +59,12 @@ pub enum Command {
     },
     /// The fence is confirmed, or nothing of ours can be open: the guard forgets the application.
     DisarmGuard,
-    /// Write journal and marker of every guarded resource with fsync, then call [`Lease::guarded_written`].
+    /// Write journal and marker of these guarded resources with fsync, then call [`Lease::guarded_written`].
     WriteGuarded {
         /// The epoch that leads from here on.
         epoch: Epoch,
+        /// All that the terms guard; under a running lease, those that newer terms added.
+        resources: BTreeSet<ResourceId>,
     },
     /// Ask these clusters' agents to refuse promotions.
     AskPromises(Question),
@@ -131,6 +135,8 @@ pub struct Remembered {
     pub seen: Epoch,
     /// Journal and marker are written.
     pub guarded: bool,
+    /// Resources of which they are.
+    pub marked: BTreeSet<ResourceId>,
     /// The highest epoch for which this cluster has held a lease; 0 for none.
     pub led: Epoch,
 }
@@ -212,6 +218,8 @@ pub struct Lease {
     /// The terms named last were paused; or those found stored at the start.
     pause_in_force: bool,
     guarded: bool,
+    /// Marked and closed at rest.
+    marked: BTreeSet<ResourceId>,
     led: Epoch,
     writing: bool,
     /// Stored that this cluster leads, and no lease has been held since.
@@ -269,6 +277,7 @@ impl Lease {
             seen,
             named: None,
             guarded: remembered.guarded,
+            marked: remembered.marked,
             led: remembered.led,
             writing: false,
             fresh: false,
@@ -336,6 +345,13 @@ impl Lease {
     pub fn missing(&self) -> BTreeSet<ResourceId> {
         let (Some(here), Some(terms)) = (&self.here, &self.terms) else { return BTreeSet::new() };
         terms.guarded.difference(here).cloned().collect()
+    }
+
+    /// Guarded by the stored terms, and not yet marked and closed at rest: a start of it would come up open.
+    #[must_use]
+    pub fn unmarked(&self) -> BTreeSet<ResourceId> {
+        let Some(terms) = &self.terms else { return BTreeSet::new() };
+        terms.guarded.difference(&self.marked).cloned().collect()
     }
 
     /// The application.

@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand};
 use regent_agent::agent::{self, Parts, admin};
 use regent_agent::config::{Config, ResourceConfig};
 use regent_agent::dial::{self, Names};
+use regent_agent::driver::process::children::Children;
 use regent_agent::driver::{FenceReach, Marker, build};
 use regent_agent::fence;
 use regent_agent::guard::{self, Drivers, GuardError, ProcessDoor, Spawner, clock};
@@ -39,6 +40,9 @@ struct Arguments {
     /// Checks the configuration, prints what would be used, and ends.
     #[arg(long)]
     check_config: bool,
+    /// The guard is a service of its own: the agent waits for it, and starts none.
+    #[arg(long)]
+    guard_is_a_unit: bool,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -77,15 +81,16 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config)?;
-    let drivers = drivers(&config)?;
+    let children = Children::default();
+    let drivers = drivers(&config, &children)?;
     if arguments.check_config {
         let shown = config.to_yaml_redacted()?;
         return std::io::Write::write_all(&mut std::io::stdout(), shown.as_bytes()).context("cannot print");
     }
     log(&config)?;
     match &arguments.part {
-        None => runtime(2)?.block_on(serve(&arguments.config, &config, drivers)),
-        Some(Part::Guard { stay }) => match run_guard(&config, drivers, *stay)? {
+        None => runtime(2)?.block_on(serve(arguments, &config, drivers, &children)),
+        Some(Part::Guard { stay }) => match run_guard(&arguments.config, &config, drivers, *stay)? {
             Err(GuardError::Running(path)) => {
                 tracing::info!(path = %path.display(), "a guard runs already");
                 Ok(())
@@ -98,9 +103,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-fn run_guard(config: &Config, drivers: Drivers, stay: bool) -> anyhow::Result<Result<(), GuardError>> {
+fn run_guard(file: &Path, config: &Config, drivers: Drivers, stay: bool) -> anyhow::Result<Result<(), GuardError>> {
     guard::protect();
-    Ok(runtime(1)?.block_on(guard::run(&config.runtime_directory, drivers, stay)))
+    let file = file.to_owned();
+    let reread: guard::Reread = Arc::new(move || {
+        let config = Config::load(&file).map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
+        self::drivers(&config, &Children::default()).map_err(|error| format!("{error:#}"))
+    });
+    let known = guard::Known::with_reread(drivers, reread);
+    Ok(runtime(1)?.block_on(guard::run(&config.runtime_directory, known, stay)))
 }
 
 fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
@@ -114,13 +125,13 @@ fn log(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn drivers(config: &Config) -> anyhow::Result<Drivers> {
+fn drivers(config: &Config, children: &Children) -> anyhow::Result<Drivers> {
     let resolvers = config.resolver_addresses();
     let mut drivers = Drivers::new();
     for (application, resources) in &config.applications {
         let of_application = drivers.entry(application.clone()).or_default();
         for (resource, options) in resources {
-            let driver = build::build(&config.cluster, application, resource, options, &resolvers)?;
+            let driver = build::build(&config.cluster, application, resource, options, &resolvers, children)?;
             of_application.insert(resource.clone(), driver);
         }
     }
@@ -166,7 +177,12 @@ fn spawner(config: &Path, runtime_directory: PathBuf) -> Spawner {
     })
 }
 
-async fn serve(file: &Path, config: &Config, drivers: Drivers) -> anyhow::Result<()> {
+/// A guard of the agent's own would take the place of the unit's, in the agent's control group.
+fn waiter() -> Spawner {
+    Box::new(|| Err(std::io::Error::other("it is a unit of its own; start regent-agent-guard.service")))
+}
+
+async fn serve(arguments: &Arguments, config: &Config, drivers: Drivers, children: &Children) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let files = TlsFiles {
@@ -186,6 +202,8 @@ async fn serve(file: &Path, config: &Config, drivers: Drivers) -> anyhow::Result
         Ok(journal) => journal,
         Err(error) => return Err(without_journal(config, &drivers, error).await),
     };
+    // Under the journal's lock, and before anything else: the agent that held it before is dead.
+    children.take_up(&config.runtime_directory);
     let key = Arc::new(WitnessKey::open(&config.data_directory)?);
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -195,9 +213,12 @@ async fn serve(file: &Path, config: &Config, drivers: Drivers) -> anyhow::Result
     let stop = CancellationToken::new();
     let installation = journal.view().installation.clone();
     // The guard is started from another working directory.
-    let file = std::path::absolute(file).context("cannot tell where the configuration is")?;
+    let file = std::path::absolute(&arguments.config).context("cannot tell where the configuration is")?;
     let clock = clock::of_this_machine();
-    let spawner = spawner(&file, config.runtime_directory.clone());
+    let spawner = match arguments.guard_is_a_unit {
+        true => waiter(),
+        false => spawner(&file, config.runtime_directory.clone()),
+    };
     let parts = Parts {
         settings: settings(config),
         drivers,
@@ -280,4 +301,52 @@ async fn gate(
     let done = driver.guard(&marker).await?;
     tracing::info!(%application, %resource, already = done.already, "comes up refusing writes");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn units() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd")
+    }
+
+    fn started_by(unit: &str) -> Arguments {
+        let text = std::fs::read_to_string(units().join(unit)).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+        Arguments::try_parse_from(line.split(' ')).unwrap()
+    }
+
+    #[test]
+    fn the_units_start_agent_and_guard_apart() {
+        let agent = started_by("regent-agent.service");
+        assert!(agent.guard_is_a_unit && agent.part.is_none());
+        let guard = started_by("regent-agent-guard.service");
+        assert!(matches!(guard.part, Some(Part::Guard { stay: true })));
+        assert_eq!(agent.config, guard.config);
+    }
+
+    #[test]
+    fn systemd_accepts_the_units() {
+        let place = tempfile::tempdir().unwrap();
+        let mut verify = std::process::Command::new("systemd-analyze");
+        verify.args(["verify", "--man=no"]);
+        for unit in std::fs::read_dir(units()).unwrap() {
+            let unit = unit.unwrap().path();
+            // It looks whether the programs are there.
+            let text = std::fs::read_to_string(&unit).unwrap();
+            let text =
+                text.replace("/usr/bin/regent-agent", "/bin/true").replace("/usr/bin/regent-coordinator", "/bin/true");
+            let copy = place.path().join(unit.file_name().unwrap());
+            std::fs::write(&copy, text).unwrap();
+            verify.arg(copy);
+        }
+        let Ok(verified) = verify.output() else {
+            eprintln!("skipped: there is no systemd-analyze here");
+            return;
+        };
+        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+        let ours: Vec<_> = said.lines().filter(|line| line.contains("regent-")).collect();
+        assert!(verified.status.success() && ours.is_empty(), "{said}");
+    }
 }

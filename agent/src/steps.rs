@@ -11,7 +11,7 @@ use std::time::Duration;
 use regent_core::id::{ApplicationId, Epoch, ResourceId, Token};
 use regent_proto::agent::v1 as wire;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::journal::{Outcome, Record, View};
 
@@ -159,6 +159,15 @@ impl Steps {
     pub fn is_busy(&self, application: &ApplicationId, resource: &ResourceId) -> bool {
         let concerns = |order: &Order| order.resource.as_ref().is_none_or(|one| one == resource);
         self.active.values().any(|active| active.order.application == *application && concerns(&active.order))
+    }
+
+    /// A commanded fence or quiesce that stood at the start is carried out again, until what is returned is dropped:
+    /// steps that open the resource wait for that.
+    #[must_use]
+    pub fn closing_again(&self, application: &ApplicationId, resource: &ResourceId) -> DropGuard {
+        let ended = CancellationToken::new();
+        self.bench.closing_again(application, resource, ended.clone());
+        ended.drop_guard()
     }
 
     /// The order of a running step.

@@ -5,11 +5,16 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use regent_agent::journal::{FILE, JournalFile};
 use regent_proto::agent::v1::connect_response::Body;
 use regent_proto::agent::v1::*;
 
 #[path = "agent_world/coordinator.rs"]
 mod coordinator;
+#[path = "agent_world/epochs.rs"]
+mod epochs;
+#[path = "agent_world/guarding.rs"]
+mod guarding;
 #[path = "agent_world/processes.rs"]
 mod processes;
 #[path = "agent_world/recorder.rs"]
@@ -25,7 +30,7 @@ const D: u64 = 2_000;
 const T: Duration = Duration::from_millis(1_417);
 const F: Duration = Duration::from_millis(333);
 
-async fn held(group: &[Coordinator; 3], cluster: &str, number: u64) {
+pub(crate) async fn held(group: &[Coordinator; 3], cluster: &str, number: u64) {
     until("a held lease, terms named", || {
         group.iter().all(|coordinator| {
             coordinator.last(cluster).is_some_and(|beat| {
@@ -311,5 +316,83 @@ async fn a_commanded_fence_ends_a_lift_that_runs() {
     let beats = group[0].control().beats["a"].len();
     until("some more heartbeats", || group[0].control().beats["a"].len() > beats + 8).await;
     assert!(!a.driver.writable.load(Ordering::Relaxed), "opened behind a confirmed fence: {:?}", a.driver.calls());
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fence_that_is_repeated_at_the_start_closes_nothing_behind_a_newer_step() {
+    let group = coordinators().await;
+    let a = Member::new("a", &group).await;
+    let _guard = a.guard().await;
+    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, 1, "a", D, &[&a])));
+    let running = a.start().await;
+    held(&group, "a", 10).await;
+    group[0].send("a", Body::Step(command(20, 1, StepKind::Fence)));
+    until("the commanded fence", || ended(&group[0], 20).is_some()).await;
+    running.end().await;
+
+    a.driver.slow_fence.store(true, Ordering::Relaxed);
+    let fences = a.driver.count("fence");
+    group.iter().for_each(|coordinator| coordinator.control().beats.clear());
+    let running = a.start().await;
+    held(&group, "a", 10).await;
+    until("that the fence is repeated", || a.driver.count("fence") > fences).await;
+    let unfenced = a.driver.count("unfence");
+    group[0].send("a", Body::Step(command(30, 1, StepKind::Unfence)));
+    let waits = |status: &StepStatus| status.message.contains("older fence");
+    until("that it waits, or is done", || {
+        group[0].control().statuses.iter().any(waits) || ended(&group[0], 30).is_some()
+    })
+    .await;
+    assert_eq!(a.driver.count("unfence"), unfenced, "{:?}", a.driver.calls());
+    a.driver.slow_fence.store(false, Ordering::Relaxed);
+    until("the end of the step", || ended(&group[0], 30).is_some()).await;
+    assert_eq!(ended(&group[0], 30).unwrap().phase(), StepPhase::Succeeded);
+    assert!(a.driver.writable.load(Ordering::Relaxed), "closed behind it: {:?}", a.driver.calls());
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_groups_one_is_joined_and_the_other_never_hears_of_it() {
+    let group = coordinators().await;
+    group[2].control().group = "another-group";
+    let a = Member::new("a", &group).await;
+    let running = a.start().await;
+    let heard = || group.each_ref().map(|coordinator| coordinator.beats_heard("a"));
+    until("heartbeats", || heard().iter().any(|heard| *heard > 5)).await;
+    let view = JournalFile::peek(&a.directory.path().join("data").join(FILE)).unwrap();
+    let joined = view.group.unwrap().0;
+    for (coordinator, heard) in group.iter().zip(heard()) {
+        assert_eq!(
+            heard > 0,
+            coordinator.control().group == joined,
+            "joined {joined}, {} heard {heard}",
+            coordinator.id
+        );
+    }
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_catches_up_says_how_far_it_has_come() {
+    let group = coordinators().await;
+    let (a, b) = (Member::new("a", &group).await, Member::new("b", &group).await);
+    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, 1, "a", D, &[&a, &b])));
+    let running = b.start().await;
+    until("the terms", || group[0].last("b").is_some_and(|beat| beat.epoch == 1)).await;
+    group[0].send("b", Body::Step(command(20, 1, StepKind::CatchUp)));
+    until("the refusal", || ended(&group[0], 20).is_some()).await;
+    assert_eq!(ended(&group[0], 20).unwrap().code, "bad-command", "up to where, it must be told");
+
+    let said = |text: &str| group[0].control().statuses.iter().any(|status| status.message.contains(text));
+    b.driver.position.store(40, Ordering::Relaxed);
+    group[0].send("b", Body::Step(StepCommand { position: Some(100), ..command(30, 1, StepKind::CatchUp) }));
+    until("how far it is", || said("60 bytes are missing, at 40")).await;
+    b.driver.position.store(99, Ordering::Relaxed);
+    until("how far it has come", || said("1 bytes are missing, at 99")).await;
+    assert!(ended(&group[0], 30).is_none());
+    b.driver.position.store(100, Ordering::Relaxed);
+    until("the end", || ended(&group[0], 30).is_some()).await;
+    assert_eq!(ended(&group[0], 30).unwrap().phase(), StepPhase::Succeeded);
     running.end().await;
 }

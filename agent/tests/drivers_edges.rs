@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "drivers_edges/children.rs"]
+mod children;
 #[path = "drivers_edges/command.rs"]
 mod command;
 #[path = "drivers_edges/config.rs"]

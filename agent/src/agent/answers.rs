@@ -1,6 +1,6 @@
 //! What comes in: from coordinators, the guard, steps, probes and the tasks of the loop itself.
 
-use regent_core::id::{ApplicationId, Epoch, GroupId, Token};
+use regent_core::id::{ApplicationId, Epoch, Token};
 use regent_core::terms::Terms;
 use regent_core::time::Span;
 use regent_proto::agent::v1 as wire;
@@ -8,7 +8,7 @@ use regent_proto::agent::v1::connect_request::Body as Say;
 use regent_proto::agent::v1::connect_response::Body as Heard;
 
 use crate::agent::beats::Link;
-use crate::agent::{Agent, Event};
+use crate::agent::{Agent, BeingStored, Event};
 use crate::driver::Health;
 use crate::guard::{GuardEvent, Request, WatchState};
 use crate::journal::Record;
@@ -25,11 +25,12 @@ const fn opens(kind: wire::StepKind) -> bool {
 
 impl Agent {
     pub(super) fn hear_link(&mut self, link: LinkId, event: LinkEvent) {
+        let Some(event) = self.joining.keep(link, event) else { return };
+        if matches!(event, LinkEvent::Up { .. }) && !self.belongs(link, &event) {
+            return;
+        }
         match event {
             LinkEvent::Up { welcome, say: sender } => {
-                if !self.belongs(&welcome.group) {
-                    return;
-                }
                 self.links.insert(link, Link::new(coordinator(&welcome), sender));
                 for terms in &welcome.terms {
                     self.hear_terms(terms);
@@ -54,31 +55,6 @@ impl Agent {
         }
     }
 
-    /// The first group that welcomes this agent is its group; the streams of any other are not listened to.
-    fn belongs(&self, group: &str) -> bool {
-        let known = self.journal.view().group.clone();
-        match known {
-            Some(known) if known.0 == group => true,
-            Some(known) => {
-                tracing::error!(
-                    known = known.0,
-                    group,
-                    "a coordinator of another group answers; correct the addresses in agent.yaml"
-                );
-                false
-            }
-            None if group.is_empty() => false,
-            None => {
-                let joined = self.journal.append(vec![Record::Joined { group: GroupId(group.to_owned()) }]);
-                let events = self.events.clone();
-                tokio::spawn(async move {
-                    let _ = events.send(Event::GroupStored(joined.await.is_ok()));
-                });
-                true
-            }
-        }
-    }
-
     fn hear_answer(&mut self, id: LinkId, answer: &wire::Answer) {
         let now = self.clock.reading();
         let Some(stamp) = &answer.stamp else { return };
@@ -99,7 +75,9 @@ impl Agent {
                 granted: granted.map(|grant| Epoch(grant.epoch)),
                 higher: higher.map(|notice| Epoch(notice.epoch)).max(),
             };
-            self.see_epoch(application, word.higher);
+            if let Some(higher) = word.higher {
+                drop(self.see_epoch(application, higher));
+            }
             self.with(application, |lease| lease.answered(now, coordinator, stamp.number, word));
         }
         // Two-way contact or a lease is lacking: the receipt is named at once.
@@ -109,13 +87,23 @@ impl Agent {
         }
     }
 
-    /// A higher epoch is kept over restarts, as soon as the disk allows; what follows from it waits for no disk.
-    fn see_epoch(&self, application: &ApplicationId, higher: Option<Epoch>) {
-        let known = self.leases.get(application).map_or(Epoch(0), |lease| lease.seen());
-        if let Some(epoch) = higher.filter(|epoch| *epoch > known) {
+    /// A higher epoch was named, by whomever and in whatever: it is kept over restarts, since whoever has seen it
+    /// refuses what is below (S2). The fence that follows from it waits for no disk; what others will rely on is said
+    /// only after what this returns, where it is still on its way to the disk.
+    pub(super) fn see_epoch(&mut self, application: &ApplicationId, epoch: Epoch) -> Option<BeingStored> {
+        let lease = self.leases.get(application).map_or(Epoch(0), |lease| lease.seen());
+        let stored = self.journal.view().applications.get(application).map_or(Epoch(0), |view| view.seen);
+        if epoch > lease {
             tracing::warn!(%application, epoch = epoch.0, "a higher epoch was named");
-            tokio::spawn(self.journal.append(vec![Record::Seen { application: application.clone(), epoch }]));
+            let now = self.clock.reading();
+            self.with(application, |lease| lease.epoch_seen(now, epoch));
         }
+        let seen = epoch.max(lease);
+        let record = Record::Seen { application: application.clone(), epoch: seen };
+        (seen > stored).then(|| {
+            let storing = tokio::spawn(self.journal.append(vec![record]));
+            Box::pin(async move { drop(storing.await) }) as BeingStored
+        })
     }
 
     fn hear_terms(&mut self, update: &wire::TermsUpdate) {
@@ -129,6 +117,7 @@ impl Agent {
             }
         };
         let application = offered.application;
+        self.note_former_life(&application, &offered.terms);
         if !self.leases.contains_key(&application) {
             self.add_lease(&application, GuardWord::Nothing, now);
             if self.guard_alive {
@@ -138,6 +127,19 @@ impl Agent {
         self.store_moved_peers(&application, &offered.terms, &offered.peers);
         self.offered_peers.insert(application.clone(), offered.peers);
         self.with(&application, |lease| lease.terms_offered(now, offered.terms));
+    }
+
+    /// The epochs of a released application stay seen, as its tokens do: coordinators that lag still speak of them, and
+    /// a name's epochs only rise (S2). Terms that begin below them are stored and never led by; that is said.
+    fn note_former_life(&self, application: &ApplicationId, terms: &Terms) {
+        let view = self.journal.view();
+        let Some(view) = view.applications.get(application) else { return };
+        if view.released && terms.epoch < view.seen {
+            tracing::error!(
+                %application, epoch = terms.epoch.0, seen = view.seen.0,
+                "terms below an epoch that this agent has seen: it takes no part until they are above it"
+            );
+        }
     }
 
     /// An agent may have moved, or enrolled its key, without new terms.
@@ -180,11 +182,17 @@ impl Agent {
                 self.with(application, |lease| lease.lifted(now, false));
             }
         }
-        // Whoever commands at a higher epoch has seen it decided.
-        if let Some(application) = application.filter(|_| Epoch(command.epoch) > seen) {
-            self.with(&application, |lease| lease.epoch_seen(now, Epoch(command.epoch)));
+        // Whoever commands at a higher epoch has seen it decided, however the command is answered.
+        match application.and_then(|application| self.see_epoch(&application, Epoch(command.epoch))) {
+            None => self.say_statuses(&statuses),
+            Some(stored) => {
+                let events = self.events.clone();
+                tokio::spawn(async move {
+                    stored.await;
+                    let _ = events.send(Event::ToBeSaid(statuses));
+                });
+            }
         }
-        self.say_statuses(&statuses);
         let applications: Vec<_> = self.leases.keys().cloned().collect();
         for application in applications {
             self.retell_holds(&application, now);
@@ -268,8 +276,8 @@ impl Agent {
                     let names = lacking.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                     tracing::error!(
                         %application, resources = names,
-                        "the guard does not know these resources, so no lease is extended; restart it: it ends by \
-                         itself when no lease is armed"
+                        "the guard does not know these resources, so no lease is extended; it reads agent.yaml again: \
+                         see its log"
                     );
                     self.guard_lacks.insert(application, lacking);
                 }
@@ -338,8 +346,8 @@ impl Agent {
             Event::TermsStored(application, _, false) => {
                 self.with(&application, |lease| lease.terms_not_stored(now));
             }
-            Event::GuardedWritten(application, epoch, written) => {
-                self.with(&application, |lease| lease.guarded_written(now, epoch, written));
+            Event::GuardedWritten(application, epoch, resources, written) => {
+                self.with(&application, |lease| lease.guarded_written(now, epoch, resources, written));
             }
             Event::Fenced(application, confirmed) => {
                 if confirmed {
@@ -361,11 +369,8 @@ impl Agent {
                 }
                 self.retell_holds(&application, now);
             }
-            Event::GroupStored(stored) => {
-                if !stored {
-                    tracing::error!("the group could not be stored; it will be tried at the next stream");
-                }
-            }
+            Event::ToBeSaid(statuses) => self.say_statuses(&statuses),
+            Event::GroupStored(stored) => self.group_stored(stored),
         }
     }
 

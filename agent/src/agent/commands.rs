@@ -7,6 +7,7 @@ use std::time::Duration;
 use regent_core::id::{ApplicationId, Epoch, ResourceId};
 use tokio::sync::mpsc;
 
+use crate::agent::guarding::{Found, Guarding};
 use crate::agent::{Agent, Event};
 use crate::driver::{Driver, FenceReach, Marker};
 use crate::fence::Guarded;
@@ -40,7 +41,7 @@ impl Agent {
                 self.guard.ask(Request::Move { application: application.clone(), until });
             }
             Command::DisarmGuard => self.guard.ask(Request::Disarm { application: application.clone() }),
-            Command::WriteGuarded { epoch } => self.write_guarded(application, epoch),
+            Command::WriteGuarded { epoch, resources } => self.write_guarded(application, epoch, resources),
             Command::AskPromises(question) => self.ask_promises(application, &question),
             Command::FenceSelf { confirm_by } => {
                 tracing::error!(%application, "the lease does not hold: fencing");
@@ -99,59 +100,49 @@ impl Agent {
         self.guarded(application).into_iter().filter(|(resource, _)| opened.contains(resource)).collect()
     }
 
-    /// The marker beside the data, then the journal: from here on the cluster is guarded for good.
-    fn write_guarded(&self, application: &ApplicationId, epoch: Epoch) {
-        let terms = self.leases.get(application).and_then(|lease| lease.terms()).cloned();
-        let group = self.journal.view().group.clone();
-        let (guarded, events, application) = (self.guarded(application), self.events.clone(), application.clone());
+    /// The marker beside the data, then the journal: from here on these resources are guarded for good.
+    fn write_guarded(&self, application: &ApplicationId, epoch: Epoch, resources: BTreeSet<ResourceId>) {
+        let drivers = self.drivers.get(application).cloned().unwrap_or_default();
+        let guarded: Guarded = drivers.into_iter().filter(|(resource, _)| resources.contains(resource)).collect();
+        let missing: Vec<_> =
+            resources.iter().filter(|one| !guarded.contains_key(*one)).map(ToString::to_string).collect();
+        let (group, led) = {
+            let view = self.journal.view();
+            let led = view.applications.get(application).map_or(Epoch(0), |view| view.led);
+            (view.group.clone(), led)
+        };
         let marker = Marker {
             group: group.map(|group| group.0).unwrap_or_default(),
             application: application.to_string(),
             cluster: self.settings.cluster.to_string(),
             installation: self.installation.to_string(),
         };
-        let missing: Vec<_> = terms
-            .iter()
-            .flat_map(|terms| &terms.guarded)
-            .filter(|resource| !guarded.contains_key(resource))
-            .map(ToString::to_string)
-            .collect();
-        let mut records = vec![Record::Led { application: application.clone(), epoch }];
-        if epoch == Epoch(1) {
-            // Adopted as it was found: open. At any later epoch a promotion opens.
-            records.extend(guarded.keys().map(|resource| {
-                let (application, resource) = (application.clone(), resource.clone());
-                Record::Opened { application, resource, epoch }
-            }));
-        }
-        let journal = self.journal.clone();
+        let found = if led == epoch {
+            Found::BesideWhatRuns
+        } else if epoch == Epoch(1) {
+            Found::Adopted
+        } else {
+            Found::ToBePromoted
+        };
+        let guarding = Guarding { application: application.clone(), epoch, guarded, marker, found };
+        let (journal, events, application) = (self.journal.clone(), self.events.clone(), application.clone());
         tokio::spawn(async move {
-            let marks = guarded.iter().map(|(resource, driver)| {
-                let (application, marker) = (&application, &marker);
-                async move {
-                    let marked = driver.guard(marker).await;
-                    if let Err(error) = &marked {
-                        tracing::error!(%application, %resource, code = error.code, %error, "cannot be guarded");
-                    }
-                    marked.is_ok()
-                }
-            });
-            let marked = futures::future::join_all(marks).await.into_iter().all(|marked| marked);
             if !missing.is_empty() {
                 let missing = missing.join(", ");
                 tracing::error!(%application, missing, "guarded by the terms and not in this agent's configuration");
             }
-            let written = marked && missing.is_empty() && journal.append(records).await.is_ok();
+            let written = missing.is_empty() && guarding.write(&journal).await;
             if !written {
                 // Not at every grant.
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            let _ = events.send(Event::GuardedWritten(application, epoch, written));
+            let _ = events.send(Event::GuardedWritten(application, epoch, resources, written));
         });
     }
 
     /// Fences and quiesces that were commanded survive a restart of the agent: they are carried out again, which
-    /// changes nothing where they stand.
+    /// changes nothing where they stand. They wait for no lock; a newer step that opens the resource waits for their
+    /// end, so that none closes behind it what it has opened.
     pub(super) fn repeat_holds(&self, application: &ApplicationId) {
         let holds = self.journal.view().applications.get(application).map(|view| view.holds()).unwrap_or_default();
         for (resource, hold) in holds {
@@ -160,7 +151,9 @@ impl Agent {
             };
             let (application, events) = (application.clone(), self.events.clone());
             let half = self.word.borrow().fence_budget(&application).divided(2);
+            let ended = self.steps.closing_again(&application, &resource);
             tokio::spawn(async move {
+                let _ended = ended;
                 let held = match hold {
                     Hold::Fence => {
                         let budget = Duration::from_millis(half.millis());

@@ -90,6 +90,7 @@ impl Agent {
                 if !promised {
                     tracing::warn!(%application, peer = %cluster, reason, "a promise was refused");
                 }
+                drop(self.see_epoch(&application, epoch));
                 self.with(&application, |lease| lease.promise_answered(now, number, cluster, promised, epoch));
             }
         }
@@ -104,7 +105,16 @@ impl Agent {
             Err((epoch, why)) => (epoch, Err(why)),
         };
         let reason = promised.err().unwrap_or_default().to_owned();
-        let _ = answer.send(PromiseResponse { promised: promised.is_ok(), reason, epoch: epoch.0 });
+        let response = PromiseResponse { promised: promised.is_ok(), reason, epoch: epoch.0 };
+        // The asker goes by the epoch that it is told: a restart must not make this agent promise below it.
+        let application = ApplicationId::new(&request.application).ok();
+        let being_stored = application.and_then(|application| self.see_epoch(&application, epoch));
+        tokio::spawn(async move {
+            if let Some(stored) = being_stored {
+                stored.await;
+            }
+            let _ = answer.send(response);
+        });
     }
 
     fn promise(&mut self, request: &PromiseRequest, now: Reading) -> Result<Epoch, (Epoch, &'static str)> {
@@ -126,6 +136,10 @@ impl Agent {
         self.sequence += 1;
         let name = (application.clone(), cluster.clone());
         self.questions.insert(name, (self.sequence, now, Epoch(request.epoch)));
+        if Epoch(request.epoch) > seen {
+            drop(self.see_epoch(&application, Epoch(request.epoch)));
+            return Err((seen, "the terms stored here are of an older epoch"));
+        }
         if seen > Epoch(request.epoch) {
             return Err((seen, "a higher epoch is known here"));
         }

@@ -9,11 +9,12 @@ use super::command::CommandDriver;
 use super::dns::DnsDriver;
 use super::http::HttpDriver;
 use super::postgres::Postgres;
+use super::process::children::Children;
 use super::redis::Redis;
 use super::{Driver, DriverError};
 use crate::config::ResourceConfig;
 
-/// Makes the driver of one resource. Nothing is contacted yet.
+/// Makes the driver of one resource, whose programs are recorded among `children`. Nothing is contacted yet.
 ///
 /// # Errors
 /// If the options cannot be used; the message names the resource.
@@ -23,9 +24,10 @@ pub fn build(
     resource: &ResourceId,
     config: &ResourceConfig,
     resolvers: &[SocketAddr],
+    children: &Children,
 ) -> Result<Arc<dyn Driver>, DriverError> {
     let driver: Result<Arc<dyn Driver>, DriverError> = match config {
-        ResourceConfig::Command(options) => Ok(Arc::new(CommandDriver::new(options.clone()))),
+        ResourceConfig::Command(options) => Ok(Arc::new(CommandDriver::new(options.clone(), children))),
         ResourceConfig::Dns(options) => match DnsDriver::new(options.clone(), resolvers.to_vec()) {
             Ok(driver) => Ok(Arc::new(driver)),
             Err(error) => Err(error),
@@ -34,8 +36,12 @@ pub fn build(
             Ok(driver) => Ok(Arc::new(driver)),
             Err(error) => Err(error),
         },
-        ResourceConfig::Postgres(options) => Ok(Arc::new(Postgres::new(options.clone(), cluster.as_str()))),
-        ResourceConfig::Redis(options) => Ok(Arc::new(Redis::new(options.clone(), cluster.as_str()))),
+        ResourceConfig::Postgres(options) => {
+            Ok(Arc::new(Postgres::new(options.clone(), cluster.as_str()).with_children(children)))
+        }
+        ResourceConfig::Redis(options) => {
+            Ok(Arc::new(Redis::new(options.clone(), cluster.as_str()).with_children(children)))
+        }
     };
     driver.map_err(|error| DriverError {
         message: format!("resource {resource} of application {application}: {}", error.message),

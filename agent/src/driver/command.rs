@@ -2,26 +2,29 @@
 //!
 //! Nothing else can be run: a coordinator names a command, and its absolute path and arguments are this agent's own.
 
-mod process;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use self::process::{Ended, ProcessError};
+use super::process::children::Children;
+use super::process::{Finished, ProcessError, Program};
 use super::{Done, Driver, DriverError, DriverResult, Health, Probe, Role};
 use crate::config::{CommandLine, CommandOptions};
+use crate::secret::Secret;
 
 /// Bounds a probe, whatever the commands' own time-out.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
+/// Secrets shorter than this are not looked for in the output: they would hide ordinary text.
+const SHORTEST_SECRET: usize = 4;
 /// Between two looks at a service that comes up or goes.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A service behind commands.
 pub struct CommandDriver {
     options: CommandOptions,
+    children: Children,
 }
 
 /// What the status command says.
@@ -36,40 +39,56 @@ enum Status {
 }
 
 impl CommandDriver {
-    /// A driver that runs what the options list.
+    /// A driver that runs what the options list, recorded among `children`.
     #[must_use]
-    pub fn new(options: CommandOptions) -> Self {
-        Self { options }
+    pub fn new(options: CommandOptions, children: &Children) -> Self {
+        Self { options, children: children.clone() }
     }
 
-    async fn execute(&self, line: &CommandLine, limit: Duration) -> Result<Ended, ProcessError> {
-        process::run(line, &self.options.environment, limit).await
+    async fn execute(&self, line: &CommandLine, limit: Duration) -> Result<Finished, ProcessError> {
+        let program = line.arguments.iter().fold(Program::at(&line.program), Program::argument);
+        let environment = self.options.environment.iter();
+        let program = environment.fold(program, |program, (name, value)| program.variable(name, value.clone()));
+        program.run(&self.children, limit).await
     }
 
-    /// Runs a command that must succeed; gives the end of its output.
+    /// The end of an output as the end of a message, with the values of secret variables hidden.
+    fn shown(&self, tail: &str) -> String {
+        let secrets = self.options.environment.values().map(Secret::expose);
+        let long = secrets.filter(|secret| secret.len() >= SHORTEST_SECRET);
+        let text = long.fold(tail.trim().to_owned(), |text, secret| text.replace(secret, "***"));
+        if text.is_empty() { text } else { format!(": {text}") }
+    }
+
+    fn failed(&self, error: &ProcessError) -> DriverError {
+        let ProcessError::TimedOut { program, limit, tail } = error else {
+            return error.failure("command-not-started");
+        };
+        let (seconds, tail) = (limit.as_secs_f32(), self.shown(tail));
+        let message = format!("{program} did not end within {seconds} s and was killed with its process group{tail}");
+        DriverError::retryable("command-timed-out", message)
+    }
+
+    /// Runs a command that must succeed; gives the end of its output as the end of a message.
     async fn succeed(&self, line: &CommandLine) -> Result<String, DriverError> {
-        let ended = self.execute(line, self.options.timeout).await.map_err(|error| failed(&error))?;
-        if ended.status.success() {
-            return Ok(ended.tail);
+        let ended = self.execute(line, self.options.timeout).await.map_err(|error| self.failed(&error))?;
+        let tail = self.shown(&ended.tail);
+        if ended.success() {
+            return Ok(tail);
         }
-        let message = format!(
-            "{} failed ({}); see its output{}",
-            line.program.display(),
-            ended.status,
-            process::shown(&ended.tail)
-        );
+        let message = format!("{} failed ({}); see its output{tail}", line.program.display(), ended.how);
         Err(DriverError::retryable("command-failed", message))
     }
 
     async fn status(&self, limit: Duration) -> Status {
         let Some(line) = &self.options.status else { return Status::NotListed };
         match self.execute(line, limit).await {
-            Ok(Ended { status, .. }) if status.success() => Status::Running,
-            Ok(Ended { status, tail }) => {
-                let text = format!("{} said no ({status}){}", line.program.display(), process::shown(&tail));
-                if status.code().is_some() { Status::NotRunning(text) } else { Status::Unknown(text) }
+            Ok(ended) if ended.success() => Status::Running,
+            Ok(Finished { code, how, tail, .. }) => {
+                let text = format!("{} said no ({how}){}", line.program.display(), self.shown(&tail));
+                if code.is_some() { Status::NotRunning(text) } else { Status::Unknown(text) }
             }
-            Err(error) => Status::Unknown(error.to_string()),
+            Err(error) => Status::Unknown(self.failed(&error).message),
         }
     }
 
@@ -91,16 +110,6 @@ impl CommandDriver {
                 return Err(DriverError::retryable(code, message));
             }
             tokio::time::sleep(STATUS_INTERVAL).await;
-        }
-    }
-}
-
-fn failed(error: &ProcessError) -> DriverError {
-    let message = error.to_string();
-    match error {
-        ProcessError::TimedOut { .. } => DriverError::retryable("command-timed-out", message),
-        ProcessError::Start { .. } | ProcessError::Wait { .. } => {
-            DriverError::retryable("command-not-started", message)
         }
     }
 }
@@ -153,7 +162,7 @@ impl Driver for CommandDriver {
         }
         let tail = self.succeed(line).await?;
         self.settle(true).await?;
-        Ok(done(format!("started{}", process::shown(&tail))))
+        Ok(done(format!("started{tail}")))
     }
 
     async fn deactivate(&self) -> DriverResult {
@@ -163,7 +172,7 @@ impl Driver for CommandDriver {
         }
         let tail = self.succeed(line).await?;
         self.settle(false).await?;
-        Ok(done(format!("stopped{}", process::shown(&tail))))
+        Ok(done(format!("stopped{tail}")))
     }
 
     async fn verify(&self) -> DriverResult {
@@ -179,6 +188,6 @@ impl Driver for CommandDriver {
     async fn run(&self, command: &str) -> DriverResult {
         let line = self.options.commands.get(command).ok_or_else(|| not_listed(command, &self.options.commands))?;
         let tail = self.succeed(line).await?;
-        Ok(done(format!("{command} ended well{}", process::shown(&tail))))
+        Ok(done(format!("{command} ended well{tail}")))
     }
 }

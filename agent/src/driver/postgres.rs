@@ -38,6 +38,7 @@ use async_trait::async_trait;
 
 pub use self::options::PostgresOptions;
 use self::session::Session;
+use super::process::children::Children;
 use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rejoin};
 
 /// A statement that only looks or signals.
@@ -63,6 +64,7 @@ pub struct Postgres {
     gate: Gate,
     hba_file: Mutex<Option<PathBuf>>,
     config_file: Mutex<Option<PathBuf>>,
+    children: Children,
 }
 
 impl Postgres {
@@ -78,10 +80,17 @@ impl Postgres {
             gate: Gate::default(),
             hba_file: Mutex::new(None),
             config_file: Mutex::new(None),
+            children: Children::default(),
             cluster: cluster.to_owned(),
             data,
             options,
         }
+    }
+
+    /// Its programs are recorded there.
+    #[must_use]
+    pub fn with_children(self, children: &Children) -> Self {
+        Self { children: children.clone(), ..self }
     }
 
     /// Where `pg_hba.conf` is: as the server last said, else in PGDATA.

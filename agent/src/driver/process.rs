@@ -1,13 +1,15 @@
 //! Running programs: bounded, without a shell, with a clean environment, as the right user.
 //!
 //! A program gets a process group of its own. It is ended with its whole group when its time is up or when the future
-//! that waits for it is dropped: children of a step that is no longer waited for do not live on (S4). A program that
-//! ends by itself may leave daemons behind; starting a database does.
+//! that waits for it is dropped: children of a step that is no longer waited for do not live on (S4), nor do those of an
+//! agent that died (`children`). A program that ends by itself may leave daemons behind; starting a database does.
 
+pub mod children;
 pub mod contact;
 pub mod disk;
 pub mod table;
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -19,13 +21,19 @@ use nix::unistd::{Pid, User, geteuid};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
+use self::children::{Children, Entry, Unready, VARIABLE};
+use crate::driver::DriverError;
+use crate::journal::chain;
 use crate::secret::Secret;
 
-/// Kept of each of the two outputs.
+/// Kept of the end of each of the two outputs.
 const OUTPUT_LIMIT: usize = 64 * 1024;
 
+/// Kept of the end of both as they came, for messages.
+const TAIL_LIMIT: usize = 2048;
+
 /// How long output is awaited after the end: a daemon left behind may hold the pipe open for ever.
-const OUTPUT_GRACE: Duration = Duration::from_millis(50);
+const OUTPUT_GRACE: Duration = Duration::from_millis(100);
 
 /// One program with its arguments.
 #[derive(Debug, Clone)]
@@ -41,10 +49,14 @@ pub struct Program {
 pub struct Finished {
     /// Exit code; none if a signal ended it.
     pub code: Option<i32>,
-    /// Beginning of its standard output.
+    /// The same for humans, with the signal.
+    pub how: String,
+    /// End of its standard output.
     pub output: String,
-    /// Beginning of its standard error.
+    /// End of its standard error.
     pub errors: String,
+    /// End of both as they came.
+    pub tail: String,
 }
 
 impl Finished {
@@ -95,7 +107,37 @@ pub enum ProcessError {
         program: String,
         /// The bound.
         limit: Duration,
+        /// End of its outputs.
+        tail: String,
     },
+    /// It may still meet what an agent that died left running.
+    #[error("{program} is not started: what an agent that died had left running does not end; see the agent's log")]
+    LeftBehind {
+        /// The program.
+        program: String,
+    },
+    /// Should the agent die, nobody would end it.
+    #[error("{program} is not started: it cannot be recorded in the runtime directory; free some memory there")]
+    Unrecorded {
+        /// The program.
+        program: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl ProcessError {
+    /// As the failure of an action, by this code if it is the program's own.
+    #[must_use]
+    pub fn failure(&self, code: &'static str) -> DriverError {
+        let message = chain(self);
+        match self {
+            Self::LeftBehind { .. } => DriverError::retryable("left-behind", message),
+            Self::Unrecorded { .. } => DriverError::retryable("not-recorded", message),
+            Self::Empty | Self::NoSuchUser(_) => DriverError::permanent(code, message),
+            Self::Start { .. } | Self::Wait { .. } | Self::TimedOut { .. } => DriverError::retryable(code, message),
+        }
+    }
 }
 
 impl Program {
@@ -147,19 +189,42 @@ impl Program {
     ///
     /// # Errors
     /// If it cannot be started or waited for, or did not end in time. An exit code is no error.
-    pub async fn run(&self, limit: Duration) -> Result<Finished, ProcessError> {
-        let mut child =
-            self.command()?.spawn().map_err(|source| ProcessError::Start { program: self.name(), source })?;
-        let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
-        let output = Tail::of(child.stdout.take());
-        let errors = Tail::of(child.stderr.take());
+    pub async fn run(&self, children: &Children, limit: Duration) -> Result<Finished, ProcessError> {
+        let entry = children.begin(self.name(), limit).await.map_err(|unready| match unready {
+            Unready::LeftBehind => ProcessError::LeftBehind { program: self.name() },
+            Unready::Unrecorded(source) => ProcessError::Unrecorded { program: self.name(), source },
+        })?;
+        let started = self.command().and_then(|mut command| {
+            command.env(VARIABLE, &entry.name);
+            command.spawn().map_err(|source| ProcessError::Start { program: self.name(), source })
+        });
+        let mut child = match started {
+            Ok(child) => child,
+            Err(error) => {
+                entry.ended();
+                return Err(error);
+            }
+        };
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+        if let Some(leader) = group {
+            entry.began(self.name(), leader);
+        }
+        let running = Running(Some((group, entry)));
+        let mut outputs = Outputs::follow(child.stdout.take(), child.stderr.take());
         let Ok(ended) = tokio::time::timeout(limit, child.wait()).await else {
-            return Err(ProcessError::TimedOut { program: self.name(), limit });
+            drop(running);
+            return Err(ProcessError::TimedOut { program: self.name(), limit, tail: outputs.both.text() });
         };
         let status = ended.map_err(|source| ProcessError::Wait { program: self.name(), source })?;
-        group.0 = None;
-        let (output, errors) = tokio::join!(output.take(), errors.take());
-        Ok(Finished { code: status.code(), output, errors })
+        running.ended();
+        outputs.finish().await;
+        Ok(Finished {
+            code: status.code(),
+            how: status.to_string(),
+            output: outputs.output.text(),
+            errors: outputs.errors.text(),
+            tail: outputs.both.text(),
+        })
     }
 
     fn command(&self) -> Result<Command, ProcessError> {
@@ -191,58 +256,88 @@ impl Program {
     }
 }
 
-/// A process group that ends when this is dropped while it still holds it.
-struct Group(Option<Pid>);
+/// A program that has not ended. It ends with its group when this is dropped.
+struct Running(Option<(Option<Pid>, Entry)>);
 
-impl Drop for Group {
+impl Running {
+    /// It ended by itself; what it left behind goes on.
+    fn ended(mut self) {
+        if let Some((_, entry)) = self.0.take() {
+            entry.ended();
+        }
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // Nothing can be done about a failure: the group is gone, or not ours to end.
+        if let Some((Some(group), entry)) = self.0.take() {
+            // The leader has not been waited for, so the number still is this group's. Nothing can be done about a
+            // failure: the group is gone, or not ours to end.
             let _ = killpg(group, Signal::SIGKILL);
+            entry.killed(group);
         }
     }
 }
 
-/// The beginning of an output, read while the program runs.
-struct Tail {
-    text: Arc<Mutex<Vec<u8>>>,
-    reader: Option<tokio::task::JoinHandle<()>>,
+/// Both outputs, read until their ends, which may be long after the program's own: a daemon that still writes must
+/// find a reader, or it would be ended by its next line.
+struct Outputs {
+    output: Kept,
+    errors: Kept,
+    /// As they came.
+    both: Kept,
+    readers: Vec<tokio::task::JoinHandle<()>>,
 }
 
-impl Tail {
-    fn of(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> Self {
-        let text = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&text);
-        let reader = pipe.map(|mut pipe| {
-            tokio::spawn(async move {
-                let mut part = vec![0; 4096];
-                while let Ok(count) = pipe.read(&mut part).await {
-                    if count == 0 {
-                        break;
-                    }
-                    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                    let room = OUTPUT_LIMIT.saturating_sub(kept.len());
-                    kept.extend_from_slice(&part[..count.min(room)]);
-                }
-            })
-        });
-        Self { text, reader }
+impl Outputs {
+    fn follow(
+        output: Option<impl AsyncRead + Unpin + Send + 'static>,
+        errors: Option<impl AsyncRead + Unpin + Send + 'static>,
+    ) -> Self {
+        let both = Kept::new(TAIL_LIMIT);
+        let (kept_output, kept_errors) = (Kept::new(OUTPUT_LIMIT), Kept::new(OUTPUT_LIMIT));
+        let mut readers = Vec::new();
+        readers.extend(output.map(|pipe| read(pipe, [kept_output.clone(), both.clone()])));
+        readers.extend(errors.map(|pipe| read(pipe, [kept_errors.clone(), both.clone()])));
+        Self { output: kept_output, errors: kept_errors, both, readers }
     }
 
-    async fn take(mut self) -> String {
-        if let Some(reader) = self.reader.as_mut() {
-            let _ = tokio::time::timeout(OUTPUT_GRACE, reader).await;
-        }
-        let text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&text).into_owned()
+    async fn finish(&mut self) {
+        let _ = tokio::time::timeout(OUTPUT_GRACE, futures::future::join_all(&mut self.readers)).await;
     }
 }
 
-impl Drop for Tail {
-    fn drop(&mut self) {
-        if let Some(reader) = &self.reader {
-            reader.abort();
+fn read(mut pipe: impl AsyncRead + Unpin + Send + 'static, into: [Kept; 2]) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut part = vec![0; 4096];
+        while let Ok(count @ 1..) = pipe.read(&mut part).await {
+            into.iter().for_each(|kept| kept.push(&part[..count]));
         }
+    })
+}
+
+/// The end of an output.
+#[derive(Clone)]
+struct Kept {
+    bytes: Arc<Mutex<VecDeque<u8>>>,
+    limit: usize,
+}
+
+impl Kept {
+    fn new(limit: usize) -> Self {
+        Self { bytes: Arc::default(), limit }
+    }
+
+    fn push(&self, part: &[u8]) {
+        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        bytes.extend(part);
+        let excess = bytes.len().saturating_sub(self.limit);
+        bytes.drain(..excess);
+    }
+
+    fn text(&self) -> String {
+        let bytes: Vec<u8> = self.bytes.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
@@ -256,8 +351,10 @@ mod tests {
 
     #[tokio::test]
     async fn gives_code_and_both_outputs() {
-        let finished = shell("echo out; echo err >&2; exit 3").run(Duration::from_secs(10)).await.unwrap();
-        assert_eq!(finished, Finished { code: Some(3), output: "out\n".into(), errors: "err\n".into() });
+        let finished =
+            shell("echo out; echo err >&2; exit 3").run(&Children::default(), Duration::from_secs(10)).await.unwrap();
+        assert_eq!((finished.code, finished.how.as_str()), (Some(3), "exit status: 3"));
+        assert_eq!((finished.output.as_str(), finished.errors.as_str()), ("out\n", "err\n"));
         assert_eq!(finished.last_words(), "err");
     }
 
@@ -266,7 +363,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pid");
         let script = format!("sleep 600 & echo $! > {}; wait", file.display());
-        let error = shell(&script).run(Duration::from_millis(300)).await.unwrap_err();
+        let error = shell(&script).run(&Children::default(), Duration::from_millis(300)).await.unwrap_err();
         assert!(matches!(error, ProcessError::TimedOut { .. }), "{error}");
         let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
@@ -279,7 +376,8 @@ mod tests {
     #[tokio::test]
     async fn a_daemon_left_behind_does_not_hold_it_up() {
         let began = std::time::Instant::now();
-        let finished = shell("sleep 3 & echo started").run(Duration::from_secs(10)).await.unwrap();
+        let finished =
+            shell("sleep 3 & echo started").run(&Children::default(), Duration::from_secs(10)).await.unwrap();
         assert_eq!(finished.output, "started\n");
         assert!(began.elapsed() < Duration::from_secs(2));
     }
@@ -287,7 +385,7 @@ mod tests {
     #[tokio::test]
     async fn the_environment_is_clean() {
         let program = shell("env").variable("SAID", Secret::new("so"));
-        let output = program.run(Duration::from_secs(10)).await.unwrap().output;
+        let output = program.run(&Children::default(), Duration::from_secs(10)).await.unwrap().output;
         assert!(output.contains("SAID=so"), "{output}");
         assert!(!output.contains("CARGO"), "{output}");
     }

@@ -5,6 +5,7 @@
 //!  opened        the agent alone sets 0 at run time, under a lease; never CONFIG REWRITE
 //!  fenced        65535 at run time, the clients' ACL users off, their connections killed; refusals seen
 //!  fenced hard   the process killed
+//!  replica       replicaof in redis.conf, from before it follows until it is promoted
 //! ```
 //!
 //! Replication is not touched by any of it: `min-replicas-to-write` concerns clients of a primary only.
@@ -30,6 +31,7 @@ use async_trait::async_trait;
 
 pub use self::options::{RedisOptions, RedisUpstream};
 use self::session::{Failure, Login, Session, command};
+use super::process::children::Children;
 use super::process::table::Process;
 use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rejoin};
 
@@ -55,6 +57,7 @@ pub struct Redis {
     changing: tokio::sync::Mutex<()>,
     gate: Gate,
     known: Mutex<Known>,
+    children: Children,
 }
 
 /// What the server said of itself, for the time when it does not answer.
@@ -107,9 +110,16 @@ impl Redis {
             changing: tokio::sync::Mutex::new(()),
             gate: Gate::default(),
             known: Mutex::default(),
+            children: Children::default(),
             cluster: cluster.to_owned(),
             options,
         }
+    }
+
+    /// Its programs are recorded there.
+    #[must_use]
+    pub fn with_children(self, children: &Children) -> Self {
+        Self { children: children.clone(), ..self }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

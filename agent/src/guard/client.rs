@@ -79,9 +79,11 @@ async fn keep(
     mut requests: mpsc::UnboundedReceiver<Request>,
     events: mpsc::UnboundedSender<GuardEvent>,
 ) {
+    let mut said = String::new();
     loop {
         match door.enter().await {
             Ok(stream) => {
+                said.clear();
                 let ended = talk(stream, &mut requests, &events).await;
                 if ended.is_break() || events.send(GuardEvent::Lost).is_err() {
                     return;
@@ -89,7 +91,12 @@ async fn keep(
             }
             Err(_) => {
                 if let Err(error) = door.start() {
-                    tracing::error!(error = chain(&error), "cannot start the guard");
+                    // The same trouble at every attempt is one line.
+                    let error = chain(&error);
+                    if error != said {
+                        tracing::error!(error, "cannot start the guard");
+                        said = error;
+                    }
                 }
             }
         }

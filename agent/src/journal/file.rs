@@ -135,25 +135,36 @@ impl JournalFile {
         self.write(&frame_all(records))
     }
 
-    /// Writes the whole view into a new file that takes this one's place.
+    /// Writes the whole view into a new file that takes this one's place. A crash leaves the one or the other.
     ///
     /// # Errors
-    /// If the disk is full, or failed; the old file stays.
+    /// If the disk is full, or failed; the old file stays, or nothing more is written.
     pub fn compact(&mut self, view: &View) -> Result<(), JournalError> {
-        let path = &self.path;
-        let io = |action| move |source| JournalError::Io { action, path: path.clone(), source };
+        let path = self.path.clone();
+        let io = |action| move |source| JournalError::Io { action, path, source };
+        if self.broken {
+            return Err(JournalError::Broken { path: self.path.clone() });
+        }
         let new = self.path.with_extension("new");
         let mut bytes = HEADER.to_vec();
         bytes.extend(frame_all(&view.records()));
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        let mut file = options.open(&new).map_err(io("open the successor of"))?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io("write the successor of"))?;
-        std::fs::rename(&new, &self.path).map_err(io("replace"))?;
-        sync_directory(&self.path).map_err(io("replace"))?;
+        let replaced = write_new(&new, &bytes).and_then(|file| std::fs::rename(&new, &self.path).map(|()| file));
+        let file = match replaced {
+            Ok(file) => file,
+            Err(source) => {
+                // What it takes of a full disk is needed for records.
+                let _ = std::fs::remove_file(&new);
+                return Err(io("write the successor of")(source));
+            }
+        };
         self.length = bytes.len() as u64;
         self.file = file;
-        Ok(())
+        // Which of the two a crash leaves is not known until the folder is on the disk, and records in the one would be
+        // lost with the other.
+        sync_directory(&self.path).map_err(|source| {
+            self.broken = true;
+            io("replace")(source)
+        })
     }
 
     /// Bytes on the disk.
@@ -188,6 +199,14 @@ impl JournalFile {
         self.length = start + bytes.len() as u64;
         Ok(())
     }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    let mut file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(file)
 }
 
 fn sync_directory(path: &Path) -> std::io::Result<()> {

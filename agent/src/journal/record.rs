@@ -52,6 +52,13 @@ pub enum Record {
         /// The epoch.
         epoch: Epoch,
     },
+    /// The marker stands beside the resource's data, and its next start comes up refusing writes.
+    Marked {
+        /// Of which application.
+        application: ApplicationId,
+        /// Which resource.
+        resource: ResourceId,
+    },
     /// A resource was opened for writes at this epoch: by adoption, promotion or unfence.
     Opened {
         /// Of which application.
@@ -198,6 +205,8 @@ pub struct ResourceView {
     pub token: Token,
     /// A commanded fence or quiesce that stands.
     pub hold: Option<Hold>,
+    /// Marked, and closed at rest: a lease may fence it and a lapse need not fear its next start.
+    pub marked: bool,
     /// The epoch at which it was last opened; 0 for never.
     pub opened: Epoch,
     /// The last steps, oldest first.
@@ -213,6 +222,8 @@ pub struct ApplicationView {
     pub peers: BTreeMap<ClusterId, Peer>,
     /// Highest epoch seen in any form.
     pub seen: Epoch,
+    /// It ended for this agent, and no terms have come since.
+    pub released: bool,
     /// Highest epoch led; 0 for none. Above 0 the cluster is guarded for good.
     pub led: Epoch,
     /// By resource.
@@ -248,6 +259,7 @@ impl View {
                 view.seen = view.seen.max(terms.epoch);
                 view.peers.clone_from(peers);
                 view.terms = Some((**terms).clone());
+                view.released = false;
             }
             Record::Seen { application, epoch } => {
                 let view = self.application(application);
@@ -257,6 +269,7 @@ impl View {
                 let view = self.application(application);
                 view.led = view.led.max(*epoch);
             }
+            Record::Marked { application, resource } => self.resource(application, resource).marked = true,
             Record::Opened { application, resource, epoch } => self.resource(application, resource).opened = *epoch,
             Record::Begun { step } => self.begin(step),
             Record::Commanded { application, resource, hold } => {
@@ -272,12 +285,14 @@ impl View {
                 }
             }
             Record::Released { application } => {
-                // Tokens stay: a late command of the application's former life is still refused.
+                // Tokens stay, and the highest epoch seen: a late command of the application's former life is still
+                // refused, and a coordinator that lags may name that epoch again. Who takes up the name goes on above.
                 let view = self.application(application);
+                view.released = true;
                 view.terms = None;
                 view.peers.clear();
                 view.led = Epoch(0);
-                view.resources.values_mut().for_each(|resource| resource.hold = None);
+                view.resources.values_mut().for_each(|resource| (resource.hold, resource.marked) = (None, false));
             }
         }
     }
@@ -293,6 +308,9 @@ impl View {
         records.extend(self.group.clone().map(|group| Record::Joined { group }));
         for (application, view) in &self.applications {
             let application = || application.clone();
+            if view.released {
+                records.push(Record::Released { application: application() });
+            }
             if let Some(terms) = &view.terms {
                 let (terms, peers) = (Box::new(terms.clone()), view.peers.clone());
                 records.push(Record::Terms { application: application(), terms, peers });
@@ -308,6 +326,10 @@ impl View {
                     records.push(Record::Begun { step: begun });
                     let ended = step.outcome.clone();
                     records.extend(ended.map(|outcome| Record::Ended { application, resource, token, outcome }));
+                }
+                if state.marked {
+                    let (application, resource) = named();
+                    records.push(Record::Marked { application, resource });
                 }
                 if state.opened > Epoch(0) {
                     let (application, resource) = named();
@@ -351,6 +373,12 @@ impl ApplicationView {
     #[must_use]
     pub fn step(&self, resource: &ResourceId, token: Token) -> Option<&StepRecord> {
         self.resources.get(resource)?.steps.iter().find(|step| step.begun.token == token)
+    }
+
+    /// What is marked and closed at rest.
+    #[must_use]
+    pub fn marked(&self) -> BTreeSet<ResourceId> {
+        self.resources.iter().filter(|(_, view)| view.marked).map(|(name, _)| name.clone()).collect()
     }
 
     /// What is held closed by command.

@@ -33,7 +33,9 @@ fn records() -> Vec<Record> {
     vec![
         Record::Joined { group: GroupId("group".to_owned()) },
         Record::Seen { application: application.clone(), epoch: Epoch(2) },
-        Record::Led { application, epoch: Epoch(2) },
+        Record::Led { application: application.clone(), epoch: Epoch(2) },
+        Record::Marked { application: application.clone(), resource: resource.clone() },
+        Record::Opened { application, resource, epoch: Epoch(2) },
         begun(40),
         Record::Commanded { application: one, resource: two, hold: Hold::Fence },
         ended(40),
@@ -60,6 +62,20 @@ async fn what_was_stored_is_there_after_a_restart() {
     assert_eq!(shop.holds(), [(resource.clone(), Hold::Fence)].into());
     assert!(shop.step(&resource, token(40)).unwrap().outcome.is_some());
     assert!(shop.step(&resource, token(41)).unwrap().outcome.is_none());
+}
+
+#[test]
+fn a_release_keeps_what_a_late_word_of_the_former_life_is_refused_by() {
+    let (application, resource) = names();
+    let mut view = View::default();
+    records().iter().for_each(|record| view.apply(record));
+    view.apply(&Record::Released { application: application.clone() });
+    let shop = &view.applications[&application];
+    assert_eq!((shop.seen, shop.led, shop.resources[&resource].token), (Epoch(2), Epoch(0), token(41)));
+    assert!(shop.released && shop.holds().is_empty() && shop.marked().is_empty());
+    let mut again = View::default();
+    view.records().iter().for_each(|record| again.apply(record));
+    assert_eq!(again, view, "a rewritten journal says the same");
 }
 
 /// The writer's thread lets go of the lock after the last handle is gone.
@@ -107,6 +123,47 @@ fn compaction_keeps_everything() {
     let after = JournalFile::peek(&path).unwrap();
     assert_eq!(after.applications[&application].resources[&resource].token, token(300));
     assert_ne!(after, view);
+}
+
+/// Steps enough to make the file grow by more than it may.
+async fn grow(journal: &Journal) {
+    for hundred in 10..50 {
+        let steps = (hundred * 100..hundred * 100 + 100).flat_map(|index| [begun(index), ended(index)]);
+        journal.append(steps.collect()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_grows_is_rewritten_while_it_is_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::open(directory.path()).unwrap();
+    journal.append(records()).await.unwrap();
+    grow(&journal).await;
+    journal.append(vec![begun(9_000)]).await.unwrap();
+    let length = std::fs::metadata(directory.path().join(FILE)).unwrap().len();
+    assert!(length < COMPACT_AT + COMPACT_AT / 4, "{length}");
+    let before = journal.view().clone();
+    drop(journal);
+    let after = reopened(directory.path()).await.view().clone();
+    assert_eq!(View { incarnation: before.incarnation, ..after }, before, "nothing was lost on the way");
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_rewritten_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::open(directory.path()).unwrap();
+    // What a crash in the middle of it leaves would be overwritten; this cannot be.
+    std::fs::create_dir(directory.path().join("journal.new")).unwrap();
+    grow(&journal).await;
+    assert!(std::fs::metadata(directory.path().join(FILE)).unwrap().len() > COMPACT_AT + COMPACT_AT / 4);
+    let before = journal.view().clone();
+    assert!(journal.has_room());
+    drop(journal);
+    std::fs::remove_dir(directory.path().join("journal.new")).unwrap();
+    std::fs::write(directory.path().join("journal.new"), "half a succ").unwrap();
+    let after = reopened(directory.path()).await.view().clone();
+    assert_eq!(View { incarnation: before.incarnation, ..after }, before);
+    assert!(std::fs::metadata(directory.path().join(FILE)).unwrap().len() < COMPACT_AT);
 }
 
 #[test]

@@ -214,11 +214,18 @@ impl Lease {
         self.settle(now)
     }
 
-    /// Journal and marker are written, or could not be.
-    pub fn guarded_written(&mut self, now: Reading, epoch: Epoch, written: bool) -> Vec<Command> {
+    /// Journal and marker of these resources are written, or could not be.
+    pub fn guarded_written(
+        &mut self,
+        now: Reading,
+        epoch: Epoch,
+        resources: BTreeSet<ResourceId>,
+        written: bool,
+    ) -> Vec<Command> {
         self.writing = false;
         if written {
             self.guarded = true;
+            self.marked.extend(resources);
             if epoch > self.led {
                 self.led = epoch;
                 self.fresh = true;
@@ -292,6 +299,7 @@ impl Lease {
         self.store_again = None;
         self.named = None;
         self.guarded = false;
+        self.marked.clear();
         self.fresh = false;
         self.touched = false;
         self.led = Epoch(0);

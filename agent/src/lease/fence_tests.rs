@@ -89,14 +89,20 @@ fn a_right_that_ends_while_the_record_is_written_disarms() {
     let _ = lease.guard_armed(at(7), early(arm(10, 1, 0)));
     assert_eq!(lease.tick(at(T)), [Command::DisarmGuard], "the write still runs");
     // It never had a lease: it is left as it is, until somebody else leads.
-    assert_eq!(lease.guarded_written(at(T + 1), Epoch(1), true), []);
+    assert_eq!(lease.guarded_written(at(T + 1), Epoch(1), BTreeSet::new(), true), []);
     assert_eq!(lease.tick(at(90_000)), []);
     assert!(fences(&lease.epoch_seen(at(90_001), Epoch(2))));
 }
 
 #[test]
 fn what_never_had_a_lease_is_not_fenced_at_the_start() {
-    let remembered = Remembered { terms: Some(terms(10, 1, "a")), seen: Epoch(1), guarded: false, led: Epoch(0) };
+    let remembered = Remembered {
+        terms: Some(terms(10, 1, "a")),
+        seen: Epoch(1),
+        guarded: false,
+        marked: BTreeSet::new(),
+        led: Epoch(0),
+    };
     let mut lease = agent_of_a(remembered.clone(), GuardWord::Armed(early(arm(10, 1, 0))));
     assert_eq!(lease.tick(at(1)), [Command::DisarmGuard]);
     assert_eq!(lease.fence(), Fence::None);

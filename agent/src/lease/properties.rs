@@ -92,7 +92,7 @@ impl Account {
             match command {
                 Command::ArmGuard(arm) => self.asked = Some(*arm),
                 Command::MoveGuard { .. } | Command::DisarmGuard => self.asked = None,
-                Command::WriteGuarded { epoch } => self.written = Some(*epoch),
+                Command::WriteGuarded { epoch, .. } => self.written = Some(*epoch),
                 Command::FenceSelf { .. } => self.fences += 1,
                 Command::Heartbeat | Command::StoreTerms(_) | Command::NameTerms(_) => {}
                 Command::AskPromises(_) | Command::FenceHard => {}
@@ -163,7 +163,7 @@ fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
                     lease.guard_armed(now, arm)
                 }
                 None => match account.written.take() {
-                    Some(epoch) => lease.guarded_written(now, epoch, true),
+                    Some(epoch) => lease.guarded_written(now, epoch, BTreeSet::new(), true),
                     None => Vec::new(),
                 },
             },

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use regent_core::application::OnCoordinatorLoss;
-use regent_core::id::ClusterId;
+use regent_core::id::{ClusterId, Epoch, Token};
 use regent_core::time::Span;
 
 use crate::lease::{Arm, Command, Deadline, Fence, IN_FLIGHT, Lease, Question, Reading, Right, majority};
@@ -214,11 +214,27 @@ impl Lease {
             self.guard.asked = Some((wanted, now));
             commands.push(Command::ArmGuard(wanted));
         }
-        let armed = self.guard.armed.is_some_and(|arm| arm.epoch == epoch && !arm.until.passed(now));
-        let armed = armed && self.guard.confirmed;
-        if armed && right.is_some() && !self.leads() && !self.writing {
+        if right.is_some() && !self.writing {
+            self.write_guarded(now, epoch, number, commands);
+        }
+    }
+
+    /// With the guard armed: for the first lease of an epoch everything, and under a running lease what newer terms
+    /// guard beside it. A database that was added is open as it was found; until it is closed at rest, a start of it
+    /// after a lapse would come up open, and a target that counts on it must not be promoted.
+    fn write_guarded(&mut self, now: Reading, epoch: Epoch, number: Token, commands: &mut Vec<Command>) {
+        let counts = |arm: Arm| arm.epoch == epoch && !arm.until.passed(now);
+        let Some(armed) = self.guard.armed.filter(|arm| counts(*arm) && self.guard.confirmed) else { return };
+        let resources = if !self.leads() {
+            self.terms.as_ref().map(|terms| terms.guarded.clone()).unwrap_or_default()
+        } else if armed.terms == number {
+            self.unmarked()
+        } else {
+            return;
+        };
+        if !self.leads() || !resources.is_empty() {
             self.writing = true;
-            commands.push(Command::WriteGuarded { epoch });
+            commands.push(Command::WriteGuarded { epoch, resources });
         }
     }
 
@@ -228,13 +244,17 @@ impl Lease {
         }
     }
 
-    /// Only after fsync, with running grants recalculated and with the guard armed by these very terms.
+    /// Only after fsync, with running grants recalculated, with the guard armed by these very terms, and with everything
+    /// that they guard marked and closed at rest.
     fn name(&mut self, now: Reading, commands: &mut Vec<Command>) {
         let Some(terms) = self.terms.as_ref() else { return };
         let (number, paused) = (terms.number, terms.paused);
         let counted = self.guard.armed.is_some_and(|arm| arm.terms == number && arm.paused == paused);
         let guarded = self.guard.alive && self.guard.confirmed && counted;
-        if !self.leads() || !guarded || self.named == Some(number) || !self.missing().is_empty() {
+        if !self.leads() || !guarded || self.named == Some(number) {
+            return;
+        }
+        if !self.missing().is_empty() || !self.unmarked().is_empty() {
             return;
         }
         if paused || self.end(now).is_some() {

@@ -78,7 +78,7 @@ pub(super) fn held() -> Lease {
     let _ = grant(&mut lease, 1, 1, 0, 5);
     let _ = grant(&mut lease, 2, 2, 0, 6);
     let _ = lease.guard_armed(at(7), early(arm(10, 1, 0)));
-    let _ = lease.guarded_written(at(8), Epoch(1), true);
+    let _ = lease.guarded_written(at(8), Epoch(1), BTreeSet::new(), true);
     let _ = lease.guard_armed(at(8), arm(10, 1, 0));
     let _ = lease.lifted(at(8), true);
     assert_eq!(lease.end(at(8)), Some(until(T)));
@@ -96,11 +96,14 @@ fn the_first_lease_arms_then_guards_then_names() {
     assert_eq!(grant(&mut lease, 1, 1, 0, 5), []);
     assert_eq!(grant(&mut lease, 2, 2, 0, 6), [Command::ArmGuard(early(arm(10, 1, 0)))]);
     assert_eq!(lease.end(at(6)), None, "not before the guard counts");
-    assert_eq!(lease.guard_armed(at(7), early(arm(10, 1, 0))), [Command::WriteGuarded { epoch: Epoch(1) }]);
+    assert_eq!(
+        lease.guard_armed(at(7), early(arm(10, 1, 0))),
+        [Command::WriteGuarded { epoch: Epoch(1), resources: BTreeSet::new() }]
+    );
     assert_eq!((lease.end(at(7)), lease.named()), (None, None), "not before journal and marker are written");
     // The lifting is for a database that was restarted after its marker was written.
     let named = [Command::NameTerms(token(10)), Command::Heartbeat, Command::LiftSelfFence];
-    assert_eq!(lease.guarded_written(at(8), Epoch(1), true), [Command::ArmGuard(arm(10, 1, 0))]);
+    assert_eq!(lease.guarded_written(at(8), Epoch(1), BTreeSet::new(), true), [Command::ArmGuard(arm(10, 1, 0))]);
     assert_eq!((lease.end(at(8)), lease.named()), (None, None), "not before the guard would fence for it");
     assert_eq!(lease.guard_armed(at(8), arm(10, 1, 0)), named);
     assert_eq!(lease.end(at(8)), Some(until(T)));
@@ -293,7 +296,13 @@ fn a_jump_without_fresh_grants_fences() {
 
 #[test]
 fn after_a_restart_the_guards_deadline_is_the_lease() {
-    let remembered = Remembered { terms: Some(terms(10, 1, "a")), seen: Epoch(1), guarded: true, led: Epoch(1) };
+    let remembered = Remembered {
+        terms: Some(terms(10, 1, "a")),
+        seen: Epoch(1),
+        guarded: true,
+        marked: BTreeSet::new(),
+        led: Epoch(1),
+    };
     let mut lease = agent_of_a(remembered.clone(), GuardWord::Armed(arm(10, 1, 0)));
     // The last process may have died between a fence and its lifting.
     assert_eq!(lease.guard_up(at(1)), [Command::ArmGuard(arm(10, 1, 0)), Command::LiftSelfFence]);
@@ -317,7 +326,13 @@ fn after_a_restart_the_guards_deadline_is_the_lease() {
 
 #[test]
 fn a_standby_that_becomes_primary_fences_nothing_while_it_waits() {
-    let remembered = Remembered { terms: Some(terms(10, 1, "b")), seen: Epoch(1), guarded: true, led: Epoch(0) };
+    let remembered = Remembered {
+        terms: Some(terms(10, 1, "b")),
+        seen: Epoch(1),
+        guarded: true,
+        marked: BTreeSet::new(),
+        led: Epoch(0),
+    };
     let mut lease = agent_of_a(remembered, GuardWord::Nothing);
     let _ = lease.guard_up(at(0));
     assert_eq!(lease.terms_stored(at(10), terms(11, 2, "a")), [Command::Heartbeat]);
@@ -325,8 +340,8 @@ fn a_standby_that_becomes_primary_fences_nothing_while_it_waits() {
     let _ = grant(&mut lease, 1, 1, 90_000, 90_001);
     let _ = grant(&mut lease, 3, 2, 90_000, 90_002);
     let commands = lease.guard_armed(at(90_003), early(arm(11, 2, 90_000)));
-    assert_eq!(commands, [Command::WriteGuarded { epoch: Epoch(2) }]);
-    let _ = lease.guarded_written(at(90_004), Epoch(2), true);
+    assert_eq!(commands, [Command::WriteGuarded { epoch: Epoch(2), resources: BTreeSet::new() }]);
+    let _ = lease.guarded_written(at(90_004), Epoch(2), BTreeSet::new(), true);
     let _ = lease.guard_armed(at(90_004), arm(11, 2, 90_000));
     assert_eq!(lease.running(at(90_005)).map(|(epoch, _)| epoch), Some(Epoch(2)));
     // Not promoted yet, and the lease lapses: it is fenced all the same.

@@ -23,6 +23,9 @@ use crate::witness::Promises;
 /// How long the word of a step's end waits for the disk.
 const END_STORED_WITHIN: Duration = Duration::from_secs(1);
 
+/// Between two looks at how far something has come.
+const PROGRESS: Duration = Duration::from_millis(500);
+
 /// What every step works with.
 pub struct Bench {
     /// This cluster.
@@ -39,6 +42,8 @@ pub struct Bench {
     pub promises: Arc<Mutex<Promises>>,
     /// One step at a time on a resource.
     pub locks: Mutex<Locks>,
+    /// Commanded fences that stood at the start and are carried out again; each is cancelled once that has ended.
+    pub closing: Mutex<BTreeMap<(ApplicationId, ResourceId), CancellationToken>>,
 }
 
 /// By resource.
@@ -135,14 +140,16 @@ impl Bench {
         };
         if order.action.opens() {
             self.wait_for_promise(order, waits).await?;
+            self.wait_for_closing(order, resource, waits).await;
             self.wait_for_lease(order, waits).await?;
             self.end_older_fence(order, resource).await?;
         }
         if let Action::Rejoin(_) = order.action {
+            self.wait_for_closing(order, resource, waits).await;
             self.refuse_rejoin_of_a_primary(order, driver).await?;
         }
         let began = tokio::time::Instant::now();
-        let done = act(order, driver).await;
+        let done = act(order, driver, waits).await;
         let took = began.elapsed();
         if order.action.opens() {
             // The database may have been opened while the lease lapsed: the fence is on its way, and this is no success.
@@ -236,6 +243,22 @@ impl Bench {
         }
     }
 
+    pub(super) fn closing_again(&self, application: &ApplicationId, resource: &ResourceId, ended: CancellationToken) {
+        let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        closing.insert((application.clone(), resource.clone()), ended);
+    }
+
+    /// A fence of a lower token that is carried out again would close what this step opens. It is not broken off: what
+    /// it has begun in files could still come after.
+    async fn wait_for_closing(&self, order: &Order, resource: &ResourceId, waits: &(dyn Fn(String) + Send + Sync)) {
+        let name = (order.application.clone(), resource.clone());
+        let ended = self.closing.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+        if let Some(ended) = ended.filter(|ended| !ended.is_cancelled()) {
+            waits("waits for an older fence that is being repeated".to_owned());
+            ended.cancelled().await;
+        }
+    }
+
     /// The first act of what opens, under its lease: every older fence of either kind has ended.
     async fn end_older_fence(&self, order: &Order, resource: &ResourceId) -> Result<(), Refused> {
         let stands = {
@@ -276,12 +299,16 @@ impl Bench {
     }
 }
 
-async fn act(order: &Order, driver: &Arc<dyn Driver>) -> Result<Done, DriverError> {
+async fn act(
+    order: &Order,
+    driver: &Arc<dyn Driver>,
+    waits: &(dyn Fn(String) + Send + Sync),
+) -> Result<Done, DriverError> {
     match &order.action {
         Action::Fence | Action::Release => Ok(Done::default()),
         Action::Unfence => driver.unfence().await,
         Action::Quiesce => driver.quiesce().await,
-        Action::CatchUp(position) => driver.catch_up(*position).await,
+        Action::CatchUp(position) => catch_up(driver, *position, waits).await,
         Action::Promote { position } => driver.promote(*position).await,
         Action::Activate => driver.activate().await,
         Action::Deactivate => driver.deactivate().await,
@@ -289,6 +316,36 @@ async fn act(order: &Order, driver: &Arc<dyn Driver>) -> Result<Done, DriverErro
         Action::Verify => driver.verify().await,
         Action::Rejoin(rejoin) => driver.rejoin(rejoin).await,
         Action::Run(command) => driver.run(command).await,
+    }
+}
+
+/// Says how far it has come, by the probe, whenever that has changed.
+async fn catch_up(
+    driver: &Arc<dyn Driver>,
+    position: u64,
+    waits: &(dyn Fn(String) + Send + Sync),
+) -> Result<Done, DriverError> {
+    let mut said = None;
+    let mut caught_up = std::pin::pin!(driver.catch_up(position));
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut caught_up => return done,
+            () = tokio::time::sleep(PROGRESS) => {}
+        }
+        let probe = tokio::select! {
+            biased;
+            done = &mut caught_up => return done,
+            probe = driver.probe() => probe,
+        };
+        if probe.position != said {
+            said = probe.position;
+            let left = said.map(|reached| position.saturating_sub(reached));
+            waits(match left {
+                Some(left) => format!("catches up: {left} bytes are missing, at {}", probe.position_text),
+                None => "catches up: it is not known where it stands".to_owned(),
+            });
+        }
     }
 }
 
@@ -350,6 +407,7 @@ mod tests {
             clock,
             promises: Arc::new(Mutex::new(promises)),
             locks: Mutex::default(),
+            closing: Mutex::default(),
         };
         for kind in [wire::StepKind::Promote, wire::StepKind::Unfence, wire::StepKind::Activate] {
             let command = wire::StepCommand {

@@ -31,6 +31,8 @@ pub(crate) struct Control {
     pub(crate) mode: Mode,
     /// Epoch that is applied here; grants are for it.
     pub(crate) epoch: u64,
+    /// It welcomes for this group.
+    pub(crate) group: &'static str,
     pub(crate) terms: Option<TermsUpdate>,
     /// Everything heard, by cluster.
     pub(crate) beats: BTreeMap<String, Vec<Heartbeat>>,
@@ -52,6 +54,7 @@ impl Coordinator {
         let control = Control {
             mode: Mode::Grant,
             epoch: 1,
+            group: "test-group",
             terms: None,
             beats: BTreeMap::new(),
             statuses: Vec::new(),
@@ -88,6 +91,11 @@ impl Coordinator {
     pub(crate) fn last(&self, cluster: &str) -> Option<ApplicationBeat> {
         let control = self.control();
         control.beats.get(cluster)?.last()?.applications.first().cloned()
+    }
+
+    /// Number of heartbeats heard.
+    pub(crate) fn beats_heard(&self, cluster: &str) -> usize {
+        self.control().beats.get(cluster).map_or(0, Vec::len)
     }
 
     fn heard(&self, cluster: &str, beat: &Heartbeat) -> Vec<(Duration, ConnectResponse)> {
@@ -129,7 +137,8 @@ impl AgentService for Coordinator {
         tokio::spawn(async move {
             let Ok(Some(ConnectRequest { body: Some(Said::Hello(hello)) })) = stream.message().await else { return };
             let terms = me.control().terms.clone().into_iter().collect();
-            let welcome = Welcome { group: "test-group".to_owned(), coordinator: me.id, terms };
+            let group = me.control().group.to_owned();
+            let welcome = Welcome { group, coordinator: me.id, terms };
             let _ = sender.try_send(Ok(ConnectResponse { body: Some(Body::Welcome(welcome)) }));
             me.control().streams.insert(hello.cluster.clone(), sender.clone());
             while let Ok(Some(message)) = stream.message().await {

@@ -1,7 +1,7 @@
 //! A driver that writes down what is asked of it, and when.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use regent_agent::driver::*;
@@ -11,10 +11,16 @@ pub(crate) struct Recorder {
     calls: Mutex<Vec<(Instant, &'static str)>>,
     pub(crate) writable: AtomicBool,
     pub(crate) unhealthy: AtomicBool,
+    /// It cannot be marked.
+    pub(crate) unmarkable: AtomicBool,
     /// The gentle fence never ends.
     pub(crate) hang: AtomicBool,
+    /// No fence ends until this is taken back.
+    pub(crate) slow_fence: AtomicBool,
     /// The opening goes on until this is taken back.
     pub(crate) slow_unfence: AtomicBool,
+    /// Where it stands.
+    pub(crate) position: AtomicU64,
     /// The promotion never ends.
     pub(crate) slow: AtomicBool,
 }
@@ -53,16 +59,24 @@ impl Driver for Recorder {
 
     async fn probe(&self) -> Probe {
         let health = if self.unhealthy.load(Ordering::Relaxed) { Health::Failed } else { Health::Healthy };
-        Probe { writable: self.writable.load(Ordering::Relaxed), ..Probe::without_answer(health, "recorder") }
+        let (writable, position) = (self.writable.load(Ordering::Relaxed), self.position.load(Ordering::Relaxed));
+        let (position, position_text) = (Some(position), position.to_string());
+        Probe { writable, position, position_text, ..Probe::without_answer(health, "recorder") }
     }
 
     async fn guard(&self, _marker: &Marker) -> DriverResult {
         self.call("guard");
+        if self.unmarkable.load(Ordering::Relaxed) {
+            return Err(DriverError::retryable("recorder", "cannot be marked"));
+        }
         Self::done("guarded")
     }
 
     async fn fence(&self) -> DriverResult {
         self.call("fence");
+        while self.slow_fence.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         if self.hang.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
@@ -73,6 +87,9 @@ impl Driver for Recorder {
 
     async fn fence_hard(&self) -> DriverResult {
         self.call("fence_hard");
+        while self.slow_fence.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         self.writable.store(false, Ordering::Relaxed);
         Self::done("gone")
     }
@@ -93,6 +110,14 @@ impl Driver for Recorder {
         }
         self.writable.store(true, Ordering::Relaxed);
         Self::done("promoted")
+    }
+
+    async fn catch_up(&self, position: u64) -> DriverResult {
+        self.call("catch_up");
+        while self.position.load(Ordering::Relaxed) < position {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Self::done("caught up")
     }
 
     async fn verify(&self) -> DriverResult {

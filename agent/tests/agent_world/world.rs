@@ -26,6 +26,7 @@ use super::recorder::Recorder;
 
 pub(crate) const SHOP: &str = "shop";
 pub(crate) const DB: &str = "db";
+pub(crate) const CACHE: &str = "cache";
 
 pub(crate) fn names() -> (ApplicationId, ResourceId) {
     (ApplicationId::new(SHOP).unwrap(), ResourceId::new(DB).unwrap())
@@ -122,6 +123,8 @@ pub(crate) struct Member {
     pub(crate) address: SocketAddr,
     pub(crate) key: Arc<WitnessKey>,
     pub(crate) driver: Arc<Recorder>,
+    /// Of a second database, which only some terms guard.
+    pub(crate) cache: Arc<Recorder>,
     pub(crate) directory: tempfile::TempDir,
     listener: std::net::TcpListener,
     pub(crate) coordinators: Vec<String>,
@@ -148,6 +151,7 @@ impl Member {
             address: listener.local_addr().unwrap(),
             key,
             driver: Arc::new(Recorder::default()),
+            cache: Arc::new(Recorder::default()),
             directory,
             listener,
             coordinators: coordinators.iter().map(|coordinator| coordinator.address.to_string()).collect(),
@@ -156,8 +160,9 @@ impl Member {
 
     pub(crate) fn drivers(&self) -> Drivers {
         let (application, resource) = names();
-        let driver: Arc<dyn Driver> = self.driver.clone();
-        BTreeMap::from([(application, BTreeMap::from([(resource, driver)]))])
+        let (driver, cache): (Arc<dyn Driver>, Arc<dyn Driver>) = (self.driver.clone(), self.cache.clone());
+        let second = ResourceId::new(CACHE).unwrap();
+        BTreeMap::from([(application, BTreeMap::from([(resource, driver), (second, cache)]))])
     }
 
     pub(crate) fn runtime(&self) -> PathBuf {
@@ -167,13 +172,13 @@ impl Member {
     /// A guard within this process.
     pub(crate) async fn guard(&self) -> tokio::task::JoinHandle<()> {
         let (runtime, drivers) = (self.runtime(), self.drivers());
-        let task = tokio::spawn(async move { guard::run(&runtime, drivers, true).await.unwrap() });
+        let task = tokio::spawn(async move { guard::run(&runtime, drivers.into(), true).await.unwrap() });
         let socket = guard::socket(&self.runtime());
         until("the guard's socket", || std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
         task
     }
 
-    async fn journal(&self) -> Journal {
+    pub(crate) async fn journal(&self) -> Journal {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             match Journal::open(&self.directory.path().join("data")) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use regent_agent::driver::process::children::Children;
 use regent_agent::driver::{Health, StaleAnswer};
 use tokio::net::UdpSocket;
 
@@ -101,7 +102,15 @@ async fn a_resolver_must_give_the_new_answer_too() {
     let (application, resources) = config.applications.iter().next().unwrap();
     let (name, options) = resources.iter().next().unwrap();
     let resolvers = config.resolver_addresses();
-    let driver = regent_agent::driver::build::build(&config.cluster, application, name, options, &resolvers).unwrap();
+    let driver = regent_agent::driver::build::build(
+        &config.cluster,
+        application,
+        name,
+        options,
+        &resolvers,
+        &Children::default(),
+    )
+    .unwrap();
     let error = driver.redirect(&redirect(1, &["127.0.0.10"])).await.unwrap_err();
     assert_eq!(error.code, "dns-still-old");
     assert!(error.message.contains("127.0.0.99"), "{error}");

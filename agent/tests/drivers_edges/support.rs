@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use regent_agent::config::{Config, ConfigError};
+use regent_agent::driver::process::children::Children;
 use regent_agent::driver::{Driver, build};
 
 /// Polls a state, and fails with `what` if it does not come.
@@ -45,5 +46,6 @@ pub(crate) fn driver(resource: &str) -> Arc<dyn Driver> {
     let config = parse(resource).unwrap();
     let (application, resources) = config.applications.iter().next().unwrap();
     let (name, options) = resources.iter().next().unwrap();
-    build::build(&config.cluster, application, name, options, &config.resolver_addresses()).unwrap()
+    build::build(&config.cluster, application, name, options, &config.resolver_addresses(), &Children::default())
+        .unwrap()
 }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::rejoin::Leader;
-use super::server::succeed;
 use super::{DISK_LIMIT, Postgres, files, follow};
 use crate::driver::DriverError;
 use crate::driver::process::Program;
@@ -41,7 +40,7 @@ impl Postgres {
     }
 
     async fn rewind(&self, leader: &Leader, their_system_id: &str) -> Result<&'static str, DriverError> {
-        let mut control = self.control().await.map_err(|error| rewind_failed(&error.message))?;
+        let mut control = self.control().await.map_err(unless_not_tried)?;
         if control.system_id != their_system_id {
             return Err(rewind_failed(&format!(
                 "it is another database (system identifier {}, that of {} is {their_system_id})",
@@ -50,7 +49,7 @@ impl Postgres {
         }
         if !control.clean {
             // Recovery by itself, closed at rest all the while: pg_rewind's own way would need standby.signal gone.
-            self.start().await.map_err(|error| rewind_failed(&error.message))?;
+            self.start().await.map_err(unless_not_tried)?;
             self.stop().await?;
             control = self.control().await?;
             if !control.clean {
@@ -87,9 +86,9 @@ impl Postgres {
                 program = program.argument("--config-file").argument(file);
             }
         }
-        let finished = match program.run(LONG).await {
+        let finished = match program.run(&self.children, LONG).await {
             Ok(finished) => finished,
-            Err(error) => return Err(rewind_failed(&error.to_string())),
+            Err(error) => return Err(unless_not_tried(error.failure("rewind-failed"))),
         };
         if finished.success() {
             let words = format!("{}{}", finished.output, finished.errors);
@@ -123,7 +122,7 @@ impl Postgres {
             .argument("--no-password")
             .argument(format!("--dbname={source}"))
             .variable("PGPASSWORD", password.unwrap_or_default());
-        succeed("reclone-failed", &program, LONG).await?;
+        self.succeed("reclone-failed", &program, LONG).await?;
         let (data, new, old) = (self.data.clone(), fresh, aside.clone());
         files::blocking(DISK_LIMIT, "exchanging PGDATA for the fresh copy", move || {
             files::close_at_rest(&new)?;
@@ -139,7 +138,7 @@ impl Postgres {
 
     async fn control(&self) -> Result<Control, DriverError> {
         let program = self.tool("pg_controldata").argument("-D").argument(&self.data);
-        let output = succeed("postgres-control", &program, SHORT).await?.output;
+        let output = self.succeed("postgres-control", &program, SHORT).await?.output;
         let value = |key: &str| {
             output.lines().find_map(|line| line.strip_prefix(key)).map(str::trim).unwrap_or_default().to_owned()
         };
@@ -155,7 +154,10 @@ impl Postgres {
         if let Some(file) = self.config_elsewhere() {
             program = program.argument("-c").argument(format!("config_file={}", file.display()));
         }
-        program.run(SHORT).await.is_ok_and(|finished| finished.success() && !finished.output.trim().is_empty())
+        program
+            .run(&self.children, SHORT)
+            .await
+            .is_ok_and(|finished| finished.success() && !finished.output.trim().is_empty())
     }
 
     fn config_elsewhere(&self) -> Option<PathBuf> {
@@ -182,6 +184,14 @@ fn make_like(like: &Path, folder: &Path) -> std::io::Result<()> {
         std::os::unix::fs::chown(folder, Some(metadata.uid()), Some(metadata.gid()))?;
     }
     Ok(())
+}
+
+/// A rewind that failed may be followed by a fresh copy; one that was not tried must be tried again.
+fn unless_not_tried(error: DriverError) -> DriverError {
+    match error.code {
+        "left-behind" | "not-recorded" => error,
+        _ => rewind_failed(&error.message),
+    }
 }
 
 fn rewind_failed(why: &str) -> DriverError {

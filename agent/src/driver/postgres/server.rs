@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use super::Postgres;
 use super::session::truth;
 use crate::driver::process::table::{Family, Process, family};
-use crate::driver::process::{Finished, ProcessError, Program};
+use crate::driver::process::{Finished, Program};
 use crate::driver::{Done, DriverError, DriverResult};
 
 /// What the server's processes are called.
@@ -95,7 +95,7 @@ impl Postgres {
     pub(super) async fn start(&self) -> Result<(), DriverError> {
         self.wait_for_burial().await;
         let program = Program::listed(&self.options.start).user(&self.options.os_user);
-        succeed("postgres-start", &program, COMMAND_LIMIT).await?;
+        self.succeed("postgres-start", &program, COMMAND_LIMIT).await?;
         let began = Instant::now();
         loop {
             match self.acting.row("SELECT pg_is_in_recovery() AS standby", super::STATEMENT_LIMIT).await {
@@ -126,13 +126,28 @@ impl Postgres {
         }
     }
 
+    /// Runs a program and demands that it succeeds.
+    pub(super) async fn succeed(
+        &self,
+        code: &'static str,
+        program: &Program,
+        limit: Duration,
+    ) -> Result<Finished, DriverError> {
+        let finished = program.run(&self.children, limit).await.map_err(|error| error.failure(code))?;
+        if finished.success() {
+            return Ok(finished);
+        }
+        let name = program.name();
+        Err(DriverError::retryable(code, format!("{name} failed: {}", finished.last_words())))
+    }
+
     /// Stops the server by its listed command and sees it gone.
     pub(super) async fn stop(&self) -> Result<(), DriverError> {
         if self.family().is_gone() {
             return Ok(());
         }
         let program = Program::listed(&self.options.stop).user(&self.options.os_user);
-        succeed("postgres-stop", &program, COMMAND_LIMIT).await?;
+        self.succeed("postgres-stop", &program, COMMAND_LIMIT).await?;
         let deadline = Instant::now() + Duration::from_secs(30);
         while !self.family().is_gone() {
             if Instant::now() > deadline {
@@ -144,25 +159,6 @@ impl Postgres {
             tokio::time::sleep(super::GLANCE).await;
         }
         Ok(())
-    }
-}
-
-/// Runs a program and demands that it succeeds.
-pub(super) async fn succeed(code: &'static str, program: &Program, limit: Duration) -> Result<Finished, DriverError> {
-    let finished = program.run(limit).await.map_err(|error| failed(code, &error))?;
-    if finished.success() {
-        return Ok(finished);
-    }
-    let name = program.name();
-    Err(DriverError::retryable(code, format!("{name} failed: {}", finished.last_words())))
-}
-
-fn failed(code: &'static str, error: &ProcessError) -> DriverError {
-    use std::error::Error as _;
-    let message = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
-    match error {
-        ProcessError::Empty | ProcessError::NoSuchUser(_) => DriverError::permanent(code, message),
-        _ => DriverError::retryable(code, message),
     }
 }
 

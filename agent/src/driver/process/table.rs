@@ -15,6 +15,10 @@ pub struct Process {
     pub pid: i32,
     /// Its parent's id.
     pub parent: i32,
+    /// Its process group.
+    pub group: i32,
+    /// Its session.
+    pub session: i32,
     /// When it began, in ticks since boot: together with the id it names a process for good.
     pub began: u64,
     /// The kernel's letter for its state.
@@ -49,6 +53,8 @@ impl Process {
         Some(Self {
             pid,
             parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
             began: fields.get(19)?.parse().ok()?,
             state: fields.first()?.chars().next()?,
             name,
@@ -85,6 +91,23 @@ impl Process {
     pub fn title(&self) -> String {
         let raw = std::fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         String::from_utf8_lossy(&raw).replace('\0', " ").trim().to_owned()
+    }
+
+    /// The user it runs as.
+    #[must_use]
+    pub fn user(&self) -> Option<u32> {
+        use std::os::unix::fs::MetadataExt as _;
+        std::fs::metadata(format!("/proc/{}", self.pid)).ok().map(|metadata| metadata.uid())
+    }
+
+    /// A variable of the environment that it was started with; none if it has none, or hides it.
+    #[must_use]
+    pub fn environment(&self, name: &str) -> Option<String> {
+        let raw = std::fs::read(format!("/proc/{}/environ", self.pid)).ok()?;
+        raw.split(|byte| *byte == 0).find_map(|pair| {
+            let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        })
     }
 
     /// Sends a signal; one that is gone already counts as success.
@@ -174,15 +197,17 @@ mod tests {
 
     #[test]
     fn reads_a_name_with_brackets() {
-        let line = "7 (a) b) S 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
+        let line = "7 (a) b) S 1 6 5 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
         let process = Process::parse(7, line).unwrap();
         assert_eq!((process.parent, process.began, process.state), (1, 4711, 'S'));
+        assert_eq!((process.group, process.session), (6, 5));
         assert_eq!(process.name, "a) b");
     }
 
     #[test]
     fn finds_descendants_heads_first() {
-        let process = |pid, parent| Process { pid, parent, began: 1, state: 'S', name: "x".into() };
+        let process =
+            |pid, parent| Process { pid, parent, group: 1, session: 1, began: 1, state: 'S', name: "x".into() };
         let all = [process(3, 2), process(2, 1), process(9, 1), process(1, 0)];
         let found: Vec<i32> = with_descendants(&all, [2].into()).iter().map(|p| p.pid).collect();
         assert_eq!(found, [2, 3]);

@@ -1,17 +1,43 @@
-//! Closed at rest: `min-replicas-to-write` in the server's configuration file, with a number that no one has.
+//! How the next start comes up, in the server's configuration file: closed, by `min-replicas-to-write` with a number
+//! that no one has; and as a replica where it is one. Which of the two holds is the file's alone to say: nothing else
+//! is there when a machine boots.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::CLOSED;
 use crate::driver::process::disk::{Durability, replace};
+use crate::secret::Secret;
 
 const NOTE: &str = "# regent: closed at rest. The agent opens the database at run time; nothing here does.";
 const PREFIX: &str = "# regent sets this at run time: ";
+const BEGIN: &str = "# regent: a replica from here, until it is promoted";
+const END: &str = "# regent: to here";
+
+/// Whom the next start follows, and as whom.
+#[derive(Clone)]
+pub(super) struct Following {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<Secret>,
+}
+
+/// Whether the file has all that a replica needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// It has; and whether it had to be written.
+    Whole { changed: bool },
+    /// Everybody may read the file, so the password is not in it.
+    WithoutPassword,
+}
 
 /// The file with what closes it at its end, where it wins over everything before. With `alone`, lines that would make
 /// the next start follow an upstream of long ago, and take over its data, become comments.
 pub(super) fn closed(text: &str, alone: bool) -> String {
-    let mut text: String = text
+    let own = if alone { without_own(text) } else { text.to_owned() };
+    let mut text: String = own
         .split_inclusive('\n')
         .map(|line| if alone && follows(line) { format!("{PREFIX}{line}") } else { line.to_owned() })
         .collect();
@@ -41,6 +67,69 @@ pub(super) fn close(file: &Path, alone: bool) -> std::io::Result<bool> {
     }
     replace(file, after.as_bytes(), Durability::Synced)?;
     Ok(true)
+}
+
+/// Lets the next start follow this upstream. The file keeps a password from others: where they may read it, that right
+/// is taken from them if the server owns the file; else the password is left out.
+pub(super) fn follow(file: &Path, upstream: &Following, server: Option<u32>) -> std::io::Result<Kept> {
+    let before = std::fs::read_to_string(file)?;
+    let metadata = std::fs::metadata(file)?;
+    let secret = upstream.password.is_some();
+    let open = metadata.mode() & 0o007 != 0;
+    let close = secret && open && server == Some(metadata.uid());
+    if close {
+        std::fs::set_permissions(file, Permissions::from_mode(metadata.mode() & 0o7770))?;
+    }
+    let hidden = secret && open && !close;
+    let upstream = if hidden { &Following { password: None, ..upstream.clone() } } else { upstream };
+    let after = following(&before, upstream);
+    if after != before {
+        replace(file, after.as_bytes(), Durability::Synced)?;
+    }
+    Ok(if hidden { Kept::WithoutPassword } else { Kept::Whole { changed: after != before } })
+}
+
+/// The file with what makes the next start a closed replica of this upstream, and of no other.
+fn following(text: &str, upstream: &Following) -> String {
+    let mut text = closed(text, true);
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text += &format!("{BEGIN}\nreplicaof {} {}\n", quoted(&upstream.host), upstream.port);
+    if let Some(user) = &upstream.user {
+        text += &format!("masteruser {}\n", quoted(user));
+    }
+    if let Some(password) = &upstream.password {
+        text += &format!("masterauth {}\n", quoted(password.expose()));
+    }
+    text + END + "\n"
+}
+
+/// Without what `following` wrote.
+fn without_own(text: &str) -> String {
+    let mut own = false;
+    let mut kept = String::new();
+    for line in text.split_inclusive('\n') {
+        own |= line.trim_end() == BEGIN;
+        if !own {
+            kept += line;
+        }
+        own &= line.trim_end() != END;
+    }
+    kept
+}
+
+/// As the server reads a word in double quotes.
+fn quoted(word: &str) -> String {
+    let mut text = String::from("\"");
+    for byte in word.bytes() {
+        match byte {
+            b'"' | b'\\' => text.extend(['\\', char::from(byte)]),
+            b' '..=b'~' => text.push(char::from(byte)),
+            _ => text += &format!("\\x{byte:02x}"),
+        }
+    }
+    text + "\""
 }
 
 fn follows(line: &str) -> bool {
@@ -87,5 +176,45 @@ mod tests {
         assert!(once.starts_with("# regent sets this at run time: ReplicaOf 10.0.0.1 6379\n"), "{once}");
         assert_eq!(closed(&once, true), once);
         assert!(closed("replicaof a 1\n", false).starts_with("replicaof a 1\n"));
+    }
+
+    fn upstream(port: u16) -> Following {
+        let password = Some(Secret::new("a \"b\" \\ ü"));
+        Following { host: "10.0.0.1".to_owned(), port, user: Some("replicator".to_owned()), password }
+    }
+
+    #[test]
+    fn a_replica_starts_as_one_until_it_is_promoted() {
+        let operators = "port 1\nreplicaof old 1\nmin-replicas-to-write 65535\n";
+        let alone = closed(operators, true);
+        let once = following(operators, &upstream(1));
+        assert_eq!(following(&once, &upstream(1)), once);
+        let block = "replicaof \"10.0.0.1\" 1\nmasteruser \"replicator\"\nmasterauth \"a \\\"b\\\" \\\\ \\xc3\\xbc\"\n";
+        assert_eq!(once, format!("{alone}{BEGIN}\n{block}{END}\n"));
+        assert_eq!(closed(&once, false), once, "guarded as the replica that it is");
+        assert_eq!(following(&once, &upstream(2)), once.replace("\" 1\n", "\" 2\n"), "only the newest counts");
+        assert_eq!(closed(&once, true), alone, "a primary follows nobody");
+    }
+
+    #[test]
+    fn the_password_is_kept_from_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("redis.conf");
+        let mode = || std::fs::metadata(&file).unwrap().mode() & 0o777;
+        let has = || std::fs::read_to_string(&file).unwrap().contains("masterauth");
+        let write = |mode| {
+            std::fs::write(&file, "port 1\n").unwrap();
+            std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        };
+        let owner = std::fs::metadata(folder.path()).unwrap().uid();
+        write(0o644);
+        assert_eq!(follow(&file, &upstream(1), Some(owner + 1)).unwrap(), Kept::WithoutPassword);
+        assert_eq!((mode(), has()), (0o644, false), "the server may need the right of everybody");
+        assert_eq!(follow(&file, &upstream(1), Some(owner)).unwrap(), Kept::Whole { changed: true });
+        assert_eq!((mode(), has()), (0o640, true));
+        assert_eq!(follow(&file, &upstream(1), None).unwrap(), Kept::Whole { changed: false });
+        write(0o640);
+        assert_eq!(follow(&file, &upstream(1), None).unwrap(), Kept::Whole { changed: true });
+        assert_eq!((mode(), has()), (0o640, true));
     }
 }

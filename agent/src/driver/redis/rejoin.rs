@@ -2,12 +2,15 @@
 //!
 //! Redis goes on from where it is if the upstream knows its history (a partial resynchronisation). Otherwise it takes
 //! a full copy and throws its own data away: that needs the operator's leave, and a snapshot is set aside first (S5).
-//! The upstream is set at run time only; `redis.conf` stays as it is, and the agent asks again after a restart.
+//! What it may follow is put into `redis.conf` before it does: whatever starts it afterwards, it comes up as a replica
+//! (safety.md, "Closed at rest"). A promotion takes that out again.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::closed::{self, Following, Kept};
 use super::options::RedisUpstream;
+use super::server::no_config_file;
 use super::session::{Info, Login, ask, command};
 use super::{CLOSED, COMMAND_LIMIT, DISK_LIMIT, GLANCE, Redis, ok};
 use crate::driver::process::disk;
@@ -33,9 +36,11 @@ impl Redis {
         }
         let info = self.info().await?;
         if follows(&info, upstream) && info.is("master_link_status", "up") {
+            let kept = self.start_as_replica(upstream).await?;
             let switched = self.switch_clients("on").await?;
-            let message = "replicates already".into();
-            return Ok(Done { already: !switched && !started, message, position: info.position(), ..Done::default() });
+            let already = !switched && !started && kept != Kept::Whole { changed: true };
+            let message = format!("replicates already{}", note(kept));
+            return Ok(Done { already, message, position: info.position(), ..Done::default() });
         }
         if !info.is_replica() && self.get("min-replicas-to-write").await? != CLOSED {
             let message = "Redis here accepts writes; fence it before it rejoins";
@@ -55,12 +60,13 @@ impl Redis {
             }
             how = format!("full copy, the old data is in {}", self.set_aside().await?.display());
         }
+        let kept = self.start_as_replica(upstream).await?;
         self.follow(upstream).await?;
         let info = self.see_link().await?;
         self.switch_clients("on").await?;
         Ok(Done {
             already: false,
-            message: format!("replica of {}: {how}", rejoin.upstream_cluster),
+            message: format!("replica of {}: {how}{}", rejoin.upstream_cluster, note(kept)),
             position: info.position(),
             ..Done::default()
         })
@@ -132,6 +138,22 @@ impl Redis {
         Ok(aside)
     }
 
+    /// From here on its next start is that of a replica.
+    async fn start_as_replica(&self, upstream: &RedisUpstream) -> Result<Kept, DriverError> {
+        let Some(file) = self.config_file() else { return Err(no_config_file()) };
+        let following = Following {
+            host: upstream.host.clone(),
+            port: upstream.port,
+            user: upstream.user.clone(),
+            password: upstream.password.clone(),
+        };
+        let server = self.process().await.and_then(|process| process.user());
+        disk::bounded("redis-files", DISK_LIMIT, "putting the upstream into Redis's configuration file", move || {
+            closed::follow(&file, &following, server)
+        })
+        .await
+    }
+
     async fn follow(&self, upstream: &RedisUpstream) -> Result<(), DriverError> {
         self.set("masteruser", upstream.user.as_deref().unwrap_or_default()).await?;
         self.set("masterauth", upstream.password.as_ref().map_or("", |password| password.expose())).await?;
@@ -157,6 +179,16 @@ impl Redis {
                 return Err(DriverError::retryable("redis-not-linked", message));
             }
             tokio::time::sleep(GLANCE).await;
+        }
+    }
+}
+
+const fn note(kept: Kept) -> &'static str {
+    match kept {
+        Kept::Whole { .. } => "",
+        Kept::WithoutPassword => {
+            "; everybody may read its configuration file, so the password is not in it, and after a restart it refuses \
+             writes but does not replicate until it is rejoined"
         }
     }
 }

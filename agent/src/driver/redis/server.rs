@@ -94,11 +94,7 @@ impl Redis {
     /// Starts the server by its listed command and waits until it answers. It comes up closed at rest.
     pub(super) async fn start(&self) -> Result<(), DriverError> {
         let program = Program::listed(&self.options.start);
-        let finished = program.run(START_LIMIT).await.map_err(|error| {
-            use std::error::Error as _;
-            let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-            DriverError::retryable("redis-start", format!("{error}{source}"))
-        })?;
+        let finished = program.run(&self.children, START_LIMIT).await.map_err(|error| error.failure("redis-start"))?;
         if !finished.success() {
             let message = format!("{} failed: {}", program.name(), finished.last_words());
             return Err(DriverError::retryable("redis-start", message));
@@ -117,12 +113,7 @@ impl Redis {
 
     /// Closes the configuration file of a running server; false if it was closed.
     pub(super) async fn close_at_rest(&self, alone: bool) -> Result<bool, DriverError> {
-        let Some(file) = self.config_file() else {
-            return Err(DriverError::permanent(
-                "redis-no-config-file",
-                "Redis runs without a configuration file, so its next start would accept writes; give it one",
-            ));
-        };
+        let Some(file) = self.config_file() else { return Err(no_config_file()) };
         disk::bounded("redis-files", super::DISK_LIMIT, "closing Redis at rest in its configuration file", move || {
             super::closed::close(&file, alone)
         })
@@ -144,4 +135,11 @@ impl Redis {
         let answer: Vec<String> = self.acting.ask(&super::command(&["CONFIG", "GET", key]), COMMAND_LIMIT).await?;
         Ok(answer.into_iter().nth(1).unwrap_or_default())
     }
+}
+
+pub(super) fn no_config_file() -> DriverError {
+    DriverError::permanent(
+        "redis-no-config-file",
+        "Redis runs without a configuration file, so its next start would accept writes; give it one",
+    )
 }
