@@ -363,7 +363,7 @@ async fn ready_is_told_with_what_is_missing() {
     }
     let unready = server.get("/readyz").await;
     assert_eq!(unready.status, 503);
-    assert_eq!(unready.body, r#"{"missing":["dns-bound"],"ready":false}"#);
+    assert_eq!(unready.body, r#"{"missing":["dns-bound"],"ready":false,"warnings":[]}"#);
     server.readiness.set(Latch::DnsBound);
     assert_eq!(server.get("/readyz").await.status, 200);
     server.stop().await;
