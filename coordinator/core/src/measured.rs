@@ -23,12 +23,10 @@ use crate::why::Rule;
 /// Which measurement it does not suit, with the numbers.
 pub fn check(state: &State, document: &Application, round_trips: &BTreeMap<ClusterId, Span>) -> Result<(), Rule> {
     let bound = document.automation.bound;
-    let before = state.applications.get(&document.name).map(|known| &known.document);
-    if before.is_some_and(|before| before.automation.bound == bound && before.clusters == document.clusters) {
+    if !is_new(state, document) {
         return Ok(());
     }
     let (lease, heartbeats) = (bound.lease(), bound.heartbeat().times(4));
-    let short = |detail: String| Err(Rule { code: "bound-too-short".to_owned(), detail });
     if lease < heartbeats {
         return short(format!("leases of {lease} are shorter than four heartbeats, {heartbeats}"));
     }
@@ -53,6 +51,37 @@ pub fn check(state: &State, document: &Application, round_trips: &BTreeMap<Clust
         }
     }
     Ok(())
+}
+
+/// Checks such a document against the heartbeat of raft. A vote counts only while its voter was heard within three
+/// heartbeats of the application; where raft speaks more seldom, no majority of votes would ever count (L1).
+///
+/// # Errors
+/// With the numbers.
+pub fn check_replication(state: &State, document: &Application, raft_heartbeat: Span) -> Result<(), Rule> {
+    let bound = document.automation.bound;
+    let heard = bound.heartbeat().times(3);
+    // Two of raft's: one may be lost.
+    let needed = raft_heartbeat.times(2);
+    if !is_new(state, document) || heard >= needed {
+        return Ok(());
+    }
+    short(format!(
+        "with failoverAfter {} a coordinator's vote counts for {heard} after it was heard; the coordinators hear each \
+         other every {raft_heartbeat} (raft.heartbeat), and {needed} are needed",
+        bound.fail_over_after
+    ))
+}
+
+fn is_new(state: &State, document: &Application) -> bool {
+    state.applications.get(&document.name).is_none_or(|known| {
+        let before = &known.document;
+        before.automation.bound != document.automation.bound || before.clusters != document.clusters
+    })
+}
+
+fn short<T>(detail: String) -> Result<T, Rule> {
+    Err(Rule { code: "bound-too-short".to_owned(), detail })
 }
 
 /// The slowest confirmed fence of each resource, of those in the runs that are remembered. They are few: the slowest is

@@ -6,7 +6,7 @@ use regent_core::application::Application;
 use regent_core::entry::{Entry, Outcome, Report};
 use regent_core::id::{ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId};
 use regent_core::lease::TimeBound;
-use regent_core::measured::check;
+use regent_core::measured::{check, check_replication};
 use regent_core::observer::{Heard, Observer};
 use regent_core::time::{Moment, Span};
 
@@ -57,6 +57,19 @@ fn fenced_in(millis: u64, already: bool) -> World {
     end(&mut world, run, fence, Outcome::Succeeded(report));
     world.done(Entry::UndoBegun { run, reason: "a test".into() });
     world
+}
+
+#[test]
+fn coordinators_must_hear_each_other_as_often_as_votes_need() {
+    let world = World::protected();
+    let millis = Span::from_millis;
+    assert_eq!(check_replication(&world.state, &with(SMALLEST), millis(300)), Ok(()));
+    let refused = check_replication(&world.state, &with(SMALLEST), millis(301)).unwrap_err();
+    assert_eq!(refused.code, "bound-too-short");
+    for number in ["2s", "600ms", "301ms", "602ms"] {
+        assert!(refused.detail.contains(number), "{number}: {}", refused.detail);
+    }
+    assert_eq!(check_replication(&world.state, &document(), Span::from_secs(9)), Ok(()), "it changes nothing");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use regent_core::decide::Viewpoint;
 use regent_core::entry::{Entry, FORMAT, Record};
 use regent_core::measured;
 use regent_core::state::{Applied, State};
+use regent_core::time::Span;
 use regent_core::why;
 use regent_proto::operator::v1 as wire;
 use regent_proto::operator::v1::application_service_client::ApplicationServiceClient;
@@ -160,7 +161,12 @@ impl Operators {
             let contacts = evidence.contacts.iter();
             contacts.filter_map(|(cluster, contact)| Some((cluster.clone(), contact.round_trip?))).collect()
         });
-        let checked = self.node().replica.read(|state| measured::check(state, application, &round_trips));
+        let millis = |heartbeat: std::time::Duration| u64::try_from(heartbeat.as_millis()).unwrap_or(u64::MAX);
+        let raft_heartbeat = self.leadership().heartbeat.map(|heartbeat| Span::from_millis(millis(heartbeat)));
+        let checked = self.node().replica.read(|state| {
+            measured::check(state, application, &round_trips)?;
+            raft_heartbeat.map_or(Ok(()), |heartbeat| measured::check_replication(state, application, heartbeat))
+        });
         let subject = application.name.to_string();
         checked.map_err(|rule| Fault::Refused { subject, rule: rule.code, detail: rule.detail })
     }
