@@ -32,9 +32,9 @@ pub struct Evidence {
     pub rows: [BTreeSet<i64>; 2],
     /// Of all runs.
     pub reports: Vec<Report>,
-    /// Rows of a primary that was left, acknowledged from here on, are beyond its last report; the reports say that such
-    /// rows are not counted.
-    pub unreported_from: Option<Instant>,
+    /// When primaries were cut off or lost. Rows that such a primary acknowledged from there on, before another cluster
+    /// did, are beyond its last report; the reports say that such rows are not counted.
+    pub cut_off: Vec<Instant>,
 }
 
 /// What was broken, in words; empty if all held.
@@ -45,8 +45,7 @@ pub fn judge(evidence: &Evidence) -> Vec<String> {
 
 /// S1: the acknowledgements change over from one cluster to another at most as often as the epoch rose.
 fn overlaps(evidence: &Evidence) -> Vec<String> {
-    let mut all: Vec<&Acknowledged> = evidence.sheets.iter().flat_map(|sheet| &sheet.record.acknowledged).collect();
-    all.sort_by_key(|row| row.at);
+    let all = in_order(evidence);
     let changes: Vec<_> = all.windows(2).filter(|pair| pair[0].by != pair[1].by).collect();
     if changes.len() as u64 <= evidence.changes {
         return Vec::new();
@@ -67,9 +66,31 @@ fn overlaps(evidence: &Evidence) -> Vec<String> {
     )]
 }
 
+/// All acknowledgements, as they arrived.
+fn in_order(evidence: &Evidence) -> Vec<&Acknowledged> {
+    let mut all: Vec<&Acknowledged> = evidence.sheets.iter().flat_map(|sheet| &sheet.record.acknowledged).collect();
+    all.sort_by_key(|row| row.at);
+    all
+}
+
+/// Who reigned when it was cut off, from when, and until when another acknowledged.
+fn unreported(evidence: &Evidence) -> Vec<(IpAddr, Instant, Option<Instant>)> {
+    let all = in_order(evidence);
+    let reigns = evidence.cut_off.iter().filter_map(|from| {
+        let last = all.iter().take_while(|row| row.at <= *from).last().or(all.first())?;
+        let next = all.iter().find(|row| row.at > *from && row.by != last.by);
+        Some((last.by, *from, next.map(|row| row.at)))
+    });
+    reigns.collect()
+}
+
 /// Every acknowledged row is there, or admitted to be lost.
 fn lost_rows(evidence: &Evidence) -> Vec<String> {
     let mut broken = Vec::new();
+    // The primary may have reigned before, and what it had then may be lost like anybody's.
+    let others = evidence.sheets.iter().flat_map(|sheet| &sheet.record.acknowledged);
+    let last_reign = others.filter(|row| row.by != evidence.primary).map(|row| row.at).max();
+    let unreported = unreported(evidence);
     for (resource, rows) in [DATABASE, CACHE].into_iter().zip(&evidence.rows) {
         let admitted = evidence.reports.iter().flat_map(|report| &report.losses);
         let admitted = admitted.filter(|loss| loss.resource == resource).any(|loss| loss.bytes != Some(0));
@@ -80,9 +101,12 @@ fn lost_rows(evidence: &Evidence) -> Vec<String> {
         });
         let mut missing: BTreeMap<(IpAddr, &str), Vec<i64>> = BTreeMap::new();
         for row in written.flat_map(|sheet| &sheet.record.acknowledged).filter(|row| !rows.contains(&row.n)) {
-            let left = row.by != evidence.primary && !evidence.reports.is_empty();
-            let unreported = evidence.unreported_from.is_some_and(|from| row.at >= from);
-            if !(left && (admitted || unreported)) {
+            let reigns = row.by == evidence.primary && last_reign.is_none_or(|last| row.at > last);
+            let left = !reigns && !evidence.reports.is_empty();
+            let silent = unreported
+                .iter()
+                .any(|(by, from, until)| row.by == *by && row.at >= *from && until.is_none_or(|until| row.at < until));
+            if !(left && (admitted || silent)) {
                 let why = if left { "and no report admits it" } else { "and its cluster is the primary" };
                 missing.entry((row.by, why)).or_default().push(row.n);
             }

@@ -28,7 +28,7 @@ fn evidence() -> Evidence {
         primary: NEW,
         rows: [rows.clone(), rows],
         reports: vec![Report { losses: vec![loss(DATABASE), loss(CACHE)] }],
-        unreported_from: None,
+        cut_off: Vec::new(),
     }
 }
 
@@ -64,10 +64,13 @@ fn a_silent_loss_is_seen() {
     let broken = judge(&evidence);
     assert!(broken.len() == 1 && broken[0].contains("not in orders-db, and no report admits it: [2]"), "{broken:?}");
     // Beyond the last report: the report says that it does not count those.
-    evidence.unreported_from = Some(evidence.sheets[0].record.acknowledged[1].at);
+    evidence.cut_off = vec![evidence.sheets[0].record.acknowledged[1].at];
     assert!(judge(&evidence).is_empty());
+    // But not beyond that of another reign.
+    evidence.cut_off = vec![evidence.sheets[0].record.acknowledged[3].at];
+    assert_eq!(judge(&evidence).len(), 1);
     // A run without a word of the resource admits nothing.
-    evidence.unreported_from = None;
+    evidence.cut_off.clear();
     evidence.reports[0].losses.remove(0);
     assert_eq!(judge(&evidence).len(), 1);
 }
@@ -76,9 +79,27 @@ fn a_silent_loss_is_seen() {
 fn a_loss_at_the_primary_itself_is_never_admitted() {
     let mut evidence = evidence();
     evidence.rows[1].remove(&4);
-    evidence.unreported_from = Some(evidence.sheets[0].record.acknowledged[0].at);
+    evidence.cut_off = vec![evidence.sheets[0].record.acknowledged[0].at];
     let broken = judge(&evidence);
     assert!(broken.len() == 1 && broken[0].contains("not in cache, and its cluster is the primary: [4]"), "{broken:?}");
+}
+
+#[test]
+fn a_loss_of_an_earlier_reign_is_judged_as_such() {
+    let mut evidence = evidence();
+    // The old side reigns again, and row 2 of its first reign is lost, admitted as before.
+    let mut again = evidence.sheets[0].record.acknowledged[3];
+    (again.n, again.by, again.at) = (5, OLD, again.at + Duration::from_secs(1));
+    evidence.sheets[0].record.acknowledged.push(again);
+    for rows in &mut evidence.rows {
+        rows.insert(5);
+    }
+    (evidence.changes, evidence.primary) = (2, OLD);
+    assert_eq!(judge(&evidence), Vec::<String>::new());
+    // A row of its present reign is another matter.
+    evidence.rows[0].remove(&5);
+    let broken = judge(&evidence);
+    assert!(broken.len() == 1 && broken[0].contains("its cluster is the primary: [5]"), "{broken:?}");
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub async fn round(net: Net, seed: u64) -> Result<Round> {
     let plan = Plan::of(seed);
     let told = format!("seed {seed}: {plan:?}");
     let mut stage = Stage::start(net, plan.failover_after).await.context("the stage")?;
-    stage.unreported_from_now();
+    stage.cut_off_from_now();
     let played = play(&stage, &plan).await;
     let played = match played {
         Ok(changes) => stage.judge().await.map(|sheets| (changes, sheets)),

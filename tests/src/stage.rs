@@ -34,7 +34,7 @@ pub struct Stage {
     pub crew: Crew,
     epochs: Epochs,
     first: u64,
-    unreported_from: Option<Instant>,
+    cut_off: Vec<Instant>,
     folder: tempfile::TempDir,
 }
 
@@ -73,7 +73,7 @@ impl Stage {
         let epochs = Epochs::watch(&world)?;
         let first = world.ctl().status().await?.application(APPLICATION)?.epoch;
         let crew = Crew::start(&world).await?;
-        Ok(Self { world, crew, epochs, first, unreported_from: None, folder })
+        Ok(Self { world, crew, epochs, first, cut_off: Vec::new(), folder })
     }
 
     /// A region by its place.
@@ -91,9 +91,34 @@ impl Stage {
     }
 
     /// From now on the primary may acknowledge what it cannot report; what it reported up to now must not be lost silently.
-    pub fn unreported_from_now(&mut self) {
+    pub fn cut_off_from_now(&mut self) {
         // The last report may be one probe and one heartbeat old.
-        self.unreported_from = Instant::now().checked_sub(Duration::from_millis(1500));
+        self.cut_off.extend(Instant::now().checked_sub(Duration::from_millis(1500)));
+    }
+
+    /// Switches a lost region on again: its databases by hand and before its agent, as a careless person would. Gives
+    /// nothing back but the region: it is quarantined.
+    ///
+    /// # Errors
+    /// Something does not come up, or its agent does not learn the newest epoch.
+    pub async fn bring_back(&self, region: usize) -> Result<()> {
+        let place = self.region(region);
+        let cluster = place.cluster()?;
+        place.give_back()?;
+        cluster.postgres.start().await?;
+        cluster.redis.start().await?;
+        for way in [Way::Postgres, Way::Redis] {
+            self.crew.takes_nothing(region, way, Duration::from_millis(500)).await?;
+        }
+        place.start_coordinator().await?;
+        place.start_agent().await?;
+        wait::until("word of the region that came back", Duration::from_secs(30), || async {
+            let application = self.application().await?;
+            let known = application.stored_epoch(&cluster.name);
+            ensure!(known == application.epoch, "its agent knows epoch {known}");
+            Ok(())
+        })
+        .await
     }
 
     /// The application as operators see it.
@@ -189,7 +214,7 @@ impl Stage {
     /// # Errors
     /// A promise was broken; or the world does not end.
     pub async fn judge(self) -> Result<Vec<Sheet>> {
-        let Self { world, crew, epochs, first, unreported_from, folder } = self;
+        let Self { world, crew, epochs, first, cut_off, folder } = self;
         let sheets = crew.stop().await?;
         let application = world.ctl().status().await?.application(APPLICATION)?.clone();
         let clusters = world.regions().iter().filter_map(|region| region.cluster().ok());
@@ -205,7 +230,7 @@ impl Stage {
             primary: primary.address,
             rows: [primary.postgres.rows().await?, primary.redis.rows().await?],
             reports,
-            unreported_from,
+            cut_off,
         };
         let broken = oracle::judge(&evidence);
         ensure!(broken.is_empty(), "{}", broken.join("\n"));

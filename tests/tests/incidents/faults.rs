@@ -63,7 +63,7 @@ fn a_frozen_database_is_not_called_dead_and_serves_again() -> Result<()> {
 fn a_killed_agent_leaves_its_guard_to_fence() -> Result<()> {
     play(|net| async {
         let mut stage = Stage::start(net, D).await?;
-        stage.unreported_from_now();
+        stage.cut_off_from_now();
         let began = Instant::now();
         stage.region(WEST).cluster()?.agent.kill().await?;
         let fenced = stage.fenced(WEST, began, PATIENCE).await?;
@@ -81,7 +81,7 @@ fn a_killed_agent_leaves_its_guard_to_fence() -> Result<()> {
 fn a_frozen_agent_wakes_after_the_promotion_and_harms_nothing() -> Result<()> {
     play(|net| async {
         let mut stage = Stage::start(net, D).await?;
-        stage.unreported_from_now();
+        stage.cut_off_from_now();
         let agent = stage.region(WEST).cluster()?.agent.process().context("it runs")?;
         let began = Instant::now();
         agent.freeze();
@@ -112,7 +112,7 @@ fn a_frozen_agent_wakes_after_the_promotion_and_harms_nothing() -> Result<()> {
 fn with_agent_and_guard_frozen_the_oracle_sees_two_writers() -> Result<()> {
     play(|net| async {
         let mut stage = Stage::start(net, D).await?;
-        stage.unreported_from_now();
+        stage.cut_off_from_now();
         let west = stage.region(WEST);
         let (agent, guard) = (west.cluster()?.agent.process().context("it runs")?, west.guard().context("no guard")?);
         kill(guard, Signal::SIGSTOP)?;
@@ -176,7 +176,7 @@ fn a_killed_guard_is_replaced() -> Result<()> {
 fn a_frozen_guard_ends_the_lease() -> Result<()> {
     play(|net| async {
         let mut stage = Stage::start(net, D).await?;
-        stage.unreported_from_now();
+        stage.cut_off_from_now();
         let guard = stage.region(WEST).guard().context("there is no guard")?;
         let began = Instant::now();
         kill(guard, Signal::SIGSTOP)?;
@@ -238,7 +238,13 @@ fn a_full_disk_of_the_target_refuses_steps_by_name() -> Result<()> {
         let data = PathBuf::from("eu-central/agent");
         let mut stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), 16))).await?;
         let ballast = Ballast::fill(&stage.world.folder().join(&data))?;
-        stage.unreported_from_now();
+        // What is left of the journal's last page: new terms are stored by every agent.
+        for _ in 0..12 {
+            stage.world.ctl().run(&["pause", APPLICATION, "--reason", "to write something down"]).await?;
+            stage.world.ctl().run(&["resume", APPLICATION]).await?;
+        }
+        stage.serves(NORTH, PATIENCE).await?;
+        stage.cut_off_from_now();
         stage.region(WEST).lose().await?;
         wait::until("the refusal", PATIENCE, || async {
             let runs = stage.world.ctl().run(&["runs", "-o", "json"]).await?;
@@ -247,7 +253,6 @@ fn a_full_disk_of_the_target_refuses_steps_by_name() -> Result<()> {
             Ok(())
         })
         .await?;
-        // (What still fitted into the last page of the journal was written down, and may have been done.)
         stage.crew.takes_nothing(NORTH, Way::Name, D).await?;
         drop(ballast);
         stage.failed_over_to(CENTRAL, PATIENCE).await?;
@@ -264,7 +269,7 @@ fn a_full_disk_of_the_primary_does_not_stop_its_fence() -> Result<()> {
         let mut stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), 16))).await?;
         let _ballast = Ballast::fill(&stage.world.folder().join(&data))?;
         stage.crew.keeps_writing(WEST, Way::Name, Duration::from_secs(2), D * 2).await?;
-        stage.unreported_from_now();
+        stage.cut_off_from_now();
         let began = Instant::now();
         stage.weather(|weather| weather.around(WEST, &ALL, Link::Cut)).await?;
         let fenced = stage.fenced(WEST, began, PATIENCE).await?;

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn long_partition() -> Result<()> {
     play(|net| async {
         let mut stage = Stage::start(net, D).await?;
-        stage.unreported_from_now();
+        stage.cut_off_from_now();
         stage.weather(|weather| weather.around(WEST, &ALL, Link::Cut)).await?;
         stage.failed_over_to(CENTRAL, PATIENCE).await?;
         for way in [Way::Name, Way::Postgres, Way::Redis] {
@@ -47,7 +47,7 @@ fn a_primary_that_hears_nobody_is_left() -> Result<()> {
 
 async fn one_way(net: Net, cut: [(usize, usize); 2]) -> Result<()> {
     let mut stage = Stage::start(net, D).await?;
-    stage.unreported_from_now();
+    stage.cut_off_from_now();
     stage
         .weather(|weather| {
             for (from, to) in cut {
@@ -84,7 +84,7 @@ fn a_cut_between_the_two_sides_alone_changes_nothing() -> Result<()> {
 fn a_flapping_link_moves_nothing_twice() -> Result<()> {
     play(|net| async {
         let mut stage = Stage::start(net, Duration::from_secs(10)).await?;
-        stage.unreported_from_now();
+        stage.cut_off_from_now();
         for round in 0..30_u64 {
             stage.weather(|weather| weather.around(WEST, &ALL, Link::Cut)).await?;
             stage.crew.is_refused(NORTH, Way::Name, PATIENCE).await?;

@@ -56,29 +56,43 @@ fn rejoin_demotes_nobody() -> Result<()> {
     })
 }
 
-/// The first region dies, the other takes over, and the first is switched on again with everything in it: its databases by
-/// hand and before its agent.
-async fn lost_and_returned(net: Net) -> Result<Stage> {
-    let mut stage = Stage::start(net, D).await?;
-    stage.unreported_from_now();
-    let west = stage.region(WEST);
-    west.lose().await?;
-    stage.failed_over_to(CENTRAL, PATIENCE).await?;
-    west.give_back()?;
-    let cluster = west.cluster()?;
-    cluster.postgres.start().await?;
-    cluster.redis.start().await?;
-    for way in [Way::Postgres, Way::Redis] {
-        stage.crew.takes_nothing(WEST, way, Duration::from_millis(500)).await?;
-    }
-    west.start_coordinator().await?;
-    west.start_agent().await?;
-    wait::until("word of the region that came back", PATIENCE, || async {
-        let application = stage.application().await?;
-        let known = application.stored_epoch(&cluster.name);
-        ensure!(known == application.epoch, "its agent knows epoch {known}");
+/// GitHub, September 2012, the other half: the second failover in a row, before anybody had understood the first.
+#[test]
+fn second_failover_waits() -> Result<()> {
+    play(|net| async {
+        let mut stage = lost_and_returned(net).await?;
+        let west = &stage.region(WEST).cluster()?.name;
+        stage.world.ctl().run(&["rejoin", APPLICATION, west, "--reclone"]).await?;
+        stage.world.protected(stage.region(CENTRAL), stage.region(WEST)).await?;
+
+        stage.cut_off_from_now();
+        stage.region(CENTRAL).lose().await?;
+        stage.crew.is_refused(NORTH, Way::Name, PATIENCE).await?;
+        // Everything else speaks for a failover: only the cool-down holds it.
+        wait::until("the cool-down alone", PATIENCE, || async {
+            let why = stage.world.ctl().run(&["why", APPLICATION]).await?;
+            ensure!(why.contains("cool-down") && !why.contains("primary-not-lost"), "{why}");
+            ensure!(!why.contains("time-bound") && !why.contains("no-target"), "{why}");
+            Ok(())
+        })
+        .await?;
+        stage.crew.takes_nothing(NORTH, Way::Name, D * 4).await?;
+        ensure!(stage.changes().await? == 1, "the epoch rose again");
+
+        stage.world.ctl().run(&["ack", APPLICATION]).await?;
+        stage.failed_over_to(WEST, PATIENCE).await?;
+        ensure!(stage.changes().await? == 2, "the epoch did not rise once more");
+        stage.judge().await?;
         Ok(())
     })
-    .await?;
+}
+
+/// The first region dies, the other takes over, and the first is switched on again with everything in it.
+async fn lost_and_returned(net: Net) -> Result<Stage> {
+    let mut stage = Stage::start(net, D).await?;
+    stage.cut_off_from_now();
+    stage.region(WEST).lose().await?;
+    stage.failed_over_to(CENTRAL, PATIENCE).await?;
+    stage.bring_back(WEST).await?;
     Ok(stage)
 }
