@@ -95,12 +95,13 @@ async fn the_quickstart_keeps_its_word() -> Result<()> {
 }
 
 /// Warnings and errors that the story itself calls for, and why.
-const EXPECTED: [(&str, &str); 9] = [
+const EXPECTED: [(&str, &str); 10] = [
     ("A coordinator cannot be reached", "one dies with its region, and all start one after the other"),
     ("an agent's stream ended", "the agent of the region that dies, and at the other agents the coordinator there"),
     ("no stream to the coordinator", "the same, as the agents see it"),
     ("a vote stands", "the region that dies is voted lost"),
     ("a vote was withdrawn", "it comes back"),
+    ("the lease ended and nobody fenced: fencing hard", "a guard whose lease ended while its region was off"),
     ("the guard has fenced hard", "the guard that comes back finds that the lease has ended while nobody was there"),
     ("fenced hard: every guarded database is gone", "the same, as the guard says it"),
     ("the lease does not hold: fencing", "the agent that comes back is no primary any more"),
