@@ -1,5 +1,6 @@
 //! Development certificates, made by `regentctl certs`.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::Result;
@@ -24,21 +25,21 @@ pub fn agent(cluster: &str) -> String {
     format!("agent-{cluster}")
 }
 
-/// Makes an authority, a certificate for each coordinator and agent, and one for an operator, in a folder of its own.
+/// Makes an authority, a certificate for each coordinator and agent, with the address where it is dialled, and one for an operator, in a folder of its own.
 ///
 /// # Errors
 /// `regentctl` is missing or fails.
-pub async fn make(folder: &Path, coordinators: &[u64], clusters: &[&str]) -> Result<()> {
+pub async fn make(folder: &Path, coordinators: &[(u64, IpAddr)], clusters: &[(&str, IpAddr)]) -> Result<()> {
     let dir = folder.display().to_string();
     let certs = async |words: &[&str]| {
         ctl::run([&["certs"], words, &["--dir", dir.as_str()]].concat().into_iter().map(String::from)).await
     };
     certs(&["ca", "--group", GROUP]).await?;
-    for id in coordinators {
-        certs(&["coordinator", &id.to_string()]).await?;
+    for (id, address) in coordinators {
+        certs(&["coordinator", &id.to_string(), "--name", &address.to_string()]).await?;
     }
-    for cluster in clusters {
-        certs(&["agent", cluster]).await?;
+    for (cluster, address) in clusters {
+        certs(&["agent", cluster, "--name", &address.to_string()]).await?;
     }
     certs(&["operator", "quickstart"]).await?;
     Ok(())

@@ -1,6 +1,6 @@
 //! The files that coordinators, agents and the application are told what to do with.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -269,12 +269,6 @@ spec:
 pub fn write(path: &Path, value: &Value) -> Result<()> {
     let text = serde_saphyr::to_string(value).with_context(|| format!("cannot write {} as YAML", path.display()))?;
     place::write_secret(path, &text)
-}
-
-/// Loopback.
-#[must_use]
-pub fn local(port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
 }
 
 fn secret(path: &Path) -> String {

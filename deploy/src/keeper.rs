@@ -159,9 +159,26 @@ impl Keeper {
     /// # Errors
     /// The program `regent-keeper` is missing or cannot be started.
     pub fn start(name: &str, folder: &Path) -> Result<Self> {
+        Self::start_by(&[], name, folder)
+    }
+
+    /// The same by a `launcher`: a program with arguments that ends by becoming the keeper.
+    ///
+    /// # Errors
+    /// One of the two programs is missing or cannot be started.
+    pub fn start_by(launcher: &[String], name: &str, folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let log = std::fs::File::create(folder.join("keeper.log"))?;
-        let mut child = Command::new(place::binary("regent-keeper")?)
+        let own = place::binary("regent-keeper")?;
+        let mut command = match launcher.split_first() {
+            None => Command::new(own),
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(own);
+                command
+            }
+        };
+        let mut child = command
             // Not reached by the Ctrl-C that is meant for the harness.
             .process_group(0)
             .stdin(Stdio::piped())

@@ -12,14 +12,19 @@
 //! A region is one [`keeper::Keeper`]: every process of the region descends from it, the daemons too, so a region can be lost
 //! whole and at once, and nothing survives the harness, however that ends.
 //!
+//! The regions share loopback addresses, or each stands in a namespace of its own behind links that can be cut: [`ground`].
+//!
 //! This crate serves tests and demonstrations and nothing else depends on it; its errors are therefore `anyhow`.
 
 pub mod certs;
+pub mod clock;
 pub mod config;
 pub mod ctl;
 pub mod demo;
+pub mod ground;
 pub mod keeper;
 pub mod knot;
+pub mod net;
 pub mod place;
 pub mod ports;
 pub mod postgres;

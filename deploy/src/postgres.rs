@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -198,6 +199,22 @@ impl Postgres {
             if tree::is_running(pid) { bail!("process {pid} is still there") } else { Ok(()) }
         })
         .await
+    }
+
+    /// SIGSTOP to the whole server: it holds its connections and answers nobody.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT to the whole server.
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid() {
+            tree::signal_tree(pid, signal);
+        }
     }
 
     /// Lets it be started again.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::keeper::{Keeper, Program, last_lines};
@@ -158,6 +159,22 @@ impl Redis {
         .await
     }
 
+    /// SIGSTOP to the whole server: it holds its connections and answers nobody.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT to the whole server.
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid() {
+            tree::signal_tree(pid, signal);
+        }
+    }
+
     /// Lets it be started again.
     ///
     /// # Errors
@@ -294,7 +311,7 @@ impl Redis {
         let folder = self.folder.display();
         let mut settings = format!(
             "bind {address}\nport {port}\ndir {folder}/data\npidfile {folder}/redis.pid\nlogfile {folder}/redis.log\n\
-             daemonize yes\nappendonly yes\nmaxmemory 64mb\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n\
+             daemonize yes\nappendonly yes\nmaxmemory 64mb\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\nrepl-timeout 5\n\
              # Closed at rest: opened at run time by the agent alone.\nmin-replicas-to-write 65535\n\
              user {AGENT} on >{agent} ~* &* +@all\n\
              user {REPLICATOR} on >{replicator} +psync +replconf +ping +info\n\

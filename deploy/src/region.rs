@@ -1,5 +1,6 @@
 //! A region: a coordinator and, except for the witness, a cluster with its databases, its agent and its service.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,8 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::Pid;
 
+use crate::clock::WallClock;
 use crate::config::{AgentPlace, CoordinatorPlace};
 use crate::demo::daemon;
+use crate::ground::Ground;
 use crate::keeper::{Keeper, Process, Program};
 use crate::place;
 use crate::postgres::Postgres;
@@ -25,23 +28,32 @@ pub(crate) const SWITCH: &str = "off";
 /// See the module.
 pub struct Region {
     name: String,
-    folder: PathBuf,
     keeper: Arc<Keeper>,
     coordinator: Node,
-    place: CoordinatorPlace,
+    listens: CoordinatorPlace,
     cluster: Option<Cluster>,
+    place: Place,
+}
+
+/// Where a region stands.
+pub(crate) struct Place {
+    pub(crate) ground: Arc<Ground>,
+    /// Among the regions.
+    pub(crate) index: usize,
+    pub(crate) folder: PathBuf,
+    pub(crate) clock: Option<WallClock>,
 }
 
 impl Region {
     pub(crate) fn new(
         name: &str,
-        folder: &Path,
         keeper: Arc<Keeper>,
-        place: CoordinatorPlace,
+        listens: CoordinatorPlace,
         cluster: Option<Cluster>,
+        place: Place,
     ) -> Self {
-        let coordinator = Node::new("regent-coordinator", folder, &folder.join("coordinator.yaml"));
-        Self { name: name.to_owned(), folder: folder.to_owned(), keeper, coordinator, place, cluster }
+        let coordinator = Node::new("regent-coordinator", &place.folder, &place.folder.join("coordinator.yaml"));
+        Self { name: name.to_owned(), keeper, coordinator, listens, cluster, place }
     }
 
     /// Its name.
@@ -53,7 +65,7 @@ impl Region {
     /// Where its coordinator listens.
     #[must_use]
     pub const fn place(&self) -> CoordinatorPlace {
-        self.place
+        self.listens
     }
 
     /// Its coordinator.
@@ -87,7 +99,8 @@ impl Region {
     /// # Errors
     /// It does not come up; with the end of its log.
     pub async fn start_coordinator(&self) -> Result<()> {
-        self.coordinator.start(&self.keeper, self.place.dashboard).await
+        self.coordinator.start(&self.keeper, self.environment()).await?;
+        self.answers(&self.coordinator, self.listens.dashboard).await
     }
 
     /// Starts its agent and waits until it listens.
@@ -96,7 +109,58 @@ impl Region {
     /// It does not come up; with the end of its log.
     pub async fn start_agent(&self) -> Result<()> {
         let cluster = self.cluster()?;
-        cluster.agent.start(&self.keeper, cluster.place.admin).await
+        cluster.agent.start(&self.keeper, self.environment()).await?;
+        self.answers(&cluster.agent, cluster.place.admin).await
+    }
+
+    /// Sets the wall clock of the region so many seconds ahead, or behind.
+    ///
+    /// # Errors
+    /// It goes by the machine's clock.
+    pub fn step_clock(&self, seconds: i64) -> Result<()> {
+        self.place.clock.as_ref().context("it goes by the machine's clock")?.step(seconds)
+    }
+
+    fn environment(&self) -> BTreeMap<String, String> {
+        self.place.clock.as_ref().map(WallClock::environment).unwrap_or_default()
+    }
+
+    /// Waits until a program that was just started answers.
+    async fn answers(&self, node: &Node, http: SocketAddr) -> Result<()> {
+        let (program, process) = (node.program, node.process().context("it was not started")?);
+        let alive = format!("http://{http}/livez");
+        let work = async move {
+            wait::until(program, PATIENCE, || async {
+                if !process.is_running() {
+                    return Ok(Err(process.last_words()));
+                }
+                let answer = client()?.get(&alive).send().await.with_context(|| format!("no answer at {alive}"))?;
+                ensure!(answer.status().is_success(), "{alive} says {}", answer.status());
+                Ok(Ok(()))
+            })
+            .await
+            .with_context(|| format!("its log ends so:\n{}", process.last_words()))?
+            .or_else(|words| bail!("{program} ended at once; its log ends so:\n{words}"))
+        };
+        self.place.ground.within(self.place.index, work).await?
+    }
+
+    /// The guard of its agent, if one runs.
+    #[must_use]
+    pub fn guard(&self) -> Option<Pid> {
+        let is_guard =
+            |pid: &Pid| tree::is_running(*pid) && tree::words(*pid).get(1).is_some_and(|word| word == "guard");
+        self.keeper.processes().into_iter().find(is_guard)
+    }
+
+    /// The metrics of its coordinator, as text.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        let url = format!("http://{}/metrics", self.listens.dashboard);
+        let page = async move { anyhow::Ok(client()?.get(url).send().await?.text().await?) };
+        self.place.ground.within(self.place.index, page).await?
     }
 
     /// Kills everything in it with SIGKILL, at once, and keeps its databases from being started; gives the number of
@@ -105,7 +169,7 @@ impl Region {
     /// # Errors
     /// Its keeper is gone.
     pub async fn lose(&self) -> Result<usize> {
-        std::fs::write(self.folder.join(SWITCH), "lost\n").context("cannot switch the region off")?;
+        std::fs::write(self.place.folder.join(SWITCH), "lost\n").context("cannot switch the region off")?;
         self.keeper.kill_all().await
     }
 
@@ -114,7 +178,8 @@ impl Region {
     /// # Errors
     /// The switch cannot be removed.
     pub fn give_back(&self) -> Result<()> {
-        std::fs::remove_file(self.folder.join(SWITCH)).with_context(|| format!("the region {} is not lost", self.name))
+        std::fs::remove_file(self.place.folder.join(SWITCH))
+            .with_context(|| format!("the region {} is not lost", self.name))
     }
 }
 
@@ -201,24 +266,14 @@ impl Node {
         Ok(())
     }
 
-    async fn start(&self, keeper: &Keeper, http: SocketAddr) -> Result<()> {
+    async fn start(&self, keeper: &Keeper, environment: BTreeMap<String, String>) -> Result<()> {
         ensure!(!self.process().is_some_and(|process| process.is_running()), "{} runs already", self.program);
         let program = place::binary(self.program)?.display().to_string();
         let command = [program, "--config".into(), self.config.display().to_string()];
-        let process = keeper.spawn(Program::new(self.program, &self.folder, command)).await?;
-        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process.clone());
-        let alive = format!("http://{http}/livez");
-        wait::until(self.program, PATIENCE, || async {
-            if !process.is_running() {
-                return Ok(Err(process.last_words()));
-            }
-            let answer = client()?.get(&alive).send().await.with_context(|| format!("no answer at {alive}"))?;
-            ensure!(answer.status().is_success(), "{alive} says {}", answer.status());
-            Ok(Ok(()))
-        })
-        .await
-        .with_context(|| format!("its log ends so:\n{}", process.last_words()))?
-        .or_else(|words| bail!("{} ended at once; its log ends so:\n{words}", self.program))
+        let program = Program { environment, ..Program::new(self.program, &self.folder, command) };
+        let process = keeper.spawn(program).await?;
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+        Ok(())
     }
 }
 

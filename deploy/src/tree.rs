@@ -25,12 +25,17 @@ pub fn descendants(root: Pid) -> Vec<Pid> {
 }
 
 /// Kills `root` and everything below it with SIGKILL; gives the number of processes.
+pub fn kill_tree(root: Pid) -> usize {
+    signal_tree(root, Signal::SIGKILL)
+}
+
+/// Signals `root` and everything below it; gives the number of processes.
 ///
 /// The whole tree is read first: a dead parent's children would no longer be found below it.
-pub fn kill_tree(root: Pid) -> usize {
+pub fn signal_tree(root: Pid, signal: Signal) -> usize {
     let mut all = vec![root];
     all.extend(descendants(root));
-    all.iter().filter(|pid| kill(**pid, Signal::SIGKILL).is_ok()).count()
+    all.iter().filter(|pid| kill(**pid, signal).is_ok()).count()
 }
 
 /// True if there is such a process, a zombie not counted.
@@ -51,6 +56,13 @@ pub fn peak_memory(pid: Pid) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+/// The words that a process was started with; empty if it is gone.
+#[must_use]
+pub fn words(pid: Pid) -> Vec<String> {
+    let text = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    text.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
 /// True if both run the same program.

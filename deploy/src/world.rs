@@ -8,15 +8,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::certs;
+use crate::clock::WallClock;
 use crate::config::{self, APPLICATION, AgentFile, AgentPlace, CACHE, CoordinatorPlace, Credentials, DATABASE};
 use crate::ctl::Ctl;
 use crate::demo::DemoConfig;
+use crate::ground::Ground;
 use crate::keeper::{Keeper, Program};
+use crate::net::Net;
 use crate::place;
-use crate::ports::{ADDRESSES, Ports};
+use crate::ports::Ports;
 use crate::postgres::{self, Postgres};
 use crate::redis::{self, Redis};
-use crate::region::{Cluster, Node, Region, SWITCH};
+use crate::region::{Cluster, Node, Place, Region, SWITCH};
 use crate::script::Gate;
 use crate::wait;
 use crate::writer::{WriterOptions, resolve};
@@ -43,6 +46,10 @@ pub struct Options {
     pub probe_interval: Duration,
     /// Tracing filter of coordinators and agents.
     pub log: String,
+    /// Folders below `folder` that are disks of their own and so many megabytes large; only on a ground of namespaces.
+    pub disks: Vec<(PathBuf, u32)>,
+    /// Coordinators and agents go by wall clocks of their regions, which can be stepped.
+    pub wall_clocks: bool,
 }
 
 impl Options {
@@ -54,6 +61,8 @@ impl Options {
             failover_after: Duration::from_secs(10),
             probe_interval: Duration::from_secs(1),
             log: "info".into(),
+            disks: Vec::new(),
+            wall_clocks: false,
         }
     }
 }
@@ -61,6 +70,7 @@ impl Options {
 /// See the module.
 pub struct World {
     options: Options,
+    ground: Arc<Ground>,
     regions: Vec<Region>,
     service_port: u16,
     ctl: Ctl,
@@ -75,7 +85,15 @@ impl World {
     /// # Errors
     /// Whatever did not come up.
     pub async fn start(options: Options) -> Result<Self> {
-        let world = Self::prepare(options).await?;
+        Self::start_on(Ground::Loopback, options).await
+    }
+
+    /// The same on a ground of choice.
+    ///
+    /// # Errors
+    /// Whatever did not come up.
+    pub async fn start_on(ground: Ground, options: Options) -> Result<Self> {
+        let world = Self::prepare_on(ground, options).await?;
         world.start_databases().await?;
         world.start_coordinators().await?;
         world.start_agents().await?;
@@ -89,35 +107,59 @@ impl World {
     /// # Errors
     /// Something cannot be made, or the folder is there already.
     pub async fn prepare(options: Options) -> Result<Self> {
+        Self::prepare_on(Ground::Loopback, options).await
+    }
+
+    /// The same on a ground of choice.
+    ///
+    /// # Errors
+    /// Something cannot be made, or the folder is there already.
+    pub async fn prepare_on(ground: Ground, options: Options) -> Result<Self> {
+        let ground = Arc::new(ground);
         let traces = Traces::begin(&options.folder)?;
+        for (folder, megabytes) in &options.disks {
+            ground.net()?.small_disk(&options.folder.join(folder), *megabytes)?;
+        }
         let mut ports = Ports::new(place::cache()?.join("ports"))?;
         let mut coordinators = Vec::new();
-        for id in 1..=3 {
-            let mut next = || ports.pick().map(config::local);
-            coordinators.push(CoordinatorPlace { id, listen: next()?, dashboard: next()?, dns: next()? });
+        for (index, id) in (0..REGIONS.len()).zip(1..) {
+            let address = ground.node(index)?;
+            coordinators.push(CoordinatorPlace {
+                id,
+                listen: SocketAddr::new(address, ports.pick()?),
+                dashboard: SocketAddr::new(ground.pages(), ports.pick()?),
+                dns: SocketAddr::new(address, ports.pick()?),
+            });
         }
         let certificates = options.folder.join("certs");
-        let agents: Vec<&str> = REGIONS.iter().filter_map(|(_, cluster)| *cluster).collect();
-        certs::make(&certificates, &[1, 2, 3], &agents).await?;
+        let dialled: Vec<_> = coordinators.iter().map(|place| (place.id, place.listen.ip())).collect();
+        let places = REGIONS.iter().zip(&dialled);
+        let agents: Vec<_> = places.filter_map(|((_, cluster), (_, address))| Some(((*cluster)?, *address))).collect();
+        certs::make(&certificates, &dialled, &agents).await?;
         let shared = Shared::new(&mut ports)?;
         let mut regions = Vec::new();
         for (index, (name, cluster)) in REGIONS.iter().enumerate() {
             let own = options.folder.join(name);
             place::passable(&own)?;
-            let keeper = Arc::new(Keeper::start(name, &own)?);
-            let mut next = || ports.pick().map(config::local);
+            let keeper = Arc::new(ground.keeper(name, &own).await?);
+            let clock = options.wall_clocks.then(|| WallClock::new(&own)).transpose()?;
+            let address = ground.node(index)?;
             let cluster = match cluster {
                 None => None,
                 Some(cluster) => {
-                    let place = AgentPlace { listen: next()?, admin: next()? };
-                    Some(shared.cluster(cluster, &own, &keeper, ADDRESSES[index + 1], place)?)
+                    let place = AgentPlace {
+                        listen: SocketAddr::new(address, ports.pick()?),
+                        admin: SocketAddr::new(ground.pages(), ports.pick()?),
+                    };
+                    Some(shared.cluster(cluster, &own, &keeper, ground.cluster(index)?, place)?)
                 }
             };
-            regions.push(Region::new(name, &own, keeper, coordinators[index], cluster));
+            let place = Place { ground: Arc::clone(&ground), index, folder: own, clock };
+            regions.push(Region::new(name, keeper, coordinators[index], cluster, place));
         }
         let listens: Vec<SocketAddr> = coordinators.iter().map(|coordinator| coordinator.listen).collect();
         let ctl = Ctl::new(&listens, &Credentials::of(&certificates, certs::OPERATOR));
-        let world = Self { options, regions, service_port: shared.service_port, ctl, traces, _ports: ports };
+        let world = Self { options, ground, regions, service_port: shared.service_port, ctl, traces, _ports: ports };
         world.write_files(&coordinators, &certificates)?;
         let marks = world.regions.iter().map(|region| region.keeper().mark()).collect();
         world.traces.write(marks)?;
@@ -223,6 +265,14 @@ impl World {
         self.regions.iter().find(|region| region.name() == name).with_context(|| format!("there is no region {name}"))
     }
 
+    /// The network between the regions.
+    ///
+    /// # Errors
+    /// The world stands on loopback addresses.
+    pub fn net(&self) -> Result<&Net> {
+        self.ground.net()
+    }
+
     /// The command line of an operator.
     #[must_use]
     pub const fn ctl(&self) -> &Ctl {
@@ -244,7 +294,15 @@ impl World {
     /// What a client needs that writes through the DNS name.
     #[must_use]
     pub fn writer(&self) -> WriterOptions {
-        let servers = self.regions.iter().map(|region| region.place().dns).collect();
+        self.writer_in(0)
+    }
+
+    /// The same for a client in a region, which asks the servers there first.
+    #[must_use]
+    pub fn writer_in(&self, region: usize) -> WriterOptions {
+        let mut servers: Vec<SocketAddr> = self.regions.iter().map(|region| region.place().dns).collect();
+        let count = servers.len().max(1);
+        servers.rotate_left(region % count);
         WriterOptions::new(config::NAME, self.service_port, servers)
     }
 

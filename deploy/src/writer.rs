@@ -1,4 +1,5 @@
-//! The client that writes numbered rows through the DNS name, one after the other, and remembers what was acknowledged.
+//! The client that writes numbered rows, one after the other, and remembers what was acknowledged: through the DNS name as
+//! clients should, or stubbornly into one database.
 //!
 //! A number is used again only while no one has acknowledged it. So what is missing in the end, of all that was
 //! acknowledged, was lost; and while no number is acknowledged, the service is down for this client.
@@ -9,23 +10,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::sync::{oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use resolve::Resolver;
+use crate::net::Net;
+
+use target::Line;
 
 pub mod resolve;
+mod target;
+
+pub use target::Target;
 
 /// What the client is set to.
 #[derive(Debug, Clone)]
 pub struct WriterOptions {
-    /// The service's name, absolute.
-    pub name: String,
-    /// The service's port.
-    pub port: u16,
-    /// Authoritative servers of the name.
-    pub servers: Vec<SocketAddr>,
+    /// Where it writes.
+    pub target: Target,
     /// For one request.
     pub timeout: Duration,
     /// From the start of one request to the start of the next, at least.
@@ -39,7 +40,7 @@ impl WriterOptions {
     #[must_use]
     pub fn new(name: &str, port: u16, servers: Vec<SocketAddr>) -> Self {
         let (timeout, pace) = (Duration::from_millis(300), Duration::from_millis(10));
-        Self { name: name.to_owned(), port, servers, timeout, pace, first: 1 }
+        Self { target: Target::Service { name: name.to_owned(), port, servers }, timeout, pace, first: 1 }
     }
 }
 
@@ -63,6 +64,8 @@ pub struct Record {
     pub acknowledged: Vec<Acknowledged>,
     /// Requests without an acknowledgement.
     pub failed: u64,
+    /// When those were sent.
+    pub failures: Vec<Instant>,
     /// Why the last of those failed.
     pub last_error: Option<String>,
 }
@@ -109,7 +112,7 @@ impl Record {
 pub struct Writer {
     record: Arc<Mutex<Record>>,
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
 }
 
 impl Writer {
@@ -118,11 +121,23 @@ impl Writer {
     /// # Errors
     /// The HTTP client cannot be made.
     pub fn start(options: WriterOptions) -> Result<Self> {
-        let http = reqwest::Client::builder().no_proxy().timeout(options.timeout).build().context("no HTTP client")?;
-        let record = Arc::new(Mutex::new(Record::default()));
-        let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(write(options, http, Arc::clone(&record), stopped));
-        Ok(Self { record, stop, task })
+        let (sender, ended) = oneshot::channel();
+        let (record, stop, work) = prepare(options)?;
+        tokio::spawn(async move {
+            work.await;
+            // Whoever started it may not wait for it.
+            let _gone = sender.send(());
+        });
+        Ok(Self { record, stop, ended })
+    }
+
+    /// Starts to write from within a region, so that it is cut off together with that.
+    ///
+    /// # Errors
+    /// There is no such region, or the HTTP client cannot be made.
+    pub fn start_inside(net: &Net, region: usize, options: WriterOptions) -> Result<Self> {
+        let (record, stop, work) = prepare(options)?;
+        Ok(Self { record, stop, ended: net.inside(region, work)? })
     }
 
     /// What is remembered so far.
@@ -166,49 +181,42 @@ impl Writer {
     /// It had died.
     pub async fn stop(self) -> Result<Record> {
         self.stop.send_replace(true);
-        self.task.await.context("the writer died")?;
+        self.ended.await.context("the writer died")?;
         let record = self.record.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(record)
     }
 }
 
-async fn write(
-    options: WriterOptions,
-    http: reqwest::Client,
-    record: Arc<Mutex<Record>>,
-    stopped: watch::Receiver<bool>,
-) {
-    let mut resolver = Resolver::new(options.servers.clone());
+type Prepared<W> = (Arc<Mutex<Record>>, watch::Sender<bool>, W);
+
+fn prepare(options: WriterOptions) -> Result<Prepared<impl Future<Output = ()> + Send + 'static>> {
+    let line = Line::new(options.target.clone(), options.timeout)?;
+    let record = Arc::new(Mutex::new(Record::default()));
+    let (stop, stopped) = watch::channel(false);
+    let work = write(options, line, Arc::clone(&record), stopped);
+    Ok((record, stop, work))
+}
+
+async fn write(options: WriterOptions, mut line: Line, record: Arc<Mutex<Record>>, stopped: watch::Receiver<bool>) {
     let mut pace = tokio::time::interval(options.pace);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut n = options.first;
     while !*stopped.borrow() {
         pace.tick().await;
         let sent = Instant::now();
-        let outcome = post(&options, &http, &mut resolver, n).await;
+        let outcome = line.write(n).await;
+        let at = Instant::now();
         let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
             Ok(by) => {
-                record.acknowledged.push(Acknowledged { n, sent, at: Instant::now(), by });
+                record.acknowledged.push(Acknowledged { n, sent, at, by });
                 n += 1;
             }
             Err(error) => {
                 record.failed += 1;
+                record.failures.push(sent);
                 record.last_error = Some(format!("{error:#}"));
             }
         }
     }
-}
-
-async fn post(options: &WriterOptions, http: &reqwest::Client, resolver: &mut Resolver, n: i64) -> Result<IpAddr> {
-    let address = resolver.resolve(&options.name).await?;
-    let url = format!("http://{}/rows", SocketAddr::new(address, options.port));
-    let body = serde_json::to_string(&crate::demo::server::Row { n })?;
-    let request = http.post(&url).header("content-type", "application/json").body(body);
-    let answer = request.send().await.with_context(|| format!("{address} does not take a row"))?;
-    if answer.status() != reqwest::StatusCode::CREATED {
-        let status = answer.status();
-        bail!("{address} refused a row with {status}: {}", answer.text().await.unwrap_or_default().trim());
-    }
-    Ok(address)
 }

@@ -1,1 +1,9 @@
-//! See ARCHITECTURE.md.
+//! What whole-product tests are made of: a world whose regions can be cut off from each other ([`stage`]), writers in every
+//! region ([`crew`]), and a judge who looks at what those were told and at the databases, and at nothing that Regent says of
+//! itself but its report and its epochs ([`oracle`]).
+
+pub mod crew;
+pub mod epochs;
+pub mod oracle;
+pub mod soak;
+pub mod stage;

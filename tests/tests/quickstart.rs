@@ -1,4 +1,5 @@
-//! The quickstart as its user starts it: it keeps its word, and leaves nothing behind when it is interrupted.
+//! The quickstart as its user starts it: it keeps its word, logs nothing that would worry its user without a reason, and
+//! leaves nothing behind when it is interrupted.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -22,10 +23,11 @@ struct Quickstart {
 }
 
 impl Quickstart {
-    fn start(folder: &Path) -> Result<Self> {
+    fn start(folder: &Path, more: &[&str]) -> Result<Self> {
         let mut child = Command::new(place::binary("quickstart")?)
             .args(["--fail-over-after", "2s", "--dir"])
             .arg(folder)
+            .args(more)
             .process_group(0)
             .kill_on_drop(true)
             .stdin(Stdio::null())
@@ -81,7 +83,7 @@ fn runtime(folder: &Path) -> Result<String> {
 async fn the_quickstart_keeps_its_word() -> Result<()> {
     let parent = parent()?;
     let folder = parent.path().join("world");
-    let mut quickstart = Quickstart::start(&folder)?;
+    let mut quickstart = Quickstart::start(&folder, &[])?;
     let (status, complaints) = tokio::time::timeout(PATIENCE, quickstart.ends()).await??;
     ensure!(status.code() == Some(0), "{status}\n{}\n{complaints}", quickstart.told);
     ensure!(complaints.is_empty(), "it complained: {complaints}");
@@ -92,11 +94,83 @@ async fn the_quickstart_keeps_its_word() -> Result<()> {
     Ok(())
 }
 
+/// Warnings and errors that the story itself calls for, and why.
+const EXPECTED: [(&str, &str); 10] = [
+    ("A coordinator cannot be reached", "one dies with its region, and all start one after the other"),
+    ("an agent's stream ended", "the agent of the region that dies, and at the other agents the coordinator there"),
+    ("no stream to the coordinator", "the same, as the agents see it"),
+    ("a vote stands", "the region that dies is voted lost"),
+    ("a vote was withdrawn", "it comes back"),
+    ("the lease ended and nobody fenced: fencing hard", "a guard whose lease ended while its region was off"),
+    ("the guard has fenced hard", "the guard that comes back finds that the lease has ended while nobody was there"),
+    ("fenced hard: every guarded database is gone", "the same, as the guard says it"),
+    ("the lease does not hold: fencing", "the agent that comes back is no primary any more"),
+    ("fenced by this agent itself, confirmed", "the same, done"),
+];
+
+#[tokio::test]
+async fn the_quickstart_logs_nothing_unexpected() -> Result<()> {
+    let parent = parent()?;
+    let folder = parent.path().join("world");
+    let mut quickstart = Quickstart::start(&folder, &["--keep"])?;
+    let (status, complaints) = tokio::time::timeout(PATIENCE, quickstart.ends()).await??;
+    ensure!(status.code() == Some(0), "{status}\n{}\n{complaints}", quickstart.told);
+    let runtime = runtime(&folder)?;
+    let (count, unexpected) = worries(&[folder.as_path(), Path::new(&runtime)])?;
+    let down = Command::new(place::binary("quickstart")?).args(["--down", "--dir"]).arg(&folder).output().await?;
+    ensure!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
+    ensure!(!folder.exists() && !Path::new(&runtime).exists(), "something is left");
+    ensure!(count > 100, "only {count} lines were logged: are these the logs?");
+    ensure!(unexpected.is_empty(), "{} of {count} lines:\n{}", unexpected.len(), unexpected.join("\n"));
+    Ok(())
+}
+
+/// How many lines coordinators, agents and guards have logged, and those that worry and should not be there.
+fn worries(folders: &[&Path]) -> Result<(usize, Vec<String>)> {
+    let (mut count, mut unexpected) = (0, Vec::new());
+    for place in folders.iter().flat_map(std::fs::read_dir).flatten().flatten() {
+        for log in std::fs::read_dir(place.path()).into_iter().flatten().flatten() {
+            let name = log.file_name().to_string_lossy().into_owned();
+            if !["regent-coordinator.log", "regent-agent.log", "guard.log"].contains(&name.as_str()) {
+                continue;
+            }
+            for line in std::fs::read_to_string(log.path())?.lines() {
+                count += 1;
+                if !is_expected(line) {
+                    unexpected.push(format!("{name}: {line}"));
+                }
+            }
+        }
+    }
+    Ok((count, unexpected))
+}
+
+/// A line that is no record of a log is a worry, too: whoever wrote it did not come to log it.
+fn is_expected(line: &str) -> bool {
+    let Ok(record) = serde_json::from_str::<serde_json::Value>(line) else { return false };
+    let message = record["message"].as_str().or_else(|| record["fields"]["message"].as_str());
+    match record["level"].as_str() {
+        Some("WARN" | "ERROR") => EXPECTED.iter().any(|(expected, _)| message == Some(*expected)),
+        Some(_) => true,
+        None => false,
+    }
+}
+
+#[test]
+fn a_worry_is_seen() {
+    let line = |level: &str, message: &str| format!(r#"{{"level":"{level}","fields":{{"message":"{message}"}}}}"#);
+    assert!(is_expected(&line("INFO", "anything")));
+    assert!(is_expected(&line("WARN", "a vote stands")));
+    assert!(!is_expected(&line("ERROR", "the journal cannot be written")));
+    assert!(!is_expected(r#"{"level":"WARN","message":"no reason for this"}"#));
+    assert!(!is_expected("thread 'main' panicked"));
+}
+
 #[tokio::test]
 async fn an_interrupted_quickstart_leaves_nothing_behind() -> Result<()> {
     let parent = parent()?;
     let folder = parent.path().join("world");
-    let mut quickstart = Quickstart::start(&folder)?;
+    let mut quickstart = Quickstart::start(&folder, &[])?;
     // The moment at which the most is under way: one region dead, the other taking over.
     tokio::time::timeout(PATIENCE, quickstart.says("promote")).await??;
     let pid = quickstart.pid()?;

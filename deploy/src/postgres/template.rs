@@ -13,12 +13,13 @@ use crate::place;
 pub(super) const PASSWORD: &str = "template";
 
 /// Raised when what stands in the template changes.
-const EDITION: u32 = 2;
+const EDITION: u32 = 3;
 
 /// What every server is set to; see the module of the server for what is set elsewhere.
 ///
 /// `wal_log_hints` and `wal_keep_size` are what `pg_rewind` needs to make an old primary a standby again. Shared memory
-/// of a killed server must go with its folder: `mmap` keeps it there.
+/// of a killed server must go with its folder: `mmap` keeps it there. A server that hangs closes no connection: its standby
+/// notices after `wal_receiver_timeout`, and only then there are two kinds of evidence.
 const SETTINGS: &str = "
 wal_level = replica
 wal_log_hints = on
@@ -31,16 +32,20 @@ max_connections = 60
 shared_buffers = 16MB
 dynamic_shared_memory_type = mmap
 wal_receiver_status_interval = 1s
+wal_receiver_timeout = 5s
+wal_sender_timeout = 5s
 wal_retrieve_retry_interval = 200ms
 password_encryption = scram-sha-256
 log_line_prefix = '%m [%p] %q%u@%d '
 ";
 
-/// Who may connect: everybody with a password, from this machine.
+/// Who may connect: everybody with a password, from this machine and from a network of namespaces on it.
 const ACCESS: &str = "
 local all         all              scram-sha-256
-host  all         all  127.0.0.0/8 scram-sha-256
-host  replication all  127.0.0.0/8 scram-sha-256
+host  all         all  127.0.0.0/8  scram-sha-256
+host  replication all  127.0.0.0/8  scram-sha-256
+host  all         all  10.77.0.0/16 scram-sha-256
+host  replication all  10.77.0.0/16 scram-sha-256
 ";
 
 /// Fills the empty folder `data` from the template.

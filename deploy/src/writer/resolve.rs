@@ -67,7 +67,7 @@ pub async fn ask(server: SocketAddr, name: &str) -> Result<Answer> {
     let id = u16::from_be_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().context("no identity")?);
     let mut question = Message::new(id, MessageType::Query, OpCode::Query);
     question.add_query(Query::query(Name::from_ascii(name).context("not a name")?, RecordType::A));
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no socket")?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await.context("no socket")?;
     socket.connect(server).await.with_context(|| format!("cannot reach {server}"))?;
     let exchange = async {
         socket.send(&question.to_vec()?).await?;

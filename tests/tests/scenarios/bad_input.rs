@@ -74,7 +74,7 @@ async fn strangers(scene: &Scene) -> Result<()> {
     ensure!(role.contains("this service is for agents"), "an operator as agent: {role}");
 
     let foreign = scene.world.folder().join("foreign");
-    certs::make(&foreign, &[1], &["eu-west-1"]).await?;
+    certs::make(&foreign, &[(1, coordinator.ip())], &[("eu-west-1", coordinator.ip())]).await?;
     let stranger = foreign_operator(&foreign, &certificates, coordinator).await;
     ensure!(stranger.contains("was not issued by the authority"), "foreign: {stranger}");
     Ok(())

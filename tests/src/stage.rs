@@ -1,0 +1,260 @@
+//! A protected world of namespaces with its crew at work: what incidents, faults and the soak are played on.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use regent_deploy::config::APPLICATION;
+use regent_deploy::ctl::Application;
+use regent_deploy::ground::Ground;
+use regent_deploy::net::{Net, Weather};
+use regent_deploy::place;
+use regent_deploy::region::Region;
+use regent_deploy::wait;
+use regent_deploy::world::{Options, World};
+
+use crate::crew::{Crew, Sheet, Way};
+use crate::epochs::Epochs;
+use crate::oracle::{self, Evidence};
+
+/// The primary's region at the start.
+pub const WEST: usize = 0;
+/// The standby's.
+pub const CENTRAL: usize = 1;
+/// The witness.
+pub const NORTH: usize = 2;
+/// All of them.
+pub const ALL: [usize; 3] = [WEST, CENTRAL, NORTH];
+
+/// See the module.
+pub struct Stage {
+    /// The world.
+    pub world: Arc<World>,
+    /// Its writers.
+    pub crew: Crew,
+    epochs: Epochs,
+    first: u64,
+    cut_off: Vec<Instant>,
+    folder: tempfile::TempDir,
+}
+
+/// Plays a scene on a network of its own, and gives how it ended.
+///
+/// # Errors
+/// There can be no such network, or the scene's own.
+pub fn play<S: Future<Output = Result<()>>>(scene: impl FnOnce(Net) -> S) -> Result<()> {
+    let net =
+        Net::enter().context("this needs root and namespaces; tests/run leaves it out where they are not to be had")?;
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(scene(net))
+}
+
+impl Stage {
+    /// A protected world with this D, its first region primary, and its crew at work.
+    ///
+    /// # Errors
+    /// Whatever did not come up.
+    pub async fn start(net: Net, failover_after: Duration) -> Result<Self> {
+        Self::start_with(net, failover_after, |_| {}).await
+    }
+
+    /// The same with other options.
+    ///
+    /// # Errors
+    /// Whatever did not come up.
+    pub async fn start_with(net: Net, failover_after: Duration, change: impl FnOnce(&mut Options)) -> Result<Self> {
+        let mut folder = tempfile::Builder::new().prefix("regent-").tempdir_in("/var/tmp")?;
+        folder.disable_cleanup(std::env::var_os("REGENT_KEEP_WORLD").is_some());
+        place::passable(folder.path())?;
+        let mut options = Options::new(&folder.path().join("world"));
+        options.failover_after = failover_after;
+        options.probe_interval = Duration::from_millis(500);
+        change(&mut options);
+        let world = Arc::new(World::start_on(Ground::Namespaces(net), options).await?);
+        let epochs = Epochs::watch(&world)?;
+        let first = world.ctl().status().await?.application(APPLICATION)?.epoch;
+        let crew = Crew::start(&world).await?;
+        Ok(Self { world, crew, epochs, first, cut_off: Vec::new(), folder })
+    }
+
+    /// A region by its place.
+    #[must_use]
+    pub fn region(&self, index: usize) -> &Region {
+        &self.world.regions()[index]
+    }
+
+    /// Changes the network.
+    ///
+    /// # Errors
+    /// It cannot be changed.
+    pub async fn weather(&self, change: impl FnOnce(&mut Weather)) -> Result<()> {
+        self.world.net()?.change(change).await
+    }
+
+    /// From now on the primary may acknowledge what it cannot report; what it reported up to now must not be lost silently.
+    pub fn cut_off_from_now(&mut self) {
+        // The last report may be one probe and one heartbeat old.
+        self.cut_off.extend(Instant::now().checked_sub(Duration::from_millis(1500)));
+    }
+
+    /// Switches a lost region on again: its databases by hand and before its agent, as a careless person would. Gives
+    /// nothing back but the region: it is quarantined.
+    ///
+    /// # Errors
+    /// Something does not come up, or its agent does not learn the newest epoch.
+    pub async fn bring_back(&self, region: usize) -> Result<()> {
+        let place = self.region(region);
+        let cluster = place.cluster()?;
+        place.give_back()?;
+        cluster.postgres.start().await?;
+        cluster.redis.start().await?;
+        for way in [Way::Postgres, Way::Redis] {
+            self.crew.takes_nothing(region, way, Duration::from_millis(500)).await?;
+        }
+        place.start_coordinator().await?;
+        place.start_agent().await?;
+        wait::until("word of the region that came back", Duration::from_secs(30), || async {
+            let application = self.application().await?;
+            let known = application.stored_epoch(&cluster.name);
+            ensure!(known == application.epoch, "its agent knows epoch {known}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// The application as operators see it.
+    ///
+    /// # Errors
+    /// No coordinator answers.
+    pub async fn application(&self) -> Result<Application> {
+        Ok(self.world.ctl().status().await?.application(APPLICATION)?.clone())
+    }
+
+    /// How often the epoch rose so far.
+    ///
+    /// # Errors
+    /// No coordinator answers.
+    pub async fn changes(&self) -> Result<u64> {
+        Ok(self.application().await?.epoch - self.first)
+    }
+
+    /// Has the coordinator of a region lead.
+    ///
+    /// # Errors
+    /// It does not come to it.
+    pub async fn lead_from(&self, region: usize) -> Result<()> {
+        let id = self.region(region).place().id;
+        let ctl = self.world.ctl();
+        wait::until("the wanted leader", Duration::from_secs(30), || async {
+            if ctl.status().await?.leader() != id {
+                ctl.run(&["members", "transfer-leader", &id.to_string()]).await?;
+            }
+            let leader = ctl.status().await?.leader();
+            ensure!(leader == id, "coordinator {leader} leads");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until both databases of a region refuse what is written beside them; gives how long after `since` the last row
+    /// was acknowledged there.
+    ///
+    /// # Errors
+    /// They do not, within the time.
+    pub async fn fenced(&self, region: usize, since: Instant, within: Duration) -> Result<Duration> {
+        let mut last = Duration::ZERO;
+        for way in [Way::Postgres, Way::Redis] {
+            let at = self.crew.is_refused(region, way, within).await?;
+            last = last.max(at.map(|at| at.saturating_duration_since(since)).unwrap_or_default());
+        }
+        Ok(last)
+    }
+
+    /// Waits until what is written through the name from a region is taken again, wherever that is.
+    ///
+    /// # Errors
+    /// It is not within the time.
+    pub async fn serves(&self, region: usize, within: Duration) -> Result<()> {
+        let written = self.crew.writes(region, Way::Name, within).await;
+        self.explained(written).await?;
+        Ok(())
+    }
+
+    /// Waits until the newest run has succeeded and its region's cluster takes what is written through the name.
+    ///
+    /// # Errors
+    /// It does not come to it.
+    pub async fn failed_over_to(&self, region: usize, within: Duration) -> Result<()> {
+        let name = &self.region(region).cluster()?.name;
+        let done = wait::until("the failover", within, || async {
+            let application = self.application().await?;
+            ensure!(application.primary == *name, "the primary is {}", application.primary);
+            let runs = self.world.ctl().runs().await?;
+            let run = runs.first().context("there is no run")?;
+            ensure!(run.status() == "succeeded", "run {} is {}", run.id, run.status());
+            Ok(())
+        });
+        self.explained(done.await).await?;
+        let written = self.crew.writes_to(region, &self.world, region, within).await;
+        self.explained(written).await?;
+        Ok(())
+    }
+
+    /// Adds to an error what operators would have seen.
+    async fn explained<T>(&self, outcome: Result<T>) -> Result<T> {
+        let Err(error) = outcome else { return outcome };
+        let mut told = Vec::new();
+        for words in [&["why", APPLICATION][..], &["status"], &["runs"]] {
+            told.push(self.world.ctl().run(words).await.unwrap_or_else(|error| format!("{error:#}")));
+        }
+        Err(error.context(told.join("\n")))
+    }
+
+    /// Ends the crew and gives its sheets, after the judgement of the oracle.
+    ///
+    /// # Errors
+    /// A promise was broken; or the world does not end.
+    pub async fn judge(self) -> Result<Vec<Sheet>> {
+        let Self { world, crew, epochs, first, cut_off, folder } = self;
+        let sheets = crew.stop().await?;
+        let application = world.ctl().status().await?.application(APPLICATION)?.clone();
+        let clusters = world.regions().iter().filter_map(|region| region.cluster().ok());
+        let primary = clusters.into_iter().find(|cluster| cluster.name == application.primary).context("no primary")?;
+        let mut reports = Vec::new();
+        for run in world.ctl().runs().await? {
+            reports.push(world.ctl().report(run.id).await?);
+        }
+        let evidence = Evidence {
+            sheets: sheets.clone(),
+            epochs: epochs.seen(),
+            changes: application.epoch - first,
+            primary: primary.address,
+            rows: [primary.postgres.rows().await?, primary.redis.rows().await?],
+            reports,
+            cut_off,
+        };
+        let broken = oracle::judge(&evidence);
+        ensure!(broken.is_empty(), "{}", broken.join("\n"));
+        clear(world, epochs, folder).await?;
+        Ok(sheets)
+    }
+
+    /// Ends it without a judgement, where no primary is left to be asked.
+    ///
+    /// # Errors
+    /// The world does not end.
+    pub async fn end(self) -> Result<()> {
+        self.crew.stop().await?;
+        clear(self.world, self.epochs, self.folder).await
+    }
+}
+
+async fn clear(world: Arc<World>, epochs: Epochs, folder: tempfile::TempDir) -> Result<()> {
+    drop(epochs);
+    wait::until("the last who looks at the world", Duration::from_secs(5), || async {
+        ensure!(Arc::strong_count(&world) == 1, "somebody still looks at it");
+        Ok(())
+    })
+    .await?;
+    Arc::into_inner(world).context("somebody still looks at the world")?.down().await?;
+    Ok(folder.close()?)
+}

@@ -1,0 +1,24 @@
+//! The incidents that others had, each played through on real parts in namespaces with links that fail. The oracle decides.
+//!
+//! They need root. `tests/run` leaves them out, and counts them, where there are no namespaces to be had.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+#[path = "incidents/all_regions_bad.rs"]
+mod all_regions_bad;
+#[path = "incidents/coordinators.rs"]
+mod coordinators;
+#[path = "incidents/faults.rs"]
+mod faults;
+#[path = "incidents/leader_dies_between_steps.rs"]
+mod leader_dies_between_steps;
+#[path = "incidents/partitions.rs"]
+mod partitions;
+#[path = "incidents/returning.rs"]
+mod returning;
+#[path = "incidents/short_partition.rs"]
+mod short_partition;
+#[path = "incidents/silent_replica.rs"]
+mod silent_replica;
+#[path = "incidents/slow_is_not_dead.rs"]
+mod slow_is_not_dead;
