@@ -104,16 +104,20 @@ pub async fn repeat(application: ApplicationId, resource: ResourceId, probing: P
             _ = ticks.tick() => {}
             () = at_once.notified() => {}
         }
-        let at = clock.reading();
+        let begun = clock.reading();
         let probe = tokio::time::timeout(GIVEN_UP.max(interval), driver.probe()).await;
         let probe = probe.unwrap_or_else(|_| Probe::without_answer(Health::Unknown, "the probe did not end"));
+        let ended = clock.reading();
+        // Life is as old as the look for it; that none was found is known since the look was given up. A look that took
+        // longer than the interval is the interval: the next result will not come sooner.
+        let at = if probe.health == Health::Healthy { begun } else { ended };
         failures = match probe.health {
             Health::Failed => failures.saturating_add(1),
             Health::Healthy => 0,
             // It could not be told: neither does it go on failing nor has it recovered.
             Health::Unknown => failures,
         };
-        let span = Span::from_millis(millis(interval));
+        let span = Span::from_millis(millis(interval)).max(ended.held_since(begun));
         let (application, resource) = (application.clone(), resource.clone());
         if !take(Sight { application, resource, at, probe, failures, interval: span }) {
             return;

@@ -260,10 +260,7 @@ impl Post {
         let Some(stamp) = heartbeat.stamp.clone() else { return };
         let now = node.now();
         let installation = InstallationId(stamp.installation.clone());
-        let beats = node.see(|evidence| {
-            let before = evidence.contacts.get(cluster).map(|contact| &contact.beats);
-            convert::beats(&heartbeat.applications, before.unwrap_or(&BTreeMap::new()), now)
-        });
+        let beats = node.see(|evidence| convert::beats(&heartbeat.applications, evidence.contacts.get(cluster), now));
         let epochs: BTreeMap<ApplicationId, Epoch> = beats.iter().map(|(id, beat)| (id.clone(), beat.epoch)).collect();
         let heard = Heard { cluster, installation: &installation, receipt: heartbeat.receipt, epochs: &epochs };
         let (answer, round_trip) = node.replica.read(|state| {

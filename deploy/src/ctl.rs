@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use crate::config::Credentials;
 use crate::place;
+use crate::writer::Acknowledged;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -336,6 +337,22 @@ pub struct Loss {
     /// For humans, with its uncertainty.
     #[serde(default)]
     pub sentence: String,
+    /// What was acknowledged until then is there; absent: nothing is said of that.
+    #[serde(default, rename = "completeUntil")]
+    pub complete_until: Option<jiff::Timestamp>,
+}
+
+impl Report {
+    /// True if the report says that this row may be missing in that database.
+    #[must_use]
+    pub fn admits(&self, resource: &str, row: &Acknowledged) -> bool {
+        let mut of_resource = self.losses.iter().filter(|loss| loss.resource == resource);
+        of_resource.any(|loss| match (loss.bytes, loss.complete_until) {
+            (Some(0), Some(until)) => row.wall() > until,
+            (Some(0), None) => false,
+            (Some(_) | None, _) => true,
+        })
+    }
 }
 
 fn word(name: &str, prefix: &str) -> String {

@@ -57,6 +57,15 @@ pub struct Acknowledged {
     pub by: IpAddr,
 }
 
+impl Acknowledged {
+    /// When the acknowledgement was here, by the wall clock.
+    #[must_use]
+    pub fn wall(&self) -> jiff::Timestamp {
+        let ago = jiff::SignedDuration::try_from(self.at.elapsed()).unwrap_or(jiff::SignedDuration::ZERO);
+        jiff::Timestamp::now() - ago
+    }
+}
+
 /// What the client remembers.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
@@ -98,7 +107,12 @@ impl Record {
     /// Acknowledged numbers that are not among `rows`.
     #[must_use]
     pub fn missing(&self, rows: &BTreeSet<i64>) -> Vec<i64> {
-        self.acknowledged.iter().map(|row| row.n).filter(|n| !rows.contains(n)).collect()
+        self.missing_rows(rows).map(|row| row.n).collect()
+    }
+
+    /// Acknowledged, and not among these rows.
+    pub fn missing_rows<'a>(&'a self, rows: &'a BTreeSet<i64>) -> impl Iterator<Item = &'a Acknowledged> {
+        self.acknowledged.iter().filter(|row| !rows.contains(&row.n))
     }
 
     /// The highest acknowledged number.

@@ -19,7 +19,12 @@ fn evidence() -> Evidence {
     };
     let record = Record { acknowledged: vec![row(1, OLD), row(2, OLD), row(3, NEW), row(4, NEW)], ..Record::default() };
     let rows = BTreeSet::from([1, 3, 4]);
-    let loss = |resource: &str| Loss { resource: resource.into(), bytes: Some(80), sentence: String::new() };
+    let loss = |resource: &str| Loss {
+        complete_until: None,
+        resource: resource.into(),
+        bytes: Some(80),
+        sentence: String::new(),
+    };
     let sight = |epoch| Sighting { region: 0, process: 7, epoch };
     Evidence {
         sheets: vec![Sheet { region: 2, way: Way::Name, record }],

@@ -17,9 +17,11 @@
 //! before the quorum was lost is therefore still carried out when it commits late; that costs a failover which was not
 //! needed any more, and no write.
 
+use crate::breaker::is_frozen;
 use crate::entry::Cause;
 use crate::run::Run;
-use crate::verdict::Scene;
+use crate::terms::Window;
+use crate::verdict::{Failure, Scene};
 
 /// What the leader sees of a run's cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,21 +34,41 @@ pub(crate) enum Standing {
     Gone(String),
 }
 
+/// What came between and holds all automatic action: nothing has been touched yet, and nothing could be decided.
+fn held(scene: &Scene<'_>) -> Option<&'static str> {
+    let known = scene.known;
+    let paused = known.paused.is_some() || scene.state.paused.is_some() || Window::new(&known.terms).any_paused();
+    if is_frozen(scene.state) {
+        Some("several clusters stand lost at once; nothing is decided until that is over")
+    } else {
+        paused.then_some("it was paused before anything was done")
+    }
+}
+
 /// Looks at the cause of a run that has not begun to act.
 pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
     if run.has_begun() {
         return Standing::Holds;
     }
+    let automatic = match &run.cause {
+        Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => true,
+        Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } => false,
+    };
+    if automatic && let Some(held) = held(scene) {
+        return Standing::Gone(held.to_owned());
+    }
     let (holds, gone) = match &run.cause {
         Cause::ResourceFailed { resource, .. } => {
-            let failed = scene.failure().is_some_and(|failure| failure.confirmed_by_standby);
+            let counts = |failure: Failure| failure.confirmed_by_standby && failure.ripe <= scene.now;
+            let failed = scene.failure().is_some_and(counts);
             (failed, format!("{resource} in {} is not known to have failed any more", run.from))
         }
         Cause::AgentUnreachable => {
             (scene.loss().is_some(), format!("a majority of coordinators hears the agent of {} again", run.from))
         }
         Cause::SelfFenced => {
-            (scene.self_fenced_since().is_some(), format!("the agent of {} holds its lease again", run.from))
+            let due = scene.self_fenced_due().is_some_and(|due| due <= scene.now);
+            (due, format!("the agent of {} holds its lease again", run.from))
         }
         Cause::RegionLost | Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } => {
             return Standing::Holds;

@@ -299,9 +299,8 @@ fn trigger(scene: &Scene<'_>, held_by: &mut Vec<Rule>) -> Trigger {
         }
         return Trigger::Failed(failure);
     }
-    if let Some(since) = scene.self_fenced_since() {
+    if let Some(due) = scene.self_fenced_due() {
         // It may get its lease back any moment; it serves nobody so long, but nothing is lost by waiting either.
-        let due = since.after(scene.fail_over_after());
         if scene.now < due {
             let detail = format!(
                 "the agent of {} holds no lease and has fenced its primaries itself; {} left for it to open them again",
@@ -326,6 +325,9 @@ fn gates(scene: &Scene<'_>, view: Viewpoint, trigger: &Trigger) -> Vec<Rule> {
     let mut rules = Vec::new();
     if let Some(missing) = scene.not_looked_for() {
         rules.push(missing);
+    }
+    if let Some(run) = in_the_way(scene, trigger) {
+        rules.push(rule("run-under-way", format!("run {} has not ended; see `regentctl runs {}`", run.id, run.id)));
     }
     if !known.confirmed {
         rules.push(rule("nothing-confirmed", "the primary's agent has confirmed no terms yet"));
@@ -367,6 +369,15 @@ fn gates(scene: &Scene<'_>, view: Viewpoint, trigger: &Trigger) -> Vec<Rule> {
     rules
 }
 
+/// A run that holds up what would fence first: only a decision on ground `Lost` goes before it.
+fn in_the_way<'a>(scene: &Scene<'a>, trigger: &Trigger) -> Option<&'a Run> {
+    let run = scene.known.run.and_then(|id| scene.state.runs.get(&id))?;
+    match trigger {
+        Trigger::None | Trigger::Lost(_) => None,
+        Trigger::Failed(_) | Trigger::SelfFenced(_) | Trigger::Unreachable(_) => (!run.gives_way()).then_some(run),
+    }
+}
+
 fn remote_fence(scene: &Scene<'_>) -> bool {
     scene
         .state
@@ -383,7 +394,10 @@ fn refusal(scene: &Scene<'_>, assessment: &Assessment, run: Option<&Run>) -> Opt
         Trigger::Lost(_) | Trigger::Unreachable(_) => {
             !assessment.held_by.iter().any(|held| matches!(held.code.as_str(), "time-bound" | "leads-too-briefly"))
         }
-        Trigger::Failed(_) | Trigger::SelfFenced(_) => run.is_none_or(Run::gives_way),
+        // The run that it has begun itself, and that has come to no end yet, is no refusal.
+        Trigger::Failed(_) | Trigger::SelfFenced(_) => {
+            run.is_none_or(|run| run.gives_way() || run.decided.is_some() || run.status != RunStatus::Running)
+        }
     };
     let now = if due { assessment.held_by.first() } else { None };
     let code = |rule: &Rule| rule.code.clone();

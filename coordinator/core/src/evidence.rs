@@ -146,6 +146,8 @@ pub struct Sighting {
     pub upstream: Option<UpstreamSight>,
     /// Since which probe, without a break, it has not been healthy; none while it is.
     pub ailing_since: Option<Moment>,
+    /// Since which probe, without a break, a standby has had no link to its upstream; none while it has one.
+    pub unlinked_since: Option<Moment>,
     /// The last position that was reported, with its date: a database that has failed reports none.
     pub last_position: Option<LastPosition>,
     /// For humans.
@@ -182,8 +184,23 @@ impl Sighting {
     pub fn ailing_after(&self, before: Option<&Self>) -> Option<Moment> {
         match self.health {
             Health::Healthy => None,
-            Health::Failed | Health::Unknown => before.and_then(|before| before.ailing_since).or(Some(self.at)),
+            Health::Failed | Health::Unknown => {
+                self.without_break(before).and_then(|before| before.ailing_since).or(Some(self.at))
+            }
         }
+    }
+
+    /// Since when it has had no link to its upstream, given the sighting before.
+    #[must_use]
+    pub fn unlinked_after(&self, before: Option<&Self>) -> Option<Moment> {
+        let unlinked = self.upstream.as_ref().is_some_and(|upstream| !upstream.connected);
+        let since = self.without_break(before).and_then(|before| before.unlinked_since);
+        unlinked.then(|| since.unwrap_or(self.at))
+    }
+
+    /// The sighting before, unless so much time lies between that anything may have happened.
+    fn without_break<'a>(&self, before: Option<&'a Self>) -> Option<&'a Self> {
+        before.filter(|before| self.at.since(before.at) <= self.interval.max(before.interval).times(3))
     }
 
     /// When the position last advanced, given the sighting before: as early as it may have been, which is right after

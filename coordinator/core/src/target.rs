@@ -40,12 +40,12 @@ pub fn rank(scene: &Scene<'_>) -> Vec<Result<Candidate, Unfit>> {
 
 fn judge(scene: &Scene<'_>, cluster: &ClusterId) -> Result<Candidate, Unfit> {
     let unfit = |code, detail: String| Err(Unfit { cluster: cluster.clone(), code, detail });
-    if let Some(reason) = scene.known.excluded.get(cluster) {
-        return unfit("quarantined", reason.clone());
-    }
     let under_way = scene.known.run.and_then(|run| scene.state.runs.get(&run));
     if let Some(run) = under_way.filter(|run| run.gives_way() && run.from == *cluster) {
         return unfit("rejoining", format!("run {} makes its databases follow the primary", run.id));
+    }
+    if let Some(reason) = scene.known.excluded.get(cluster) {
+        return unfit("quarantined", reason.clone());
     }
     let Some(agent) = scene.state.agents.get(cluster) else {
         return unfit("no-agent", "no agent has registered".to_owned());
@@ -102,12 +102,16 @@ fn gap(scene: &Scene<'_>, cluster: &ClusterId, resource: &ResourceId, position: 
     let last = scene.evidence.last_position(scene.primary, scene.application, resource);
     let known = last.map(|last| last.position);
     let upstream = standby.and_then(|seen| seen.upstream.as_ref());
+    let heard = upstream.and_then(|upstream| upstream.last_heard);
+    let primary = scene.evidence.sighting(scene.primary, scene.application, resource);
     let lag = if known.is_some_and(|known| position >= known) {
-        Some(Span::ZERO)
+        // One that only does not answer may go on acknowledging: what came after the last that is known of it counts.
+        let may_write = primary.is_some_and(|seen| seen.is_fresh(scene.now) && seen.health == Health::Unknown);
+        let since = last.map(|last| last.at).max(heard).filter(|_| may_write);
+        Some(since.map_or(Span::ZERO, |since| scene.now.since(since)))
     } else {
         // Behind: by its own reckoning, or since it last heard from the primary.
-        let since_heard =
-            last.zip(upstream.and_then(|upstream| upstream.last_heard)).map(|(last, heard)| last.at.since(heard));
+        let since_heard = last.zip(heard).map(|(last, heard)| last.at.since(heard));
         upstream.and_then(|upstream| upstream.lag).max(since_heard)
     };
     let text = |text: Option<&String>| text.map_or("?", String::as_str).to_owned();

@@ -230,9 +230,12 @@ impl<'a> Scene<'a> {
         let needed = self.known.document.automation.probe_failures;
         let failures = self.known.document.guarded().into_iter().filter_map(|resource| {
             let seen = self.evidence.sighting(self.primary, self.application, &resource)?;
-            let confirmed_by_standby = self.standby_agrees(&resource);
+            let unlinked = self.standbys_unlinked_since(&resource);
+            let confirmed_by_standby = unlinked.is_some();
+            let covered = seen.interval.times(u64::from(seen.failures).saturating_add(2));
+            let without_doubt = seen.ailing_since.is_none_or(|since| seen.at.since(since) <= covered);
             let (since, ripe, detail) = match seen.health {
-                Health::Failed if seen.failures >= needed => {
+                Health::Failed if seen.failures >= needed && without_doubt => {
                     let since = seen.at.before(seen.interval.times(u64::from(seen.failures)));
                     (since, since, format!("{} probes in a row failed: {}", seen.failures, seen.detail))
                 }
@@ -242,7 +245,9 @@ impl<'a> Scene<'a> {
                     if lasted < seen.interval.times(u64::from(needed)) {
                         return None;
                     }
-                    (since, since.after(self.fail_over_after()), format!("no answer for {lasted}: {}", seen.detail))
+                    // Both kinds of evidence must have held together for so long.
+                    let ripe = Some(since).max(unlinked).unwrap_or(since).after(self.fail_over_after());
+                    (since, ripe, format!("no answer for {lasted}: {}", seen.detail))
                 }
                 Health::Healthy => return None,
             };
@@ -254,24 +259,34 @@ impl<'a> Scene<'a> {
 
     /// Since when the primary's agent, which talks, has held no lease and has fenced its primaries itself; none if it
     /// serves, or is silent. Nobody but the agent can tell why: its guard does not answer, its clock jumped, its
-    /// disk is full. A majority hears it, so it is no trouble of the coordinators (S6).
+    /// disk is full. Before this coordinator led it may have been for the lack of a quorum, which moves nobody (S6).
     #[must_use]
     pub fn self_fenced_since(&self) -> Option<Moment> {
         let beat = self.evidence.beat(self.primary, self.application)?;
-        (self.agent_reachable() && beat.epoch == self.known.epoch).then_some(beat.self_fenced_since)?
+        let since = beat.self_fenced_since.filter(|_| self.agent_reachable() && beat.epoch == self.known.epoch)?;
+        Some(since.max(self.evidence.leading_since?))
     }
 
-    /// A standby looked just now and has lost its upstream, too, and none that looked just now still has it. A
-    /// quarantined side follows nobody, so it has no voice.
-    fn standby_agrees(&self, resource: &ResourceId) -> bool {
-        let links: Vec<bool> = self
+    /// From then on an agent that has fenced itself is left.
+    #[must_use]
+    pub fn self_fenced_due(&self) -> Option<Moment> {
+        self.self_fenced_since().map(|since| since.after(self.fail_over_after()))
+    }
+
+    /// Since when every standby that looked just now has been without its upstream; none if one still has it, or none
+    /// looked. A quarantined side follows nobody, so it has no voice.
+    fn standbys_unlinked_since(&self, resource: &ResourceId) -> Option<Moment> {
+        let voices: Vec<Option<Moment>> = self
             .others()
             .filter(|cluster| !self.known.excluded.contains_key(*cluster))
             .filter_map(|cluster| self.evidence.sighting(cluster, self.application, resource))
             .filter(|seen| seen.is_fresh(self.now))
-            .filter_map(|seen| seen.upstream.as_ref().map(|upstream| upstream.connected))
+            .filter_map(|seen| {
+                let upstream = seen.upstream.as_ref()?;
+                Some((!upstream.connected).then(|| seen.unlinked_since.unwrap_or(seen.at)))
+            })
             .collect();
-        !links.is_empty() && links.iter().all(|connected| !connected)
+        voices.into_iter().collect::<Option<Vec<Moment>>>()?.into_iter().max()
     }
 
     /// The listed clusters beside the primary.

@@ -89,8 +89,8 @@ fn take_one(contact: &mut Contact, observation: &Observation, now: Moment) {
     contact.installation = InstallationId(observation.installation.clone());
     contact.incarnation = Incarnation(observation.incarnation);
     contact.two_way = contact.two_way.max(date(observation.two_way_ms));
+    contact.beats = convert::beats(&observation.applications, Some(contact), now);
     contact.last_beat = contact.last_beat.max(date(observation.beat_ms));
-    contact.beats = convert::beats(&observation.applications, &contact.beats, now);
     if let Some(report) = &observation.report {
         convert::take_report(contact, report, now.before(Span::from_millis(observation.report_age_ms)));
     }

@@ -239,6 +239,12 @@ pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how:
             "a fence counts only when it was seen; retry it, or attest that the primary is off",
         );
     }
+    if how == Clearing::Done && spec.kind == StepKind::Action(Action::Rejoin) {
+        return refused(
+            "rejoin-by-word",
+            "a cluster is taken back only when it was seen following; retry it, or begin another rejoin",
+        );
+    }
     if let Some(progress) = run.progress_mut(step) {
         match how {
             Clearing::Retry => {
@@ -252,9 +258,6 @@ pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how:
                 progress.report = Some(Report { message: format!("done by hand, says {by}"), ..Report::default() });
             }
         }
-    }
-    if how == Clearing::Done && spec.kind == StepKind::Action(Action::Rejoin) {
-        rejoin::readmit(applying, id, &spec.cluster);
     }
     let Some(run) = applying.state.runs.get_mut(&id) else { return ignored("unknown run") };
     let still = run.walk().any(|(_, progress)| progress.state == StepState::Stuck);

@@ -6,6 +6,7 @@
 use super::Applied;
 use super::apply::{Applying, ignored, refused};
 use super::change::{begin, supersede};
+use super::register::renew_terms;
 use crate::entry::{Cause, Finding};
 use crate::id::{ApplicationId, ClusterId, RunId};
 use crate::plan;
@@ -54,6 +55,13 @@ pub(super) fn started(
     // A stuck one of the same cluster is begun anew.
     supersede(applying, application, None);
     begin(applying, Run::begin(id, steps, opening));
+    // What is being rebuilt is no target, whoever proposes it: a decision in flight meets newer terms.
+    let rebuilt = format!("run {id} makes its databases follow the primary");
+    if let Some(known) = applying.state.applications.get_mut(application)
+        && known.excluded.insert(cluster.clone(), rebuilt).is_none()
+    {
+        renew_terms(applying, application);
+    }
     let how = if reclone { "; a fresh copy is allowed" } else { "" };
     applying.audit("rejoin", Some(application), Some(id), by, format!("{cluster} follows {primary}{how}"));
     // Without a database there is nothing to wait for.

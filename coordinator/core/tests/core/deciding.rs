@@ -256,23 +256,30 @@ fn a_failed_database_is_measured_by_what_it_said_before_it_failed() {
 
 #[test]
 fn a_database_that_hangs_is_left_after_the_bound_if_its_standby_lost_it_too() {
-    let world = World::protected();
+    let mut world = World::protected();
+    let known = world.state.applications.get_mut(&app()).unwrap();
+    known.document.automation.max_data_loss = Span::from_secs(600);
     let since = Moment(200_000);
     let silent = |connected: bool, now: Moment| {
         let mut evidence = evidence(now, now);
         let west = evidence.contacts.get_mut(&west()).unwrap().resources.get_mut(&app()).unwrap();
-        let healthy = sighting(Moment(since.0 - 500), Role::Primary, Some(1000));
-        let unknown = |at: Moment, before: &Sighting| {
+        let mut last = sighting(Moment(since.0 - 500), Role::Primary, Some(1000));
+        let mut linked = sighting(Moment(since.0 - 500), Role::Standby, Some(1000));
+        while last.at < now {
+            let at = Moment(last.at.0 + 500);
             let mut seen = sighting(at, Role::Unknown, None);
             seen.health = Health::Unknown;
-            seen.last_position = seen.last_position_after(Some(before));
-            seen.ailing_since = seen.ailing_after(Some(before));
-            seen
-        };
-        let first = unknown(since, &healthy);
-        west.insert(resource("db"), unknown(now, &first));
-        let central_db = evidence.contacts.get_mut(&central()).unwrap().resources.get_mut(&app()).unwrap();
-        central_db.get_mut(&resource("db")).unwrap().upstream.as_mut().unwrap().connected = connected;
+            seen.last_position = seen.last_position_after(Some(&last));
+            seen.ailing_since = seen.ailing_after(Some(&last));
+            last = seen;
+            let mut seen = sighting(at, Role::Standby, Some(1000));
+            seen.upstream.as_mut().unwrap().connected = connected;
+            seen.unlinked_since = seen.unlinked_after(Some(&linked));
+            linked = seen;
+        }
+        west.insert(resource("db"), last);
+        let central = evidence.contacts.get_mut(&central()).unwrap().resources.get_mut(&app()).unwrap();
+        central.insert(resource("db"), linked);
         evidence
     };
     let due = since.after(world.known().document.automation.bound.fail_over_after);
@@ -281,11 +288,19 @@ fn a_database_that_hangs_is_left_after_the_bound_if_its_standby_lost_it_too() {
     assert_eq!(held(&world, &silent(false, early), early), ["no-answer"]);
     // Slow is not dead: its replicas still hang on it.
     assert_eq!(held(&world, &silent(true, due), due), ["one-kind-of-evidence"]);
+    // It may have gone on acknowledging since it was last known to be where the standby is.
+    assert_eq!(held(&World::protected(), &silent(false, due), due), ["beyond-max-data-loss"]);
     let entries = decide(&world.state, &silent(false, due), view(due, &world));
     let [Entry::RunStarted { cause: Cause::ResourceFailed { .. }, finding, .. }] = entries.as_slice() else {
         panic!("{entries:?}")
     };
-    assert_eq!(finding.gaps[&resource("db")].lag, Some(Span::ZERO));
+    let whole = world.known().document.automation.bound.fail_over_after.plus(Span::from_millis(500));
+    assert_eq!(finding.gaps[&resource("db")].lag, Some(whole));
+    // A link that broke just now is no second kind of evidence for what has lasted long.
+    let mut blip = silent(false, due);
+    let central = blip.contacts.get_mut(&central()).unwrap().resources.get_mut(&app()).unwrap();
+    central.get_mut(&resource("db")).unwrap().unlinked_since = Some(due);
+    assert_eq!(held(&world, &blip, due), ["no-answer"]);
 }
 
 #[test]

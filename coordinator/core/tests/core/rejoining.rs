@@ -7,7 +7,7 @@ use regent_core::evidence::{Health, Role};
 use regent_core::id::{Attempt, RunId};
 use regent_core::run::{RunStatus, StepState};
 use regent_core::terms::Window;
-use regent_core::time::Moment;
+use regent_core::time::{Moment, Span};
 use regent_core::verdict::Scene;
 
 use crate::fixture::*;
@@ -101,15 +101,15 @@ fn a_stuck_rejoin_is_begun_anew_and_no_other_one() {
 }
 
 #[test]
-fn a_step_that_was_done_by_hand_counts() {
+fn nobody_is_taken_back_by_word() {
     let mut world = failed_over();
     let run = rejoining(&mut world, false);
     perform(&mut world, run, "Rejoin db@west-1");
     let begun = begin(&mut world, run, "Rejoin cache@west-1");
     end(&mut world, run, begun, failed(false));
-    world.done(Entry::Cleared { run, step: begun.0, how: Clearing::Done, by: "ann".into() });
-    assert_eq!(world.state.runs[&run].status, RunStatus::Succeeded);
-    assert!(world.known().excluded.is_empty());
+    let word = Entry::Cleared { run, step: begun.0, how: Clearing::Done, by: "ann".into() };
+    assert_eq!(world.refused(word), "rejoin-by-word");
+    assert!(world.known().excluded.contains_key(&west()));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_failover_does_not_wait_for_a_rejoin() {
         let scene = Scene::new(&world.state, seen, now, view.me, &application).unwrap();
         assess(&scene, view).unfit.iter().map(|unfit| unfit.code).collect::<Vec<_>>()
     };
-    assert_eq!(looks(&world, &seen), ["quarantined"]);
+    assert_eq!(looks(&world, &seen), ["rejoining"]);
     // Not quarantined, but in the middle of it.
     let mut fresh = World::protected();
     fresh.done(Entry::RejoinStarted { application: app(), cluster: central(), reclone: false, by: "ann".into() });
@@ -143,19 +143,18 @@ fn a_failover_does_not_wait_for_a_rejoin() {
     database.failures = 9;
     let entries = decide(&fresh.state, &whole, view(now, &fresh));
     assert!(
-        matches!(entries.last(), Some(Entry::Refused { rule, .. }) if rule == "no-target"),
+        matches!(entries.last(), Some(Entry::Refused { rule, .. }) if rule == "one-kind-of-evidence"),
         "held by a named rule, not by the run: {entries:?}"
     );
     let rejoin = fresh.known().run.unwrap();
     let cause = Cause::ResourceFailed { resource: resource("db"), detail: "gone".into() };
-    fresh.done(Entry::RunStarted {
-        application: app(),
-        epoch: fresh.known().epoch,
-        cause,
-        to: central(),
-        finding: Finding::default(),
-    });
-    assert_eq!(fresh.state.runs[&rejoin].status, RunStatus::Superseded);
+    // Nor does a leader of before, who still thought it fit, decide for what is being rebuilt.
+    let (epoch, finding) = (fresh.known().epoch, Finding::default());
+    let started = Entry::RunStarted { application: app(), epoch, cause, to: central(), finding };
+    assert_eq!(fresh.refused(started), "not-a-target");
+    let votes = [fresh.vote(1, &west(), 1, Span::ZERO), fresh.vote(2, &west(), 1, Span::ZERO)];
+    assert_eq!(fresh.refused(fresh.lost(&votes)), "not-a-target");
+    assert_eq!(fresh.state.runs[&rejoin].status, RunStatus::Running);
 }
 
 /// A failover whose runbook takes the old side back, with what fences it first.

@@ -89,15 +89,16 @@ fn voter_set(set: &BTreeSet<CoordinatorId>) -> wire::VoterSet {
     wire::VoterSet { coordinators: set.iter().map(|id| id.0).collect() }
 }
 
+/// Longer than three heartbeats of any application: what was said before such a silence is not gone on with.
+const BREAK: Span = Span::from_secs(3);
+
 /// A heartbeat's applications, heard at `now` after what was heard before.
 #[must_use]
-pub fn beats(
-    beats: &[wire::ApplicationBeat],
-    before: &BTreeMap<ApplicationId, Beat>,
-    now: Moment,
-) -> BTreeMap<ApplicationId, Beat> {
+pub fn beats(beats: &[wire::ApplicationBeat], contact: Option<&Contact>, now: Moment) -> BTreeMap<ApplicationId, Beat> {
+    let lately = |contact: &&Contact| contact.last_beat.is_some_and(|last| now.since(last) <= BREAK);
+    let before = contact.filter(lately).map(|contact| &contact.beats);
     let named = beats.iter().filter_map(|beat| Some((ApplicationId::new(&beat.application).ok()?, one_beat(beat))));
-    named.map(|(id, beat)| (id.clone(), beat.after(before.get(&id), now))).collect()
+    named.map(|(id, beat)| (id.clone(), beat.after(before.and_then(|before| before.get(&id)), now))).collect()
 }
 
 fn one_beat(beat: &wire::ApplicationBeat) -> Beat {
@@ -185,6 +186,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
         position_text: seen.position_text.clone(),
         advanced: None,
         ailing_since: None,
+        unlinked_since: None,
         last_position: None,
         upstream: seen.upstream.as_ref().map(|upstream| UpstreamSight {
             connected: upstream.connected,
@@ -196,6 +198,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
     };
     sighting.advanced = before.and_then(|before| sighting.advanced_since(before));
     sighting.ailing_since = sighting.ailing_after(before);
+    sighting.unlinked_since = sighting.unlinked_after(before);
     sighting.last_position = sighting.last_position_after(before);
     sighting
 }

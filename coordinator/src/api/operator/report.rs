@@ -1,6 +1,6 @@
 //! What a run achieved: time without service and lost writes against the objectives, with their uncertainty.
 
-use regent_core::application::Action;
+use regent_core::application::{Action, Application};
 use regent_core::entry::{Cause, Gap, Ground};
 use regent_core::id::ResourceId;
 use regent_core::run::{Run, RunStatus, StepKind, StepState};
@@ -11,6 +11,8 @@ use regent_proto::operator::v1 as wire;
 use super::view::objectives;
 use crate::api::convert::{self, span, time};
 
+const LONGEST_HEARTBEAT: Span = Span::from_secs(1);
+
 /// The report of one run, as of now.
 pub(super) fn report(state: &State, run: &Run, wall: Timestamp) -> wire::Report {
     let document = state.applications.get(&run.application).map(|known| &known.document);
@@ -18,7 +20,8 @@ pub(super) fn report(state: &State, run: &Run, wall: Timestamp) -> wire::Report 
     let lost = service_lost(run);
     let restored = lost.and_then(|_| service_restored(run));
     let measured = document.filter(|_| run.cause.moves_primary());
-    let losses: Vec<wire::Loss> = run.finding.gaps.iter().map(|(resource, gap)| loss(run, resource, gap)).collect();
+    let losses: Vec<wire::Loss> =
+        run.finding.gaps.iter().map(|(resource, gap)| loss(run, resource, gap, on_its_way(document))).collect();
     wire::Report {
         run: Some(convert::run(run)),
         objectives: document.map(objectives),
@@ -93,9 +96,17 @@ fn switched(run: &Run) -> bool {
     matches!(run.decided.as_ref().map(|decided| &decided.ground), Some(Ground::Switched { .. }))
 }
 
-fn loss(run: &Run, resource: &ResourceId, gap: &Gap) -> wire::Loss {
+/// A report was made so long before it was heard, at most: a longer way is a silent stream, which is dropped.
+fn on_its_way(document: Option<&Application>) -> Span {
+    document.map_or(LONGEST_HEARTBEAT, |document| document.automation.bound.heartbeat())
+}
+
+fn loss(run: &Run, resource: &ResourceId, gap: &Gap, on_its_way: Span) -> wire::Loss {
     let bytes =
         if switched(run) { Some(0) } else { gap.primary.zip(gap.candidate).map(|(old, new)| old.saturating_sub(new)) };
+    let known_age = gap.primary_age.filter(|_| bytes == Some(0) && !switched(run)).map(|age| age.plus(on_its_way));
+    let decided = run.decided.as_ref().map_or(run.started, |decided| decided.at);
+    let complete_until = known_age.map(|age| Timestamp(decided.0 - i64::try_from(age.millis()).unwrap_or(i64::MAX)));
     let seen =
         gap.primary_age.map_or_else(|| "at an unknown time".to_owned(), |age| format!("{age} before the decision"));
     let sentence = if switched(run) {
@@ -103,7 +114,9 @@ fn loss(run: &Run, resource: &ResourceId, gap: &Gap) -> wire::Loss {
     } else {
         match bytes {
             Some(0) => format!(
-                "{resource}: the new primary had everything that the old one reported, {seen}; writes after that are not counted"
+                "{resource}: the new primary had everything that the old one acknowledged until {} before the decision; what \
+                 it acknowledged after that, until it stopped, may be missing",
+                known_age.map_or_else(|| "an unknown time".to_owned(), |age| age.to_string())
             ),
             Some(bytes) => format!(
                 "{resource}: at least {bytes} bytes that the old primary reported, {seen}, had not reached the new one"
@@ -111,7 +124,8 @@ fn loss(run: &Run, resource: &ResourceId, gap: &Gap) -> wire::Loss {
             None => format!("{resource}: how much was lost is not known; a position is missing"),
         }
     };
-    wire::Loss { resource: resource.to_string(), bytes, lag: gap.lag.map(span), sentence }
+    let complete_until = complete_until.map(time);
+    wire::Loss { resource: resource.to_string(), bytes, lag: gap.lag.map(span), sentence, complete_until }
 }
 
 #[cfg(test)]
@@ -171,14 +185,23 @@ mod tests {
     fn an_unknown_position_is_an_unknown_loss() {
         let known = run(gap(Some(4_096), Some(1_024), Some(200)));
         let (resource, distance) = known.finding.gaps.first_key_value().unwrap();
-        let found = loss(&known, resource, distance);
+        let found = loss(&known, resource, distance, LONGEST_HEARTBEAT);
         assert_eq!(found.bytes, Some(3_072));
         assert!(found.sentence.contains("at least 3072 bytes"), "{}", found.sentence);
         assert_eq!(rpo(Span::from_secs(1), &known).judgement(), wire::Judgement::Met);
 
+        assert_eq!(found.complete_until, None);
+
+        // As far as is known: what was reported 11 s before the decision, and was under way for up to a heartbeat.
+        let even = run(gap(Some(4_096), Some(4_096), Some(0)));
+        let (resource, distance) = even.finding.gaps.first_key_value().unwrap();
+        let found = loss(&even, resource, distance, LONGEST_HEARTBEAT);
+        assert_eq!(found.complete_until, Some(time(Timestamp(48_000))));
+        assert!(found.sentence.contains("until 12s before the decision"), "{}", found.sentence);
+
         let unknown = run(gap(Some(4_096), None, None));
         let (resource, distance) = unknown.finding.gaps.first_key_value().unwrap();
-        assert_eq!(loss(&unknown, resource, distance).bytes, None);
+        assert_eq!(loss(&unknown, resource, distance, LONGEST_HEARTBEAT).bytes, None);
         assert_eq!(rpo(Span::from_secs(1), &unknown).judgement(), wire::Judgement::Unknown);
     }
 }
