@@ -20,6 +20,7 @@ fn no_promise_is_broken_in_any_state_of_any_world() {
         let report = search(world, None, 2, MOST);
         println!("{name}: {} states, {} steps deep, {:?}", report.states, report.depth, report.took);
         assert!(report.broken.is_empty(), "{name}\n{}", told(&report));
+        assert!(report.complete, "{name}: given up before the end");
         assert!(report.taken_over, "{name}: no state was seen in which another cluster takes over");
         largest = largest.max(report.states);
     }

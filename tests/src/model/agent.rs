@@ -400,7 +400,8 @@ impl Agent {
             self.doors = [Door::Closed; RESOURCES];
             self.fence = if self.fence == Fence::Commanded { self.fence } else { Fence::Own };
         }
-        self.promised = Some(Promised { epoch: self.seen, left: self.largest });
+        // Whatever epoch it has seen since: the promise that it may have forgotten was for a lower one.
+        self.promised = Some(Promised { epoch: 0, left: self.largest });
     }
 
     /// Some time passes by the machine's clock. `exempt`: what is open here needs no lease in this world.

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use stateright::{Checker, HasDiscoveries, Model};
 
+use super::healing::continuation;
 use super::mistake::Mistake;
-use super::protocol::{Protocol, TAKES_OVER};
+use super::protocol::{GOES_ON, Protocol, TAKES_OVER};
 use super::story::tell;
 use super::world::World;
 
@@ -18,6 +19,8 @@ pub struct Report {
     pub depth: usize,
     /// How long it took.
     pub took: Duration,
+    /// It did not end for having tried enough.
+    pub complete: bool,
     /// In some state another cluster has taken over: the search has seen what it is about.
     pub taken_over: bool,
     /// The shortest way to each broken promise.
@@ -39,9 +42,9 @@ pub struct Broken {
 #[must_use]
 pub fn search(world: World, mistake: Option<Mistake>, threads: usize, most: usize) -> Report {
     let begun = Instant::now();
-    let checker = Protocol::new(world, mistake).checker().threads(threads).finish_when(HasDiscoveries::AnyFailures);
-    let checker = checker.target_state_count(most);
-    let checker = checker.spawn_bfs().join();
+    let protocol = Protocol::new(world, mistake);
+    let checker = protocol.clone().checker().threads(threads).finish_when(HasDiscoveries::AnyFailures);
+    let checker = checker.target_state_count(most).spawn_bfs().join();
     let mut broken = Vec::new();
     let mut taken_over = false;
     for (promise, path) in checker.discoveries() {
@@ -52,12 +55,17 @@ pub fn search(world: World, mistake: Option<Mistake>, threads: usize, most: usiz
         let path = path.into_vec();
         let steps = path.iter().zip(path.iter().skip(1));
         let told = steps.filter_map(|((before, action), (after, _))| Some(tell(before, action.as_ref()?, after)));
-        broken.push(Broken { promise, trace: told.collect() });
+        let mut trace: Vec<String> = told.collect();
+        if let Some((last, _)) = path.last().filter(|_| promise == GOES_ON) {
+            trace.extend(continuation(&protocol.world, mistake, last));
+        }
+        broken.push(Broken { promise, trace });
     }
     Report {
         states: checker.unique_state_count(),
         depth: checker.max_depth(),
         took: begun.elapsed(),
+        complete: checker.state_count() < most,
         taken_over,
         broken,
     }

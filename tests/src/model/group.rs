@@ -138,6 +138,13 @@ impl Group {
         ballot.standing.map(|_| Named { incarnation: ballot.incarnation, number: ballot.number })
     }
 
+    /// A coordinator has voted long ago, and nothing was heard since.
+    pub fn stand(&mut self, cluster: Cluster, observer: Observer, silence: Ticks) {
+        let seen = Few(0).with(1);
+        let standing = Some(Standing { silence });
+        self.ballots[cluster.at()][observer.at()] = Ballot { incarnation: 1, number: 1, standing, seen };
+    }
+
     /// Leaves out what only a coordinator that restarts would ask for.
     pub fn forget_silence(&mut self) {
         for ballot in self.ballots.iter_mut().flatten() {
@@ -184,7 +191,9 @@ impl Group {
     fn accepts(&self, to: Cluster, terms: Number, ground: &Ground, mistake: Option<Mistake>) -> bool {
         let across = mistake == Some(Mistake::DecideAcrossTerms);
         let newest = self.newest().number == terms || across;
-        let window = self.window(mistake);
+        // By mistake it is judged by the terms that it names, whatever came later.
+        let named = self.terms.iter().take_while(|known| !across || known.number <= terms).count();
+        let window = Window::new(&self.terms[..named], mistake);
         if !newest || self.recovering || !self.confirmed || window.is_paused() {
             return false;
         }

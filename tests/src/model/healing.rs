@@ -6,11 +6,12 @@
 //! state that the search reaches, one fair schedule is followed to its end.
 
 use super::action::{Action, Drift, Fault};
-use super::id::{Cluster, Ticks};
+use super::id::Cluster;
 use super::mistake::Mistake;
 use super::offer::Offer;
 use super::state::State;
 use super::step::step;
+use super::story::tell;
 use super::world::{Faults, World};
 
 /// So often everything that can go on in one tick is tried.
@@ -19,24 +20,36 @@ const ROUNDS: usize = 12;
 /// True if the application goes on from this state, or a named rule says why not.
 #[must_use]
 pub fn goes_on(world: &World, mistake: Option<Mistake>, state: &State) -> bool {
+    refuses(state) || play(world, mistake, state, |_, _, _| {})
+}
+
+/// What the fair schedule does from a state, told.
+#[must_use]
+pub fn continuation(world: &World, mistake: Option<Mistake>, state: &State) -> Vec<String> {
+    let mut lines = vec![format!("from here on nothing fails but that {} reaches no coordinator", world.first())];
+    play(world, mistake, state, |before, action, after| lines.push(tell(before, action, after)));
+    lines.push("D has passed, and nobody has taken over".to_owned());
+    lines
+}
+
+/// Follows the fair schedule; true if another cluster takes over in time.
+fn play(world: &World, mistake: Option<Mistake>, state: &State, mut seen: impl FnMut(&State, &Action, &State)) -> bool {
     let lost = world.first();
-    if refuses(state) || serves(state, lost) {
-        return true;
-    }
     let world = world.healed();
     let mut state = state.clone();
     state.faults = Faults::default();
-    let most: Ticks = world.longest + 1;
-    for _ in 0..=most {
+    for _ in 0..=world.longest + 1 {
         for _ in 0..ROUNDS {
-            if !round(&world, mistake, &mut state, lost) {
-                break;
-            }
             if serves(&state, lost) {
                 return true;
             }
+            if !round(&world, mistake, &mut state, lost, &mut seen) {
+                break;
+            }
         }
-        state = step(&world, mistake, &state, &Action::Tick(Drift::None));
+        let next = step(&world, mistake, &state, &Action::Tick(Drift::None));
+        seen(&state, &Action::Tick(Drift::None), &next);
+        state = next;
     }
     false
 }
@@ -55,7 +68,13 @@ fn serves(state: &State, lost: Cluster) -> bool {
 }
 
 /// Each thing that can go on does so once; false if nothing could.
-fn round(world: &World, mistake: Option<Mistake>, state: &mut State, lost: Cluster) -> bool {
+fn round(
+    world: &World,
+    mistake: Option<Mistake>,
+    state: &mut State,
+    lost: Cluster,
+    seen: &mut impl FnMut(&State, &Action, &State),
+) -> bool {
     let mut actions = Vec::new();
     Offer::gather(world, mistake, state, &mut actions);
     let mut changed = false;
@@ -67,8 +86,11 @@ fn round(world: &World, mistake: Option<Mistake>, state: &mut State, lost: Clust
             continue;
         }
         let next = step(world, mistake, state, &action);
-        changed |= next != *state;
-        *state = next;
+        if next != *state {
+            changed = true;
+            seen(state, &action, &next);
+            *state = next;
+        }
     }
     changed
 }

@@ -56,6 +56,7 @@ fn main() -> Result<ExitCode> {
     let threads = if mistake.is_some() { 1 } else { arguments.threads };
     let mut states = 0;
     let mut broken = false;
+    let mut given_up = false;
     for world in worlds {
         let world = if arguments.deeper { world.deeper() } else { world };
         let name = world.name;
@@ -63,10 +64,12 @@ fn main() -> Result<ExitCode> {
         print(name, &report);
         states += report.states;
         broken |= !report.broken.is_empty();
+        given_up |= !report.complete;
     }
     println!("{states} states in all");
     // A mistake that breaks nothing is the failure then.
-    Ok(if broken == mistake.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let shown = if mistake.is_some() { broken } else { !broken && !given_up };
+    Ok(if shown { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn mistake(name: &str) -> Result<Mistake> {
@@ -78,7 +81,8 @@ fn mistake(name: &str) -> Result<Mistake> {
 
 fn print(name: &str, report: &Report) {
     let seconds = report.took.as_secs_f32();
-    println!("{name:<14} {:>9} states, {:>3} steps deep, {seconds:.1} s", report.states, report.depth);
+    let end = if report.complete || !report.broken.is_empty() { "" } else { ", given up before the end" };
+    println!("{name:<14} {:>9} states, {:>3} steps deep, {seconds:.1} s{end}", report.states, report.depth);
     for broken in &report.broken {
         println!("  broken: {}", broken.promise);
         for (number, line) in (1..).zip(&broken.trace) {

@@ -19,7 +19,7 @@ pub enum Mistake {
     PromisersOwnBound,
     /// What was granted or promised before a larger T was stored runs for the larger one.
     GrantStretched,
-    /// A decision is valid though newer terms exist.
+    /// A decision is judged by the terms that it names, though newer ones exist.
     DecideAcrossTerms,
     /// The newest D counts, confirmed or not.
     LoweredBound,
@@ -142,13 +142,12 @@ impl Mistake {
     #[must_use]
     pub const fn world(self) -> &'static str {
         match self {
-            Self::ReadBarrier
-            | Self::DoubledVote
-            | Self::WithdrawalOvertakesVote
-            | Self::RevoteBeforeWithdrawal
-            | Self::DecideWithoutNamedVotes => "votes",
+            Self::ReadBarrier | Self::DoubledVote | Self::WithdrawalOvertakesVote | Self::RevoteBeforeWithdrawal => {
+                "votes"
+            }
+            Self::DecideWithoutNamedVotes => "decisions",
             Self::IncarnationPerBoot | Self::CountedFromReceipt | Self::NoMargin | Self::NoGuard => "lease",
-            Self::DecideAcrossTerms => "bounds",
+            Self::DecideAcrossTerms => "across",
             Self::LoweredBound | Self::IntermediateTerms => "lowered",
             Self::VotersChanged => "voters",
             Self::Unpause => "pause",

@@ -157,7 +157,11 @@ impl<'a> Offer<'a> {
                 if more && coordinator.may_vote(observer, cluster, self.mistake) {
                     self.actions.push(Action::Vote(observer, cluster));
                 }
-                if self.world.withdrawals && more && coordinator.may_withdraw(observer, cluster) {
+                if self.world.withdrawals
+                    && more
+                    && self.world.hearing.has(observer.0)
+                    && coordinator.may_withdraw(observer, cluster)
+                {
                     self.actions.push(Action::Withdraw(observer, cluster));
                 }
                 let again = coordinator.retry(observer, cluster);
@@ -363,9 +367,10 @@ impl<'a> Offer<'a> {
 
     fn faults(&mut self) {
         let left = self.state.faults;
+        let both = self.world.hearing.and(self.world.voting);
         for observer in Observer::ALL {
             let coordinator = self.state.coordinator(observer);
-            if coordinator.up && left.coordinators > 0 {
+            if coordinator.up && left.coordinators > 0 && both.has(observer.0) {
                 self.fail(Fault::Crash(observer));
             }
             if !coordinator.up && self.world.faults.disks == 0 {

@@ -96,7 +96,7 @@ impl State {
             Start::Leased | Start::Paused => {
                 let west = &mut agents[WEST.at()];
                 west.lead();
-                for observer in Observer::ALL {
+                for observer in Observer::ALL.into_iter().filter(|one| world.hearing.has(one.0)) {
                     west.granted(WEST, observer.at(), west.fresh(mistake));
                 }
             }
@@ -111,10 +111,24 @@ impl State {
                 agents[EAST.at()].store(EAST, terms, mistake);
             }
         }
+        let running = matches!(world.start, Start::Leased | Start::Paused);
+        let deaf = Observer::ALL.into_iter().filter(|one| world.voting.has(one.0) && !world.hearing.has(one.0));
+        let deaf: Vec<Observer> = deaf.filter(|_| running).collect();
+        for observer in &deaf {
+            let silence = if world.faults.coordinators > 0 { oldest } else { 0 };
+            head.stand(WEST, *observer, silence);
+        }
         let mut coordinators = [(); MANY].map(|()| Coordinator::new(head.clone(), oldest));
-        for coordinator in &mut coordinators {
-            if matches!(world.start, Start::Leased | Start::Paused) {
-                coordinator.watches[WEST.at()].granted = 0;
+        for (observer, coordinator) in Observer::ALL.into_iter().zip(&mut coordinators) {
+            for deaf in deaf.iter().filter(|_| world.leaders.has(observer.0)) {
+                coordinator.waited[WEST.at()][deaf.at()] = oldest;
+            }
+            if deaf.contains(&observer) {
+                coordinator.watches[WEST.at()].number = 1;
+            }
+            if running {
+                let granted = if world.hearing.has(observer.0) { 0 } else { oldest };
+                coordinator.watches[WEST.at()].granted = granted;
             }
             if matches!(world.start, Start::Adopted | Start::Decided) {
                 coordinator.at_epoch = 0;

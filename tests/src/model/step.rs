@@ -249,7 +249,13 @@ impl Next<'_> {
     }
 
     fn propose(&mut self, entry: Entry) {
-        if self.world.proposals {
+        let takes_time = match entry {
+            Entry::Decide { .. } => self.world.decisions,
+            Entry::ObserverStarted { .. } | Entry::Vote { .. } | Entry::Withdraw { .. } => self.world.proposals,
+            Entry::Change(_) | Entry::TermsConfirmed { .. } | Entry::Intent { .. } => false,
+            Entry::Outcome { .. } | Entry::Recovered { .. } => false,
+        };
+        if takes_time {
             self.state.propose(entry);
         } else {
             self.commit(&entry);
