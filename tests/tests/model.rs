@@ -12,19 +12,55 @@ use regent_tests::model::{Mistake, Report, World, search};
 /// More than any of these searches takes.
 const MOST: usize = 100_000_000;
 
-#[test]
-fn no_promise_is_broken_in_any_state_of_any_world() {
-    let mut largest = 0;
-    for world in World::all() {
-        let name = world.name;
-        let report = search(world, None, 2, MOST);
-        println!("{name}: {} states, {} steps deep, {:?}", report.states, report.depth, report.took);
-        assert!(report.broken.is_empty(), "{name}\n{}", told(&report));
-        assert!(report.complete, "{name}: given up before the end");
-        assert!(report.taken_over, "{name}: no state was seen in which another cluster takes over");
-        largest = largest.max(report.states);
+/// A test for each world, so that each has its own time.
+macro_rules! worlds {
+    ($($name:ident),*) => {
+        $(
+            #[test]
+            fn $name() {
+                no_promise_is_broken_in(stringify!($name));
+            }
+        )*
+
+        #[test]
+        fn each_world_is_searched() {
+            let searched = [$(stringify!($name)),*];
+            let all: Vec<&str> = World::all().iter().map(|world| world.name).collect();
+            assert_eq!(searched.as_slice(), all.as_slice());
+        }
+    };
+}
+
+worlds!(
+    votes,
+    decisions,
+    lease,
+    across,
+    lowered,
+    voters,
+    pause,
+    resources,
+    adoption,
+    promises,
+    clusters,
+    evidence,
+    numbers,
+    promotion,
+    fences,
+    machines,
+    disks,
+    restoration
+);
+
+fn no_promise_is_broken_in(name: &str) {
+    let report = search(World::named(name).expect("a world"), None, 2, MOST);
+    println!("{name}: {} states, {} steps deep, {:?}", report.states, report.depth, report.took);
+    assert!(report.broken.is_empty(), "{name}\n{}", told(&report));
+    assert!(report.complete, "{name}: given up before the end");
+    assert!(report.taken_over, "{name}: no state was seen in which another cluster takes over");
+    if name == "machines" {
+        assert!(report.states > 1_000_000, "{} states are few", report.states);
     }
-    assert!(largest > 1_000_000, "the largest world has {largest} states");
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl<'a> Offer<'a> {
         for cluster in self.clusters() {
             let agent = self.state.agent(cluster);
             let mut known = agent.terms.number;
-            let heeded = agent.is_ajar() || self.world.leased || self.world.promises;
+            let heeded = agent.is_ajar() || self.world.leased || self.world.promises || self.world.lifts;
             for (observer, coordinator) in self.live() {
                 // One coordinator for each newer terms is enough: who tells makes no difference.
                 let newest = coordinator.view.newest();

@@ -251,6 +251,7 @@ impl World {
                 bound: 6,
                 changes: &[Change::Bound(4), Change::Bound(6)],
                 most_entries: 4,
+                faults: Faults { drifts: 0, ..NO_FAULTS },
                 ..NOTHING
             },
             Self {
@@ -259,6 +260,7 @@ impl World {
                 promises: true,
                 changes: &[Change::List(NORTH)],
                 most_entries: 3,
+                faults: Faults { drifts: 0, ..NO_FAULTS },
                 ..NOTHING
             },
             Self {
