@@ -1,0 +1,139 @@
+//! L1, asked of a single state: if from now on the old primary's agent reaches no coordinator, and everything else
+//! heals and messages arrive, is another cluster open within D?
+//!
+//! A search for cycles in which nothing ever happens would need assumptions of fairness that stateright does not make:
+//! its `eventually` looks at paths that end, and these worlds have cycles. So fairness is played out: from *every*
+//! state that the search reaches, one fair schedule is followed to its end.
+
+use super::action::{Action, Drift, Fault};
+use super::id::Cluster;
+use super::mistake::Mistake;
+use super::offer::Offer;
+use super::state::State;
+use super::step::step;
+use super::story::tell;
+use super::world::{Faults, World};
+
+/// So often everything that can go on in one tick is tried.
+const ROUNDS: usize = 12;
+
+/// True if the application goes on from this state, or a named rule says why not.
+#[must_use]
+pub fn goes_on(world: &World, mistake: Option<Mistake>, state: &State) -> bool {
+    refuses(state) || play(world, mistake, state, |_, _, _| {})
+}
+
+/// What the fair schedule does from a state, told.
+#[must_use]
+pub fn continuation(world: &World, mistake: Option<Mistake>, state: &State) -> Vec<String> {
+    let mut lines = vec![format!("from here on nothing fails but that {} reaches no coordinator", world.first())];
+    play(world, mistake, state, |before, action, after| lines.push(tell(before, action, after)));
+    lines.push("D has passed, and nobody has taken over".to_owned());
+    lines
+}
+
+/// Follows the fair schedule; true if another cluster takes over in time.
+fn play(world: &World, mistake: Option<Mistake>, state: &State, mut seen: impl FnMut(&State, &Action, &State)) -> bool {
+    let lost = world.first();
+    let world = world.healed();
+    let mut state = state.clone();
+    state.faults = Faults::default();
+    for _ in 0..=world.longest + 1 {
+        for _ in 0..ROUNDS {
+            if serves(&state, lost) {
+                return true;
+            }
+            if !round(&world, mistake, &mut state, lost, &mut seen) {
+                break;
+            }
+        }
+        let next = step(&world, mistake, &state, &Action::Tick(Drift::None));
+        seen(&state, &Action::Tick(Drift::None), &next);
+        state = next;
+    }
+    false
+}
+
+/// Rules that a human is told of: paused, nothing confirmed, recovering, or no target.
+fn refuses(state: &State) -> bool {
+    let head = &state.head;
+    let window = head.window(None);
+    let target = head.newest().clusters.without(head.primary.0).iter().any(|one| window.lists(Cluster(one)));
+    let before = head.primary == Cluster(0);
+    before && (!head.confirmed || head.recovering || window.is_paused() || !target)
+}
+
+fn serves(state: &State, lost: Cluster) -> bool {
+    (0..).map(Cluster).zip(&state.agents).any(|(cluster, agent)| cluster != lost && agent.is_open())
+}
+
+/// Each thing that can go on does so once; false if nothing could.
+fn round(
+    world: &World,
+    mistake: Option<Mistake>,
+    state: &mut State,
+    lost: Cluster,
+    seen: &mut impl FnMut(&State, &Action, &State),
+) -> bool {
+    let mut actions = Vec::new();
+    Offer::gather(world, mistake, state, &mut actions);
+    let mut changed = false;
+    for action in actions.into_iter().filter(|action| mends(action, lost)) {
+        // What an earlier one of this round has made impossible is left out.
+        let mut now = Vec::new();
+        Offer::gather(world, mistake, state, &mut now);
+        if !now.contains(&action) {
+            continue;
+        }
+        let next = step(world, mistake, state, &action);
+        if next != *state {
+            changed = true;
+            seen(state, &action, &next);
+            *state = next;
+        }
+    }
+    changed
+}
+
+/// True for what happens by itself where nothing fails and the lost cluster's agent reaches nobody.
+fn mends(action: &Action, lost: Cluster) -> bool {
+    match *action {
+        Action::Contact(_, cluster)
+        | Action::Beat(cluster)
+        | Action::Learn(_, cluster)
+        | Action::Name(cluster)
+        | Action::Lead(cluster)
+        | Action::Report(cluster, _)
+        | Action::Opens(cluster)
+        | Action::Promote(_, cluster) => cluster != lost,
+        Action::Vote(_, cluster) => cluster == lost,
+        Action::Dispatch(_, intent) => intent.cluster != lost,
+        Action::Hear(..)
+        | Action::Receive(_)
+        | Action::Retry(..)
+        | Action::Start(_)
+        | Action::Decide(..)
+        | Action::Commit(_)
+        | Action::Apply(_)
+        | Action::Command(..) => true,
+        Action::Fail(fault) => match fault {
+            Fault::Restart(_) => true,
+            Fault::RestartAgent(cluster) | Fault::RestartGuard(cluster) | Fault::Boot(cluster) => cluster != lost,
+            Fault::Crash(_)
+            | Fault::Wipe(_)
+            | Fault::Elect(_)
+            | Fault::CrashAgent(_)
+            | Fault::CrashGuard(_)
+            | Fault::LosePower(_)
+            | Fault::Restore
+            | Fault::Recover => false,
+        },
+        Action::Tick(_)
+        | Action::Withdraw(..)
+        | Action::Double(_)
+        | Action::CommitBy(..)
+        | Action::Operate(_)
+        | Action::Lift(_)
+        | Action::Promise(..) => false,
+    }
+}
