@@ -302,8 +302,7 @@ async fn first_word(
 async fn look_for_room(journal: Journal) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let journal = journal.clone();
-        let _ = tokio::task::spawn_blocking(move || journal.look_for_room()).await;
+        journal.look_again().await;
     }
 }
 

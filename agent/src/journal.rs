@@ -162,6 +162,15 @@ impl Journal {
         !self.failing.load(Ordering::Relaxed) && self.room.load(Ordering::Relaxed)
     }
 
+    /// As [`Self::look_for_room`], by whoever writes: not on the runtime's threads.
+    pub async fn look_again(&self) {
+        if matches!(self.hand, Hand::Own(_)) {
+            return self.look_for_room();
+        }
+        let journal = self.clone();
+        let _ = tokio::task::spawn_blocking(move || journal.look_for_room()).await;
+    }
+
     /// Looks how much room is left. Asks the file system, and may wait for it.
     pub fn look_for_room(&self) {
         let room = nix::sys::statvfs::statvfs(&self.directory)

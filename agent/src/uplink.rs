@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use regent_core::id::CoordinatorId;
+use regent_core::planted::{self, Mistake};
 use regent_proto::agent::v1::agent_service_client::AgentServiceClient;
 use regent_proto::agent::v1::connect_request::Body as Say;
 use regent_proto::agent::v1::connect_response::Body as Heard;
@@ -78,6 +79,9 @@ pub async fn keep(
             said = why;
         }
         let _ = events.send((link, LinkEvent::Down));
+        if planted::makes(Mistake::NeverRedialled) {
+            return;
+        }
         let pause = pace.borrow().pause();
         tokio::time::sleep_until(begun + pause).await;
     }

@@ -13,6 +13,7 @@ use regent_core::decide::{self, Viewpoint};
 use regent_core::effect::Effect;
 use regent_core::entry::Entry;
 use regent_core::id::{Attempt, ClusterId, RunId, StepId};
+use regent_core::planted::{self, Mistake};
 use regent_core::run::{self, StepState};
 use regent_proto::agent::v1::connect_response::Body;
 use regent_proto::peer::v1::RelayRequest;
@@ -121,7 +122,8 @@ impl Engine {
         for entry in entries {
             self.proposals.offer(entry);
         }
-        if self.sent.is_none_or(|sent| sent.elapsed() >= SEND_AGAIN) {
+        let again = !planted::makes(Mistake::DispatchedOnce);
+        if again && self.sent.is_none_or(|sent| sent.elapsed() >= SEND_AGAIN) {
             self.dispatch_all(None);
         }
     }

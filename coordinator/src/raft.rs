@@ -117,8 +117,14 @@ pub async fn open_with(options: RaftOptions, dial: DialPeer, writing: Writing) -
     let config = Arc::new(options.config()?);
     let (path, id) = (options.data_directory.clone(), options.id);
     let refused = |detail: String| OpenError::Raft { directory: options.data_directory.display().to_string(), detail };
-    let opening = tokio::task::spawn_blocking(move || store::Store::open(&path, id, writing));
-    let store::Store { log, machine, owner, writer } = opening.await.map_err(|error| refused(error.to_string()))??;
+    let opened = match writing {
+        Writing::InPlace => store::Store::open(&path, id, writing),
+        Writing::ByThread => {
+            let opening = tokio::task::spawn_blocking(move || store::Store::open(&path, id, writing));
+            opening.await.map_err(|error| refused(error.to_string()))?
+        }
+    };
+    let store::Store { log, machine, owner, writer } = opened?;
 
     let shared = machine.shared();
     let peers = Arc::new(Peers::new(options.clone(), owner.identity.clone(), dial, shared.clone()));

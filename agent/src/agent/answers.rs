@@ -1,6 +1,7 @@
 //! What comes in: from coordinators, the guard, steps, probes and the tasks of the loop itself.
 
 use regent_core::id::{ApplicationId, Epoch, Token};
+use regent_core::planted::{self, Mistake};
 use regent_core::terms::Terms;
 use regent_core::time::Span;
 use regent_proto::agent::v1 as wire;
@@ -402,7 +403,10 @@ impl Agent {
         }
         let now = self.clock.reading();
         let leads = self.leases.get(&sight.application).is_some_and(|lease| lease.keeps_open(now));
-        if !leads || !self.opened(&sight.application).contains_key(&sight.resource) {
+        if planted::makes(Mistake::ClosedStaysClosed)
+            || !leads
+            || !self.opened(&sight.application).contains_key(&sight.resource)
+        {
             return;
         }
         let name = (sight.application.clone(), sight.resource.clone());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use regent_core::id::{ApplicationId, ClusterId, Epoch, ResourceId};
+use regent_core::planted::{self, Mistake};
 use regent_core::time::Span;
 use regent_proto::agent::v1::{PromiseRequest, PromiseResponse};
 use tokio::sync::{mpsc, watch};
@@ -157,7 +158,8 @@ impl Agent {
         if !self.journal.has_room() {
             return Err((seen, "the journal here is full"));
         }
-        let span = own_bound.max(Span::from_millis(request.fail_over_after_ms));
+        let short = planted::makes(Mistake::PromiseTooShort);
+        let span = if short { Span::ZERO } else { own_bound.max(Span::from_millis(request.fail_over_after_ms)) };
         if span > self.journal.view().largest_bound {
             // Stored first: after a reboot it is waited out. The asker comes again with the next heartbeat.
             tokio::spawn(self.journal.append(vec![Record::LargestBound { fail_over_after: span }]));

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use regent_core::id::{ApplicationId, ResourceId};
+use regent_core::planted::{self, Mistake};
 use regent_core::time::Span;
 use serde::{Deserialize, Serialize};
 
@@ -129,7 +130,7 @@ impl Table {
                 WatchState::Firing => again,
                 WatchState::Fired => false,
             };
-            if fires {
+            if fires && !planted::makes(Mistake::GuardAsleep) {
                 watched.state = WatchState::Firing;
                 due.push(application.clone());
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use regent_core::id::{ClusterId, CoordinatorId, Epoch, ResourceId};
+use regent_core::planted::{self, Mistake};
 use regent_core::terms::Terms;
 use regent_core::time::Span;
 
@@ -103,7 +104,8 @@ impl Lease {
     /// A heartbeat with this application is about to be sent.
     pub fn heartbeat_sent(&mut self, now: Reading, coordinator: CoordinatorId, number: u64) {
         let Some(terms) = self.terms.as_ref().filter(|_| self.is_primary()) else { return };
-        let span = terms.bound.lease();
+        let whole = planted::makes(Mistake::LeaseForWholeBound);
+        let span = if whole { terms.bound.fail_over_after } else { terms.bound.lease() };
         let sent = self.sent.entry(coordinator).or_default();
         sent.insert(number, Right { from: now, span });
         while sent.len() > IN_FLIGHT {
@@ -119,7 +121,10 @@ impl Lease {
         if word.granted == Some(self.epoch()) && self.is_primary() {
             // Found only if it was sent at this very epoch: a change of epoch forgets what is in flight.
             let granted = self.sent.get(&coordinator).and_then(|sent| sent.get(&number)).copied();
-            if let Some(right) = granted {
+            if let Some(mut right) = granted {
+                if planted::makes(Mistake::GrantFromReceipt) {
+                    right.from = now;
+                }
                 let best = self.grants.entry(coordinator).or_insert(right);
                 if right.until() > best.until() {
                     *best = right;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use regent_core::application::OnCoordinatorLoss;
 use regent_core::id::{ClusterId, Epoch, Token};
+use regent_core::planted::{self, Mistake};
 use regent_core::time::Span;
 
 use crate::lease::{Arm, Command, Deadline, Fence, IN_FLIGHT, Lease, Question, Reading, Right, majority};
@@ -266,7 +267,7 @@ impl Lease {
     }
 
     fn lift(&mut self, now: Reading, commands: &mut Vec<Command>) {
-        if self.end(now).is_none() || !self.guard.alive || self.commanded {
+        if planted::makes(Mistake::FenceNeverLifted) || self.end(now).is_none() || !self.guard.alive || self.commanded {
             return;
         }
         let due = match self.fence {
@@ -285,7 +286,12 @@ impl Lease {
     /// primaries healthy.
     fn ask(&mut self, now: Reading, commands: &mut Vec<Command>) {
         let Some(terms) = self.terms.as_ref() else { return };
-        if terms.on_coordinator_loss != OnCoordinatorLoss::Failsafe || !self.healthy || self.end(now).is_none() {
+        let unasked = planted::makes(Mistake::FailsafeUnasked);
+        if unasked
+            || terms.on_coordinator_loss != OnCoordinatorLoss::Failsafe
+            || !self.healthy
+            || self.end(now).is_none()
+        {
             return;
         }
         let granted = majority(&terms.voters, &self.grants).map(|right| right.from);

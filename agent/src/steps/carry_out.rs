@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use regent_core::id::{ApplicationId, ClusterId, ResourceId};
+use regent_core::planted::{self, Mistake};
 use regent_core::time::Span;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -209,7 +210,7 @@ impl Bench {
 
     /// What opens and meets a promise begins when it has run out, by the slower clock.
     async fn wait_for_promise(&self, order: &Order, waits: &(dyn Fn(String) + Send + Sync)) -> Result<(), Refused> {
-        if order.old_side_fenced {
+        if order.old_side_fenced || planted::makes(Mistake::PromiseForgotten) {
             return Ok(());
         }
         let mut said = false;
@@ -230,7 +231,7 @@ impl Bench {
     async fn wait_for_lease(&self, order: &Order, waits: &(dyn Fn(String) + Send + Sync)) -> Result<(), Refused> {
         let mut word = self.word.clone();
         let mut said = false;
-        loop {
+        while !planted::makes(Mistake::OpenWithoutLease) {
             let lease = word.borrow_and_update().lease(order, self.clock.reading());
             let Err(why) = lease else { return Ok(()) };
             if word.borrow().seen(&order.application) > order.epoch {
@@ -241,6 +242,7 @@ impl Bench {
             }
             word.changed().await.map_err(|_| Refused::for_now("agent-ends", "the agent is ending"))?;
         }
+        Ok(())
     }
 
     pub(super) fn closing_again(&self, application: &ApplicationId, resource: &ResourceId, ended: CancellationToken) {

@@ -18,6 +18,7 @@ use crate::cause::{self, Standing};
 use crate::entry::{Cause, Database, Entry, Ground};
 use crate::evidence::{Evidence, Role};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, ResourceId};
+use crate::planted::{self, Mistake};
 use crate::run::{self, Proposal, Run, RunStatus};
 use crate::state::{ApplicationState, State};
 use crate::target::{self, Candidate, Unfit};
@@ -267,7 +268,7 @@ const fn due_since(trigger: &Trigger) -> Option<Moment> {
 
 fn trigger(scene: &Scene<'_>, held_by: &mut Vec<Rule>) -> Trigger {
     if let Some(loss) = scene.loss() {
-        if scene.now < loss.ripe {
+        if scene.now < loss.ripe && !planted::makes(Mistake::DecideAtOnce) {
             let left = loss.ripe.since(scene.now);
             held_by
                 .push(rule("time-bound", format!("the old lease may run and the fence may work for another {left}")));

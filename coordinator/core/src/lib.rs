@@ -12,6 +12,7 @@ pub mod lease;
 pub mod measured;
 pub mod observer;
 pub mod plan;
+pub mod planted;
 pub mod run;
 pub mod state;
 pub mod target;

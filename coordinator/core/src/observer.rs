@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::entry::Entry;
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId, VoteNumber};
 use crate::lease;
+use crate::planted::{self, Mistake};
 use crate::state::State;
 use crate::time::{Moment, Span};
 
@@ -135,7 +136,8 @@ impl Observer {
         }
         watch.settle(state, heard.cluster, me, incarnation);
         let mut answer = Answer { receipt: watch.next_receipt, two_way, ..Answer::default() };
-        let silent = started && watch.no_vote_out(state, heard.cluster, me, incarnation);
+        let beside = planted::makes(Mistake::GrantBesideVote);
+        let silent = started && (beside || watch.no_vote_out(state, heard.cluster, me, incarnation));
         for (application, epoch) in heard.epochs {
             let Some(known) = state.applications.get(application) else { continue };
             if known.epoch > *epoch {
@@ -144,10 +146,12 @@ impl Observer {
                 answer.grants.push((application.clone(), *epoch));
             }
         }
-        if !answer.grants.is_empty() {
+        if !answer.grants.is_empty() && !planted::makes(Mistake::GrantNotNoted) {
             watch.granted = Some(now);
         }
-        if started && two_way && watch.outstanding.is_none() && state.standing(heard.cluster, me).is_some() {
+        let withdraws = !planted::makes(Mistake::NeverWithdrawn);
+        if withdraws && started && two_way && watch.outstanding.is_none() && state.standing(heard.cluster, me).is_some()
+        {
             answer.proposal = Some(watch.propose(me, incarnation, heard.cluster, Word::Withdraw));
         }
         answer
@@ -256,6 +260,10 @@ impl Watch {
     /// The applied state holds the entry that was proposed last and that is a withdrawal, or this incarnation never
     /// voted on the cluster and nothing stands.
     fn no_vote_out(&self, state: &State, cluster: &ClusterId, me: CoordinatorId, incarnation: Incarnation) -> bool {
+        let unapplied = planted::makes(Mistake::WithdrawalUnapplied);
+        if unapplied && matches!(self.last, Some((_, Word::Withdraw))) {
+            return true;
+        }
         if state.standing(cluster, me).is_some() {
             return false;
         }

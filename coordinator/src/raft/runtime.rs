@@ -1,4 +1,4 @@
-//! What raft runs on: tokio, with elections drawn from a source that can be seeded.
+//! What raft runs on: tokio, with elections drawn from a source that can be seeded and watches woken in order.
 //!
 //! A node's election time-outs are its only dice. Unseeded they come from the operating system; a simulation seeds the
 //! thread that it runs on, and then the same seed elects the same leaders.
@@ -11,6 +11,10 @@ use std::time::Duration;
 use openraft::{AsyncRuntime, OptionalSend, TokioRuntime};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+
+use watch::InOrder;
+
+mod watch;
 
 thread_local! {
     static SEED: Cell<Option<u64>> = const { Cell::new(None) };
@@ -33,7 +37,7 @@ fn next() -> u64 {
     }
 }
 
-/// Tokio, but for the dice.
+/// Tokio, but for the dice and the watches.
 #[derive(Debug)]
 pub struct Runtime(TokioRuntime);
 
@@ -46,7 +50,7 @@ impl AsyncRuntime for Runtime {
     type Timeout<R, T: Future<Output = R> + OptionalSend> = <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = SmallRng;
     type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
-    type Watch = <TokioRuntime as AsyncRuntime>::Watch;
+    type Watch = InOrder;
     type Oneshot = <TokioRuntime as AsyncRuntime>::Oneshot;
     type Mutex<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::Mutex<T>;
 

@@ -17,19 +17,21 @@ use regent_core::state::{Applied, State};
 use super::ondisk::{Directory, DiskError};
 use super::snapshot_file::{self, Content, SnapshotFile};
 use super::types::{Answer, LogId, NewerFormat, Snapshot, SnapshotMeta, StoredMembership, Types};
+use super::writer::Writing;
 use crate::replica::Shared;
 
 /// Owner of the writing side of [`Shared`].
 pub(crate) struct StateMachine {
     shared: Arc<Shared>,
     file: SnapshotFile,
+    writing: Writing,
     applied: Option<LogId>,
     membership: StoredMembership,
 }
 
 impl StateMachine {
     /// Loads the snapshot, which must reach to where the log begins.
-    pub(crate) fn open(directory: Directory, purged: Option<LogId>) -> Result<Self, DiskError> {
+    pub(crate) fn open(directory: Directory, purged: Option<LogId>, writing: Writing) -> Result<Self, DiskError> {
         let (file, content) = SnapshotFile::open(directory)?;
         let reaches = content.as_ref().and_then(|content| content.meta.last_log_id);
         if reaches.map(|id| id.index) < purged.map(|id| id.index) {
@@ -39,7 +41,13 @@ impl StateMachine {
             });
         }
         let (meta, state) = content.map_or_else(Default::default, |content| (content.meta, content.state));
-        Ok(Self { shared: Shared::new(state), file, applied: meta.last_log_id, membership: meta.last_membership })
+        Ok(Self {
+            shared: Shared::new(state),
+            file,
+            writing,
+            applied: meta.last_log_id,
+            membership: meta.last_membership,
+        })
     }
 
     /// What is applied, for everyone.
@@ -82,8 +90,14 @@ impl StateMachine {
     }
 }
 
-/// Reads and writes of whole files stay off the runtime's threads.
-async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R, DiskError> + Send + 'static) -> io::Result<R> {
+/// Reads and writes of whole files stay off the runtime's threads, unless everything is written in place.
+async fn blocking<R: Send + 'static>(
+    writing: Writing,
+    work: impl FnOnce() -> Result<R, DiskError> + Send + 'static,
+) -> io::Result<R> {
+    if writing == Writing::InPlace {
+        return work().map_err(DiskError::into_io);
+    }
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?.map_err(DiskError::into_io)
 }
 
@@ -110,12 +124,17 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { file: self.file.clone(), meta: self.meta(), state: self.shared.read(State::clone) }
+        Builder {
+            file: self.file.clone(),
+            writing: self.writing,
+            meta: self.meta(),
+            state: self.shared.read(State::clone),
+        }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> Result<(), io::Error> {
         let (file, stored) = (self.file.clone(), meta.clone());
-        let content = blocking(move || {
+        let content = blocking(self.writing, move || {
             // Named after where it would stand: whoever sent it, it is not written before it has been checked.
             let content = snapshot_file::decode(&file.path(), &snapshot)?;
             file.replace(&stored, &snapshot)?;
@@ -133,7 +152,7 @@ impl RaftStateMachine<Types> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         let file = self.file.clone();
-        blocking(move || {
+        blocking(self.writing, move || {
             let Some(bytes) = file.read()? else { return Ok(None) };
             let meta = snapshot_file::decode(&file.path(), &bytes)?.meta;
             Ok(Some(Snapshot { meta, snapshot: bytes }))
@@ -145,6 +164,7 @@ impl RaftStateMachine<Types> for StateMachine {
 /// Writes down the state as it was when this was made.
 pub(crate) struct Builder {
     file: SnapshotFile,
+    writing: Writing,
     meta: SnapshotMeta,
     state: State,
 }
@@ -155,7 +175,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let (file, meta) = (self.file.clone(), self.meta.clone());
         let content = Content { meta: self.meta.clone(), state: self.state.clone() };
-        blocking(move || {
+        blocking(self.writing, move || {
             let path: &Path = &file.path();
             let bytes = snapshot_file::encode(path, &content)?;
             file.replace(&meta, &bytes)?;

@@ -25,7 +25,7 @@ impl Store {
         let (directory, database, owner) = Directory::open(path, id)?;
         let log = directory.log_path();
         let loaded = log_store::load(&database, &log)?;
-        let machine = StateMachine::open(directory, loaded.purged)?;
+        let machine = StateMachine::open(directory, loaded.purged, writing)?;
         let (log, writer) = LogStore::start(database, log, loaded, writing)?;
         Ok(Self { log, machine, owner, writer })
     }

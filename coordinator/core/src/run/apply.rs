@@ -9,6 +9,7 @@ use crate::application::Action;
 use crate::effect::Effect;
 use crate::entry::{Cause, Clearing, Outcome, Report};
 use crate::id::{Attempt, RunId, StepId};
+use crate::planted::{self, Mistake};
 use crate::state::apply::{Applying, ignored, refused};
 use crate::state::{Answer, Applied};
 
@@ -89,7 +90,8 @@ fn redirect(
         ));
     }
     let Some(known) = state.applications.get_mut(application) else { return Ok(()) };
-    if known.answers.get(resource).is_some_and(|answer| answer.cluster == step.cluster) {
+    let stays = planted::makes(Mistake::AnswerStays);
+    if stays || known.answers.get(resource).is_some_and(|answer| answer.cluster == step.cluster) {
         return Ok(());
     }
     known.answers.insert(resource.clone(), Answer { cluster: step.cluster.clone(), since });

@@ -10,6 +10,7 @@ use crate::effect::Effect;
 use crate::entry::{Cause, Finding, Ground};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, LogIndex, ResourceId, RunId, Token};
 use crate::plan::{self, Route};
+use crate::planted::{self, Mistake};
 use crate::run::{self, Decided, Opening, Run, RunStatus, StepKind, StepState};
 use crate::terms::Window;
 
@@ -84,7 +85,7 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     let Some(from) = known.primary.clone() else { return ignored("not adopted") };
     let promotable = Window::new(&known.terms).guarded_in_each();
     let document = known.document.clone();
-    let epoch = decide.from.next();
+    let epoch = if planted::makes(Mistake::EpochStays) { decide.from } else { decide.from.next() };
     let continued = match decide.ground {
         Ground::Fenced { run } | Ground::Switched { run } => Some(*run),
         Ground::Lost { .. } | Ground::Forced { .. } => None,
@@ -94,7 +95,9 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
         known.epoch = epoch;
         known.primary = Some(decide.to.clone());
         known.excluded.remove(decide.to);
-        known.excluded.insert(from.clone(), format!("primary until epoch {epoch}; quarantined until it rejoins"));
+        if !planted::makes(Mistake::OldSideEligible) {
+            known.excluded.insert(from.clone(), format!("primary until epoch {epoch}; quarantined until it rejoins"));
+        }
         known.refusal = None;
     }
     renew_terms(applying, decide.application);

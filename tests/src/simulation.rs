@@ -1,0 +1,126 @@
+//! The real coordinator and agent code in a simulated world, the same for the same seed.
+//!
+//! ```text
+//!  true time ──► step ──► network delivers ──► each process runs up to its machine's time ──► databases, clients
+//!                  ▲                                                                              │
+//!                  └──────── faults of the seed ◄──────────── invariants look at everything ◄─────┘
+//! ```
+//!
+//! *Real* are: raft with openraft on redb, observer, engine, relay and gRPC services of the coordinator; loop, leases,
+//! uplinks, steps, witness, journal and guard of the agent. *Modelled* are: the network under gRPC (as ordered streams
+//! that can be cut, held and reset), machines with their clocks and power, databases and the name behind the `Driver`
+//! trait, and clients. TLS is not there: whom a certificate would name is said by the network.
+//!
+//! What makes it deterministic
+//! - One thread. Every process has a paused tokio runtime of its own, stepped in turn up to its machine's local time.
+//!   Nothing passes between processes but through the network and the databases, in an order that the world chooses.
+//! - No thread writes: raft's log and the journal are written in place, on a file system in memory.
+//! - Clocks are given; instants and timers are the runtime's. Election time-outs are drawn from a seeded source. What
+//!   stays random (UUIDs, keys, nonces) has a fixed size and orders nothing.
+//! - Selects look at their branches in a fixed order.
+//!
+//! `tests/simulation.rs` runs seeds twice and compares the hash of everything that happened.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+pub mod client;
+pub mod clock;
+pub mod database;
+pub mod dice;
+pub mod fault;
+pub mod invariant;
+pub mod network;
+pub mod program;
+pub mod trace;
+
+mod carrier;
+mod process;
+mod world;
+
+/// How a run ended well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// The epoch in the end.
+    pub epoch: u64,
+    /// Why the application is not served, by name; none if it is.
+    pub held: Option<String>,
+    /// How long the run was in the world's time.
+    pub virtual_millis: u64,
+}
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// In which run.
+    pub seed: u64,
+    /// Which promise.
+    pub promise: String,
+    /// How.
+    pub how: String,
+    /// The last of what happened.
+    pub lines: Vec<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, promise, how, lines } = self;
+        for line in lines.iter().rev().take(60).rev() {
+            writeln!(f, "{line}")?;
+        }
+        writeln!(f, "seed {seed}: {promise}: {how}")?;
+        write!(f, "repeat it: cargo run -p regent-tests --bin simulate -- --seeds {seed}..{} --aloud", seed + 1)
+    }
+}
+
+/// What came of one seed.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Of everything that happened.
+    pub hash: u64,
+    /// How much that was.
+    pub events: u64,
+    /// How it ended.
+    pub result: Result<Settled, Failure>,
+}
+
+/// As [`run`], with a known mistake in the code.
+#[cfg(feature = "planted")]
+#[must_use]
+pub fn run_with(seed: u64, mistake: regent_core::planted::Mistake) -> Outcome {
+    regent_core::planted::plant(Some(mistake));
+    let outcome = run(seed, false);
+    regent_core::planted::plant(None);
+    outcome
+}
+
+/// Runs one seed on this thread.
+#[must_use]
+pub fn run(seed: u64, aloud: bool) -> Outcome {
+    regent_coordinator::raft::seed_this_thread(dice::Dice::of(seed, "raft").any());
+    let place = tempfile::Builder::new().prefix("regent-simulation").tempdir_in(memory());
+    let place = match place {
+        Ok(place) => place,
+        Err(error) => return broken(seed, &format!("no place for the disks: {error}")),
+    };
+    let mut world = world::World::new(seed, place.path(), aloud);
+    let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let (hash, events) = (world.trace().hash(), world.trace().events());
+    let result = ran.unwrap_or_else(|_| {
+        let lines = world.trace().lines();
+        Err(Failure { seed, promise: "no panic".to_owned(), how: "something panicked".to_owned(), lines })
+    });
+    Outcome { hash, events, result }
+}
+
+fn broken(seed: u64, how: &str) -> Outcome {
+    let failure = Failure { seed, promise: "simulation".to_owned(), how: how.to_owned(), lines: Vec::new() };
+    Outcome { hash: 0, events: 0, result: Err(failure) }
+}
+
+/// A file system in memory, where there is one: a thousand worlds wear out no disk.
+fn memory() -> &'static Path {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { memory } else { Path::new("/tmp") }
+}

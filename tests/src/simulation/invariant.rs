@@ -1,0 +1,69 @@
+//! The promises of safety.md, each in a file, as something that looks at the whole world after every moment of it.
+
+use std::collections::BTreeMap;
+
+use regent_core::state::State;
+
+use crate::simulation::client::Acknowledged;
+use crate::simulation::database::{Databases, Effect};
+
+mod coordinators_alone;
+mod effects_once;
+mod epochs_rise;
+mod intent_first;
+mod nothing_missing;
+mod one_writer;
+mod replicas_agree;
+
+/// What is seen at one moment.
+pub struct Sight<'a> {
+    /// When.
+    pub now: u64,
+    /// The databases.
+    pub databases: &'a Databases,
+    /// Applied states of the coordinators that run, if they changed since the last moment.
+    pub changed: &'a BTreeMap<u64, State>,
+    /// What drivers did since the last moment.
+    pub effects: &'a [(u64, String, Effect)],
+    /// What was acknowledged since the last moment.
+    pub acknowledged: &'a [Acknowledged],
+    /// Only coordinators were disturbed.
+    pub coordinators_only: bool,
+}
+
+/// A promise that is watched.
+pub trait Invariant {
+    /// By its number in safety.md.
+    fn promise(&self) -> &'static str;
+
+    /// Looks at a moment.
+    ///
+    /// # Errors
+    /// How it is broken.
+    fn look(&mut self, sight: &Sight<'_>) -> Result<(), String>;
+
+    /// A coordinator's process began anew: what it has applied may be less than before.
+    fn forget(&mut self, _coordinator: u64) {}
+
+    /// Looks at the healed world in the end.
+    ///
+    /// # Errors
+    /// How it is broken.
+    fn conclude(&mut self, _state: &State, _databases: &Databases) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// All of them.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(one_writer::OneWriter),
+        Box::new(epochs_rise::EpochsRise::default()),
+        Box::new(intent_first::IntentFirst::default()),
+        Box::new(effects_once::EffectsOnce::default()),
+        Box::new(nothing_missing::NothingMissing::default()),
+        Box::new(coordinators_alone::CoordinatorsAlone::default()),
+        Box::new(replicas_agree::ReplicasAgree::default()),
+    ]
+}
