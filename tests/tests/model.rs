@@ -2,7 +2,7 @@
 //!
 //! The long form, and the way to look at one world or one mistake: `cargo run -p regent-tests --bin model -- --help`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs, reason = "tests")]
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
