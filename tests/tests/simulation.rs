@@ -2,6 +2,8 @@
 //!
 //! `REGENT_SEEDS=0..2000` says which; without it few are run.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs, reason = "tests")]
+
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;

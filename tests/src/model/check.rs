@@ -6,7 +6,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 use super::healing::continuation;
 use super::mistake::Mistake;
-use super::protocol::{GOES_ON, Protocol, TAKES_OVER};
+use super::protocol::{GOES_ON, Protocol};
 use super::story::tell;
 use super::world::World;
 
@@ -46,12 +46,7 @@ pub fn search(world: World, mistake: Option<Mistake>, threads: usize, most: usiz
     let checker = protocol.clone().checker().threads(threads).finish_when(HasDiscoveries::AnyFailures);
     let checker = checker.target_state_count(most).spawn_bfs().join();
     let mut broken = Vec::new();
-    let mut taken_over = false;
     for (promise, path) in checker.discoveries() {
-        if promise == TAKES_OVER {
-            taken_over = true;
-            continue;
-        }
         let path = path.into_vec();
         let steps = path.iter().zip(path.iter().skip(1));
         let told = steps.filter_map(|((before, action), (after, _))| Some(tell(before, action.as_ref()?, after)));
@@ -66,7 +61,7 @@ pub fn search(world: World, mistake: Option<Mistake>, threads: usize, most: usiz
         depth: checker.max_depth(),
         took: begun.elapsed(),
         complete: checker.state_count() < most,
-        taken_over,
+        taken_over: protocol.has_seen_another_open(),
         broken,
     }
 }

@@ -64,7 +64,7 @@ fn main() -> Result<ExitCode> {
         print(name, &report);
         states += report.states;
         broken |= !report.broken.is_empty();
-        given_up |= !report.complete;
+        given_up |= !report.complete || !report.taken_over;
     }
     println!("{states} states in all");
     // A mistake that breaks nothing is the failure then.
@@ -79,8 +79,15 @@ fn mistake(name: &str) -> Result<Mistake> {
     }
 }
 
+fn mistake_free_and_blind(report: &Report) -> bool {
+    report.broken.is_empty() && !report.taken_over
+}
+
 fn print(name: &str, report: &Report) {
     let seconds = report.took.as_secs_f32();
+    if mistake_free_and_blind(report) {
+        println!("{name}: no state was seen in which another cluster takes over");
+    }
     let end = if report.complete || !report.broken.is_empty() { "" } else { ", given up before the end" };
     println!("{name:<14} {:>9} states, {:>3} steps deep, {seconds:.1} s{end}", report.states, report.depth);
     for broken in &report.broken {

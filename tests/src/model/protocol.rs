@@ -20,9 +20,6 @@ pub const ONE_WRITER: &str = "S1 one writer";
 pub const EPOCHS_RISE: &str = "S2 epochs only rise";
 /// L1: with a majority, a standby and its agent, a loss ends in a promotion or a named refusal.
 pub const GOES_ON: &str = "L1 it goes on";
-/// Not a promise, but what a search without it would be worth nothing for: the target opens in some state.
-pub const TAKES_OVER: &str = "a target takes over";
-
 /// A world, with a mistake or without.
 #[derive(Clone, Debug)]
 pub struct Protocol {
@@ -57,9 +54,6 @@ impl Model for Protocol {
         let mut properties = vec![
             Property::always(ONE_WRITER, |protocol: &Self, state: &State| protocol.holds(state.has_one_writer())),
             Property::always(EPOCHS_RISE, |protocol: &Self, state: &State| protocol.holds(!state.fell)),
-            Property::sometimes(TAKES_OVER, |protocol: &Self, state: &State| {
-                protocol.taken_over(state) && !protocol.seen.swap(true, Ordering::Relaxed)
-            }),
         ];
         if self.world.live {
             properties.push(Property::always(GOES_ON, |protocol: &Self, state: &State| {
@@ -71,14 +65,23 @@ impl Model for Protocol {
 
     /// Where the new primary is open and nothing can open the old one any more, nothing is left to see.
     fn within_boundary(&self, state: &State) -> bool {
+        let taken_over = self.taken_over(state);
+        self.seen.fetch_or(taken_over, Ordering::Relaxed);
         let world = &self.world;
         let reopens = world.lifts || world.commands || world.leased || world.faults.machines > 0;
         let first = state.agent(world.first());
-        reopens || first.is_open() || !self.taken_over(state)
+        reopens || first.is_open() || !taken_over
     }
 }
 
 impl Protocol {
+    /// Not a promise, but without it a search would be worth nothing: some other cluster was seen open. Such states are
+    /// often the last that are looked at, so this is noted where the search ends.
+    #[must_use]
+    pub fn has_seen_another_open(&self) -> bool {
+        self.seen.load(Ordering::Relaxed)
+    }
+
     /// A world that has not been searched.
     #[must_use]
     pub fn new(world: World, mistake: Option<Mistake>) -> Self {
