@@ -19,6 +19,7 @@
 
 use crate::entry::Cause;
 use crate::run::Run;
+use crate::switchover;
 use crate::verdict::Scene;
 
 /// What the leader sees of a run's cause.
@@ -48,9 +49,12 @@ pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
         Cause::SelfFenced => {
             (scene.self_fenced_since().is_some(), format!("the agent of {} holds its lease again", run.from))
         }
-        Cause::RegionLost | Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } => {
-            return Standing::Holds;
-        }
+        // It was asked for when both sides were well; the leader is who sees whether they are.
+        Cause::Switchover { .. } => match switchover::readiness(scene, &run.to) {
+            Ok(_) => (true, String::new()),
+            Err(rule) => (false, format!("{}: {}", rule.code, rule.detail)),
+        },
+        Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } => return Standing::Holds,
     };
     if holds {
         Standing::Holds

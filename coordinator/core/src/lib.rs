@@ -14,6 +14,7 @@ pub mod observer;
 pub mod plan;
 pub mod run;
 pub mod state;
+pub mod switchover;
 pub mod target;
 pub mod terms;
 pub mod time;

@@ -62,6 +62,8 @@ impl Redis {
         }
         let kept = self.start_as_replica(upstream).await?;
         self.follow(upstream).await?;
+        // A replica expires nothing by itself; what its upstream sends must not wait.
+        self.let_go().await;
         let info = self.see_link().await?;
         self.switch_clients("on").await?;
         Ok(Done {
