@@ -150,8 +150,7 @@ pub(crate) fn finding(scene: &Scene<'_>, run: &Run) -> Finding {
             last.map_or_else(|| "?".to_owned(), |last| last.to_string()),
             reached.map_or_else(|| "?".to_owned(), |reached| reached.to_string())
         );
-        let gap =
-            Gap { primary: last, primary_age: Some(Span::ZERO), candidate: reached, lag: Some(Span::ZERO), text };
+        let gap = Gap { primary: last, primary_age: Some(Span::ZERO), candidate: reached, lag: Some(Span::ZERO), text };
         (resource, gap)
     };
     Finding { gaps: scene.known.document.guarded().into_iter().map(gap).collect(), ..run.finding.clone() }

@@ -111,8 +111,8 @@ impl Operators {
                 let first = || known.document.clusters.first().map(ToString::to_string).unwrap_or_default();
                 // Only a repeat may come without a target; what it says has no effect.
                 let to = if to.is_empty() { first() } else { to.to_owned() };
-                let to = ClusterId::new(&to)
-                    .map_err(|error| Fault::Field { field: "to", problem: error.to_string() })?;
+                let to =
+                    ClusterId::new(&to).map_err(|error| Fault::Field { field: "to", problem: error.to_string() })?;
                 let reasons = vec![format!("{by} asked for it")];
                 let scene = Scene::new(state, evidence, view.now, view.me, application);
                 let ranked = scene.as_ref().map(target::rank).unwrap_or_default().into_iter().flatten();
