@@ -256,6 +256,14 @@ spec:
       - redirect: [www]
       - activate: [service]
       - verify: [checks]
+    switchover:
+      - catchUp: [{DATABASE}, {CACHE}]
+      - promote: [{DATABASE}, {CACHE}]
+      - activate: [service]
+      - redirect: [www]
+      - verify: [checks]
+      - rejoin: [{DATABASE}, {CACHE}]
+      - deactivate: [service]
 ",
         clusters = clusters.join(", "),
         failover_after = milliseconds(failover_after),

@@ -139,13 +139,18 @@ async fn redis_fails_over_and_the_old_primary_rejoins() {
     assert!(probe.upstream.as_ref().is_some_and(|upstream| upstream.connected), "{probe:?}");
     assert_eq!(driver_b.promote(Some(u64::MAX)).await.unwrap_err().code, "redis-behind");
 
-    // Planned: nothing is lost, and A goes on as a replica without a copy.
+    // Planned: nothing is lost, and A goes on as a replica without a copy. What expires after the fence does not part
+    // their histories.
+    assert_eq!(a.cli(&["SET", "soon", "gone", "PX", "400"]), "OK");
     let fenced = driver_a.fence().await.unwrap();
     driver_b.catch_up(fenced.position.unwrap()).await.unwrap();
     let began = Instant::now();
     driver_b.promote(fenced.position).await.unwrap();
     println!("redis promote: {:?}", began.elapsed());
     assert_eq!(b.cli(&["SET", "k", "2"]), "OK");
+    until("it expires", async || b.cli(&["EXISTS", "soon"]) == "0").await;
+    until("a round of expiry has passed", async || began.elapsed() > Duration::from_secs(1)).await;
+    assert_eq!(driver_a.probe().await.position, fenced.position);
     let to_b = Rejoin { upstream_cluster: "b".into(), allow_reclone: false };
     println!("{}", driver_a.rejoin(&to_b).await.unwrap().message);
     until("A has it", async || a.cli(&["GET", "k"]) == "2").await;

@@ -20,6 +20,7 @@
 use crate::breaker::is_frozen;
 use crate::entry::Cause;
 use crate::run::Run;
+use crate::switchover;
 use crate::terms::Window;
 use crate::verdict::{Failure, Scene};
 
@@ -70,9 +71,12 @@ pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
             let due = scene.self_fenced_due().is_some_and(|due| due <= scene.now);
             (due, format!("the agent of {} holds its lease again", run.from))
         }
-        Cause::RegionLost | Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } => {
-            return Standing::Holds;
-        }
+        // It was asked for when both sides were well; the leader is who sees whether they are.
+        Cause::Switchover { .. } => match switchover::readiness(scene, &run.to) {
+            Ok(_) => (true, String::new()),
+            Err(rule) => (false, format!("{}: {}", rule.code, rule.detail)),
+        },
+        Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } => return Standing::Holds,
     };
     if holds {
         Standing::Holds

@@ -6,20 +6,22 @@
 //!  majority of votes, D passed, no life ──► Decide{Lost}
 //!  database failed, agent talks ──► RunStarted → fence → Decide{Fenced}
 //!  agent talks, self-fenced for D ──► RunStarted → fence → Decide{Fenced}
+//!  an operator's RunStarted → fence → catchUp → Decide{Switched}
 //!  agent unreachable for most, heard by one ──► RunStarted → fence → Decide{Fenced}
 //!  a rule holds it ──► Refused, once           why says which
 //! ```
 
 use std::collections::BTreeMap;
 
+mod follow;
+
 use crate::application::{Beyond, Mode};
 use crate::breaker::{self, is_frozen, lost_clusters};
-use crate::cause::{self, Standing};
 use crate::entry::{Cause, Database, Entry, Ground};
 use crate::evidence::{Evidence, Role};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, ResourceId};
 use crate::planted::{self, Mistake};
-use crate::run::{self, Proposal, Run, RunStatus};
+use crate::run::{Run, RunStatus};
 use crate::state::{ApplicationState, State};
 use crate::target::{self, Candidate, Unfit};
 use crate::terms::Window;
@@ -88,7 +90,7 @@ fn of_application(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
     let mut entries = Vec::new();
     let run = scene.known.run.and_then(|id| scene.state.runs.get(&id));
     if let Some(run) = run {
-        entries.extend(of_run(scene, run, view));
+        entries.extend(follow::of_run(scene, run, view));
     }
     let assessment = assess(scene, view);
     match start(scene, &assessment, view, run) {
@@ -96,60 +98,6 @@ fn of_application(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
         None => entries.extend(refusal(scene, &assessment, run)),
     }
     entries
-}
-
-/// A run's next intents, time-outs and decision.
-fn of_run(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    match cause::of(scene, run) {
-        Standing::Holds => {}
-        Standing::NotLookedFor => return entries,
-        Standing::Gone(reason) => return vec![Entry::UndoBegun { run: run.id, reason }],
-    }
-    for proposal in run::next(run, view.wall) {
-        match proposal {
-            Proposal::Entry(entry) => entries.push(*entry),
-            Proposal::Decide => entries.extend(decide_fenced(scene, run, view)),
-        }
-    }
-    if entries.is_empty() && gives_up(scene, run, view) {
-        let reason = "fenced, and no decision followed within failoverAfter".to_owned();
-        entries.push(Entry::UndoBegun { run: run.id, reason });
-    }
-    entries
-}
-
-/// What was fenced does not stay closed for nothing: D after the newest confirmed fence without a decision, because
-/// the target is no longer fit or another fence is stuck, everything is opened again (safety.md, "Decision").
-fn gives_up(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> bool {
-    let open = run.decided.is_none() && matches!(run.status, RunStatus::Running | RunStatus::Stuck);
-    let newest = run
-        .walk()
-        .filter(|(step, _)| step.kind == run::StepKind::Action(crate::application::Action::Fence))
-        .filter(|(_, progress)| progress.state == run::StepState::Succeeded)
-        .filter_map(|(_, progress)| progress.ended)
-        .max();
-    open && !matches!(run.cause, Cause::Switchover { .. })
-        && newest.is_some_and(|at| view.wall.elapsed_since(at) > scene.fail_over_after())
-}
-
-fn decide_fenced(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry> {
-    let terms = scene.known.terms.last()?.number;
-    let candidate = target::rank(scene).into_iter().flatten().find(|candidate| candidate.cluster == run.to)?;
-    if is_frozen(scene.state) {
-        return None;
-    }
-    let reasons = run.finding.reasons.clone();
-    let mut finding = target::finding(scene, &candidate, reasons, view.wall);
-    finding.last_contact = run.finding.last_contact;
-    Some(Entry::Decide {
-        application: scene.application.clone(),
-        from: scene.known.epoch,
-        to: run.to.clone(),
-        terms,
-        ground: Ground::Fenced { run: run.id },
-        finding,
-    })
 }
 
 fn start(scene: &Scene<'_>, assessment: &Assessment, view: Viewpoint, run: Option<&Run>) -> Option<Entry> {

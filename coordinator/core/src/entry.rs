@@ -305,6 +305,9 @@ pub enum Cause {
     Switchover {
         /// Who.
         by: String,
+        /// Without a decision so long after writes were first kept out, everything is undone.
+        #[serde(default = "default_max_write_outage")]
+        max_write_outage: Span,
     },
     /// An operator's failover.
     Forced {
@@ -320,6 +323,10 @@ pub enum Cause {
         /// A fresh copy is allowed.
         reclone: bool,
     },
+}
+
+const fn default_max_write_outage() -> Span {
+    crate::switchover::MAX_WRITE_OUTAGE
 }
 
 impl Cause {

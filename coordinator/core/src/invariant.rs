@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::application::Action;
 use crate::id::{ApplicationId, Epoch, RunId};
-use crate::run::{Run, RunStatus, StepKind, StepState};
+use crate::run::{Run, RunStatus, StepKind, StepState, UNDO_STAGE};
 use crate::state::State;
 
 /// A promise that does not hold.
@@ -64,7 +64,8 @@ fn of_run(run: &Run) -> Option<Violation> {
             return Some(broken("S3", format!("step {} of run {} has an effect and no intent", step.id, run.id)));
         }
         let opens = matches!(step.kind, StepKind::Action(Action::Promote | Action::Activate | Action::Redirect));
-        if opens && progress.token.is_some() && run.decided.is_none() {
+        let undoes = step.stage == UNDO_STAGE && step.cluster == run.from;
+        if opens && !undoes && progress.token.is_some() && run.decided.is_none() {
             return Some(broken("S1", format!("step {} of run {} opens before the decision", step.id, run.id)));
         }
     }

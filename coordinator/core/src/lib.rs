@@ -15,6 +15,7 @@ pub mod plan;
 pub mod planted;
 pub mod run;
 pub mod state;
+pub mod switchover;
 pub mod target;
 pub mod terms;
 pub mod time;

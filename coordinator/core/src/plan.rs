@@ -3,16 +3,20 @@
 //! ```text
 //!  after Lost:    (fence old side, never awaited)  ║ lines of the runbook …
 //!  by Fenced:     fence old side → Decide          ║ lines of the runbook …      (undo: unfence)
+//!  switchover:    quiesce … → fence old side → catchUp → Decide ║ lines … → rejoin    (undo: unfence, activate)
 //!                                     point of no return
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::application::{Action, Application, Line, Manner, OnFailure, default};
+use crate::application::{Action, Application, Line, Manner, OnFailure, ResourceKind, default};
 use crate::entry::Cause;
 use crate::id::{ClusterId, ResourceId, StepId};
 use crate::run::{Step, StepKind, UNDO_STAGE};
 use crate::time::Span;
+
+/// The runbook of a switchover.
+pub const SWITCHOVER: &str = "switchover";
 
 /// Attempts at fencing a side that talks, before a human is asked. Each is bounded by the fence budget.
 const FENCE_RETRIES: u32 = 5;
@@ -48,6 +52,49 @@ pub fn failover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     if fenced_first {
         planning.undo();
     }
+    planning.steps
+}
+
+/// Plans a switchover, by the lines of its own runbook: those up to the last `catchUp` come before the point of no
+/// return, at the old epoch, with an undo. The fence is implied before the first `catchUp`.
+#[must_use]
+pub fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
+    let mut planning = Planning { document, route, fenced_first: true, steps: Vec::new(), stage: 0 };
+    let lines = document.runbooks.get(SWITCHOVER).map(|runbook| runbook.lines.as_slice()).unwrap_or_default();
+    let lines: Vec<&Line> = lines.iter().filter(|line| line.when != Some(Manner::Ungraceful)).collect();
+    // Without a database nothing has to catch up: the new side begins where it is told to open.
+    let opens = |line: &&Line| matches!(line.action, Action::Promote | Action::Activate | Action::Redirect);
+    let turning = lines.iter().rposition(|line| line.action == Action::CatchUp).map(|last| last + 1);
+    let turning = turning.or_else(|| lines.iter().position(opens)).unwrap_or(lines.len());
+    let (before, after) = lines.split_at(turning);
+    let fence = before.iter().position(|line| line.action == Action::CatchUp).unwrap_or(before.len());
+    for (index, line) in before.iter().enumerate() {
+        if index == fence {
+            planning.fence(true);
+        }
+        planning.line(line);
+    }
+    if fence == before.len() {
+        planning.fence(true);
+    }
+    for step in &mut planning.steps {
+        // Up to here every step has an undo, and a failure undoes them: no document can make half of it count.
+        let may_fail = step.on_failure == OnFailure::Continue
+            && !matches!(step.kind, StepKind::Action(Action::Fence | Action::CatchUp));
+        step.detached = false;
+        step.on_failure = if may_fail { OnFailure::Continue } else { OnFailure::Undo };
+    }
+    planning.decide();
+    let decided = planning.steps.len();
+    for line in after {
+        planning.line(line);
+    }
+    for step in planning.steps.iter_mut().skip(decided) {
+        // A side that dies now is not waited for; but a switchover has ended when the old side follows.
+        step.detached &= step.kind != StepKind::Action(Action::Rejoin);
+    }
+    planning.undo();
+    planning.undo_services(before);
     planning.steps
 }
 
@@ -132,6 +179,25 @@ impl Planning<'_> {
         for resource in self.document.guarded() {
             let mut step = self.step(StepKind::Unfence, Some(&resource), self.route.from);
             step.stage = UNDO_STAGE;
+            self.push(step);
+        }
+    }
+
+    /// What was stopped on the old side starts again, once its databases are open.
+    fn undo_services(&mut self, lines: &[&Line]) {
+        let opened: Vec<StepId> =
+            self.steps.iter().filter(|step| step.stage == UNDO_STAGE).map(|step| step.id).collect();
+        let stops = |line: &&&Line| matches!(line.action, Action::Quiesce | Action::Deactivate);
+        let stopped: BTreeSet<&ResourceId> = lines.iter().filter(stops).flat_map(|line| &line.resources).collect();
+        for resource in stopped {
+            let kind = self.document.resources.get(resource).map(|spec| spec.kind);
+            if kind != Some(ResourceKind::Command) {
+                continue;
+            }
+            let mut step = self.step(StepKind::Action(Action::Activate), Some(resource), self.route.from);
+            step.stage = UNDO_STAGE;
+            step.after.clone_from(&opened);
+            step.timeout = default::timeout(Action::Activate, None);
             self.push(step);
         }
     }

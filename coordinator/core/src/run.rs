@@ -250,10 +250,38 @@ impl Run {
         self.decided.is_some() || self.progress.iter().any(|progress| progress.token.is_some())
     }
 
-    /// A failover does not wait for it: it moves no primary and can be begun again.
+    /// A failover does not wait for it: it moves no primary and can be begun again. Of a switchover that is the end,
+    /// when only the old side is still to follow.
     #[must_use]
-    pub const fn gives_way(&self) -> bool {
-        !self.cause.moves_primary()
+    pub fn gives_way(&self) -> bool {
+        let rejoins = |step: &Step| step.kind == StepKind::Action(Action::Rejoin) || step.stage == UNDO_STAGE;
+        let only_follows = || {
+            let mut open = self.walk().filter(|(step, progress)| !step.detached && !progress.state.is_ended());
+            open.all(|(step, _)| rejoins(step))
+        };
+        !self.cause.moves_primary() || (self.decided.is_some() && !self.status.is_final() && only_follows())
+    }
+
+    /// What the old side reported of a database after its fence: every commit it ever acknowledged lies before.
+    #[must_use]
+    pub fn final_position(&self, resource: &ResourceId) -> Option<u64> {
+        self.reported(Action::Fence, &self.from, resource)
+    }
+
+    /// How far the new side has come with a database, by its catch-up.
+    #[must_use]
+    pub fn caught_up_to(&self, resource: &ResourceId) -> Option<u64> {
+        self.reported(Action::CatchUp, &self.to, resource)
+    }
+
+    fn reported(&self, action: Action, cluster: &ClusterId, resource: &ResourceId) -> Option<u64> {
+        let is_it = |step: &Step| {
+            step.kind == StepKind::Action(action)
+                && step.cluster == *cluster
+                && step.resource.as_ref() == Some(resource)
+        };
+        let mut done = self.walk().filter(|(_, progress)| progress.state == StepState::Succeeded);
+        done.find(|(step, _)| is_it(step)).and_then(|(_, progress)| progress.report.as_ref()?.position)
     }
 
     /// A success of the last attempt is still to be noted. Of a run that has succeeded only that a side which was told

@@ -9,7 +9,7 @@ use regent_core::time::Span;
 
 use crate::command::{
     Ack, Apply, Approve, Audit, Certs, Clear, Completion, Describe, Get, Members, Pause, Rejoin, ReportCommand, Resume,
-    Runs, Schema, Status, Validate, Why,
+    Runs, Schema, Status, Switchover, Validate, Why,
 };
 use crate::connection::Connection;
 use crate::failure::{Failure, USAGE};
@@ -87,6 +87,7 @@ enum Command {
     Report(ReportCommand),
     Approve(Approve),
     Clear(Clear),
+    Switchover(Switchover),
     Rejoin(Rejoin),
     Pause(Pause),
     Resume(Resume),
@@ -128,6 +129,7 @@ impl Cli {
             Command::Report(command) => command.run(&global.connect()?).await,
             Command::Clear(command) => command.run(&global.connect()?).await,
             Command::Approve(command) => command.run(&global.connect()?).await,
+            Command::Switchover(command) => command.run(&global.connect()?).await,
             Command::Rejoin(command) => command.run(&global.connect()?).await,
             Command::Pause(command) => command.run(&global.connect()?).await,
             Command::Resume(command) => command.run(&global.connect()?).await,

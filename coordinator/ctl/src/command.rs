@@ -17,6 +17,7 @@ mod resume;
 mod runs;
 mod schema;
 mod status;
+mod switchover;
 mod validate;
 mod why;
 
@@ -37,6 +38,7 @@ pub(crate) use resume::Resume;
 pub(crate) use runs::Runs;
 pub(crate) use schema::Schema;
 pub(crate) use status::Status;
+pub(crate) use switchover::Switchover;
 pub(crate) use validate::Validate;
 pub(crate) use why::Why;
 

@@ -42,6 +42,10 @@ impl Failure {
         Self::Usage(message.into())
     }
 
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self::Refused(message.into())
+    }
+
     pub(crate) const fn code(&self) -> u8 {
         match self {
             Self::Failed(_) => FAILED,

@@ -104,7 +104,7 @@ fn cause(cause: &Cause) -> wire::Cause {
         Cause::ResourceFailed { resource, detail } => ("resource-failed", "", detail.as_str(), resource.to_string()),
         Cause::AgentUnreachable => ("agent-unreachable", "", "", String::new()),
         Cause::SelfFenced => ("self-fenced", "", "", String::new()),
-        Cause::Switchover { by } => ("switchover", by.as_str(), "", String::new()),
+        Cause::Switchover { by, .. } => ("switchover", by.as_str(), "", String::new()),
         Cause::Forced { by, reason } => ("forced", by.as_str(), reason.as_str(), String::new()),
         Cause::Rejoin { by, reclone: false } => ("rejoin", by.as_str(), "", String::new()),
         Cause::Rejoin { by, reclone: true } => ("rejoin", by.as_str(), "a fresh copy is allowed", String::new()),

@@ -26,6 +26,7 @@ mod forward;
 mod report;
 mod run;
 mod sight;
+mod switchover;
 mod view;
 
 use forward::Leader;

@@ -268,7 +268,7 @@ pub(super) fn cause(cause: &Cause) -> (&'static str, String) {
         Cause::SelfFenced => {
             ("self-fenced", "the primary's agent fenced it itself and did not open it again".to_owned())
         }
-        Cause::Switchover { by } => ("switchover", format!("planned by {by}")),
+        Cause::Switchover { by, .. } => ("switchover", format!("planned by {by}")),
         Cause::Forced { by, reason } => ("forced", format!("forced by {by}: {reason}")),
         Cause::Rejoin { by, reclone: false } => ("rejoin", format!("taken back by {by}")),
         Cause::Rejoin { by, reclone: true } => ("rejoin", format!("taken back by {by}, with a fresh copy if need be")),

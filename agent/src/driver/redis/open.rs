@@ -63,6 +63,7 @@ impl Redis {
         let switched = {
             let _gate = self.gate.opening.lock().await;
             self.gate.still(count)?;
+            self.let_go().await;
             self.set("min-replicas-to-write", "0").await?;
             self.switch_clients("on").await?
         };

@@ -36,6 +36,7 @@ impl Redis {
         }
         let info = self.info().await?;
         if follows(&info, upstream) && info.is("master_link_status", "up") {
+            self.let_go().await;
             let kept = self.start_as_replica(upstream).await?;
             let switched = self.switch_clients("on").await?;
             let already = !switched && !started && kept != Kept::Whole { changed: true };
@@ -62,6 +63,8 @@ impl Redis {
         }
         let kept = self.start_as_replica(upstream).await?;
         self.follow(upstream).await?;
+        // A replica expires nothing by itself; what its upstream sends must not wait.
+        self.let_go().await;
         let info = self.see_link().await?;
         self.switch_clients("on").await?;
         Ok(Done {

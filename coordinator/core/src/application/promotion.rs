@@ -20,6 +20,7 @@ pub(super) fn check(draft: &RunbookDraft, known: &Known<'_>, mistakes: &mut Mist
     each_once(Action::Promote, draft, lines, known, mistakes);
     if draft.name == "switchover" {
         each_once(Action::CatchUp, draft, lines, known, mistakes);
+        opens_late(lines, mistakes);
     }
 }
 
@@ -36,6 +37,20 @@ fn phases(lines: &[LineDraft], mistakes: &mut Mistakes) {
                 mistakes.add(at, format_args!("{action} comes after {before}; the order is {order}"));
             }
             _ => latest = Some((this, *action)),
+        }
+    }
+}
+
+/// Until the new side has caught up everything can be undone; what leads clients there comes after.
+fn opens_late(lines: &[LineDraft], mistakes: &mut Mistakes) {
+    let steps = || lines.iter().filter_map(|line| line.step.as_ref());
+    let places = steps().enumerate().filter(|(_, step)| step.action == Action::CatchUp);
+    let Some(last) = places.map(|(place, _)| place).last() else { return };
+    for StepDraft { action, at, .. } in steps().take(last) {
+        if matches!(action, Action::Activate | Action::Redirect) {
+            let message =
+                format!("{action} stands before catchUp: until then a switchover may be undone; put it after");
+            mistakes.add(at, message);
         }
     }
 }

@@ -18,7 +18,7 @@ const REPORT_GRACE: Span = Span::from_secs(2);
 pub enum Proposal {
     /// Propose this entry.
     Entry(Box<Entry>),
-    /// The fences are confirmed: propose the decision on this ground.
+    /// What must come before the decision has succeeded: propose it, on the ground of this run.
     Decide,
 }
 
@@ -26,7 +26,7 @@ pub enum Proposal {
 #[must_use]
 pub fn next(run: &Run, wall: Timestamp) -> Vec<Proposal> {
     let Some(turn) = Turn::of(run) else { return Vec::new() };
-    let due = run.walk().filter(|(step, _)| turn.is_of(run, step));
+    let due = run.walk().filter(|(step, progress)| turn.is_of(run, step) || turn.awaits(step, progress));
     due.filter_map(|(step, progress)| of_step(run, step, progress, wall)).collect()
 }
 
@@ -70,12 +70,23 @@ impl Turn {
     /// True if the step may be begun: the documented order is kept whoever proposes it.
     pub(super) fn is_of(self, run: &Run, step: &Step) -> bool {
         let stage = match self {
-            Self::Undo => step.stage == UNDO_STAGE,
+            Self::Undo => {
+                let same = |other: &Step| other.resource == step.resource && other.cluster == step.cluster;
+                let closing = run.walk().any(|(other, progress)| same(other) && self.awaits(other, progress));
+                step.stage == UNDO_STAGE && !closing
+            }
             Self::Stage(stage) => step.stage == stage || (step.detached && step.stage <= stage),
             Self::Detached => step.detached && step.stage != UNDO_STAGE,
         };
         let ended = |id: &StepId| run.step(*id).is_some_and(|(_, before)| before.state.is_ended());
         stage && step.after.iter().all(ended)
+    }
+
+    /// What still closes is not opened beside it: a fence that meets an open database goes hard. So its end is awaited
+    /// before its undo begins.
+    fn awaits(self, step: &Step, progress: &Progress) -> bool {
+        let closes = matches!(step.kind, StepKind::Action(Action::Fence | Action::Quiesce | Action::Deactivate));
+        self == Self::Undo && step.stage != UNDO_STAGE && closes && progress.state == StepState::Running
     }
 }
 

@@ -1,6 +1,6 @@
 //! What an outcome makes of the step that runs, and of its run.
 
-use super::{Run, RunStatus, Step, StepKind, StepState};
+use super::{Run, RunStatus, Step, StepKind, StepState, UNDO_STAGE};
 use crate::application::{Action, OnFailure};
 use crate::entry::Outcome;
 use crate::id::{Attempt, StepId};
@@ -34,7 +34,9 @@ impl Run {
         if progress.state != StepState::Running || progress.attempts != attempt {
             return Err("not the attempt that runs");
         }
-        let exhausted = exhausted(spec);
+        // What was under way when the undo began needs no human: the undo is what deals with it.
+        let given_up = self.status == RunStatus::Undoing && spec.stage != UNDO_STAGE;
+        let exhausted = if given_up { StepState::FailedContinued } else { exhausted(spec) };
         let undoes = spec.on_failure == OnFailure::Undo && self.decided.is_none() && self.status != RunStatus::Undoing;
         let retries = spec.retries;
         let Some(progress) = self.progress_mut(step) else { return Err("unknown step") };

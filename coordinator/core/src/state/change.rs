@@ -9,7 +9,7 @@ use crate::application::Action;
 use crate::effect::Effect;
 use crate::entry::{Cause, Finding, Ground};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, LogIndex, ResourceId, RunId, Token};
-use crate::plan::{self, Route};
+use crate::plan::{self, Route, SWITCHOVER};
 use crate::planted::{self, Mistake};
 use crate::run::{self, Decided, Opening, Run, RunStatus, StepKind, StepState};
 use crate::terms::Window;
@@ -43,9 +43,10 @@ pub(super) fn run_started(
         return ignored("the epoch has moved on");
     }
     let window = Window::new(&known.terms);
-    if let Err(Broken(rule, detail)) =
-        check_target(applying, known, &window, to).and_then(|()| check_pause(known, &window))
-    {
+    let sound = check_target(applying, known, &window, to)
+        .and_then(|()| check_pause(known, &window))
+        .and_then(|()| check_plannable(known, &window, cause));
+    if let Err(Broken(rule, detail)) = sound {
         return refused(rule, detail);
     }
     let Some(from) = known.primary.clone() else { return ignored("not adopted") };
@@ -55,7 +56,15 @@ pub(super) fn run_started(
     let Some(known) = applying.state.applications.get(application) else { return ignored("gone") };
     let promotable = Window::new(&known.terms).guarded_in_each();
     let route = Route { cause, from: &from, to, promotable: &promotable };
-    let steps = plan::failover(&known.document, &route);
+    let (steps, by) = match cause {
+        Cause::Switchover { by, .. } => (plan::switchover(&known.document, &route), by.as_str()),
+        Cause::RegionLost
+        | Cause::ResourceFailed { .. }
+        | Cause::AgentUnreachable
+        | Cause::SelfFenced
+        | Cause::Forced { .. }
+        | Cause::Rejoin { .. } => (plan::failover(&known.document, &route), "leader"),
+    };
     let id = RunId(applying.index.0);
     let opening = Opening {
         application: application.clone(),
@@ -67,7 +76,7 @@ pub(super) fn run_started(
         at: applying.at,
     };
     begin(applying, Run::begin(id, steps, opening));
-    applying.audit("run-started", Some(application), Some(id), "leader", format!("from {from} to {to}"));
+    applying.audit("run-started", Some(application), Some(id), by, format!("from {from} to {to}"));
     applying.done()
 }
 
@@ -208,15 +217,41 @@ fn check(applying: &Applying<'_>, known: &ApplicationState, decide: &Decide<'_>)
             check_databases(known, &window)?;
             check_frozen(applying)?;
             check_pause(known, &window)?;
-            check_fences(applying, known, &window, *run, &[Action::Fence])
+            check_fences(applying, known, &window, *run, decide.to, &[Action::Fence])
         }
-        Ground::Switched { run } => check_fences(applying, known, &window, *run, &[Action::Fence, Action::CatchUp]),
+        Ground::Switched { run } => {
+            check_confirmed(known)?;
+            check_databases(known, &window)?;
+            check_pause(known, &window)?;
+            check_fences(applying, known, &window, *run, decide.to, &[Action::Fence, Action::CatchUp])?;
+            check_positions(applying, &window, *run)
+        }
         Ground::Forced { operator, attestation, reason, .. } => {
             if operator.is_empty() || attestation.is_empty() || reason.is_empty() {
                 return Err(Broken("attestation-missing", "operator, attestation and reason must be named".to_owned()));
             }
             Ok(())
         }
+    }
+}
+
+/// A switchover follows its own runbook, and promises that nothing is lost: every database must be movable.
+fn check_plannable(known: &ApplicationState, window: &Window<'_>, cause: &Cause) -> Result<(), Broken> {
+    match cause {
+        Cause::Switchover { .. } => {
+            if !known.document.runbooks.contains_key(SWITCHOVER) {
+                let detail = format!("{} has no runbook named {SWITCHOVER}", known.document.name);
+                return Err(Broken("no-switchover-runbook", detail));
+            }
+            check_confirmed(known)?;
+            check_databases(known, window)
+        }
+        Cause::RegionLost
+        | Cause::ResourceFailed { .. }
+        | Cause::AgentUnreachable
+        | Cause::SelfFenced
+        | Cause::Forced { .. }
+        | Cause::Rejoin { .. } => Ok(()),
     }
 }
 
@@ -325,6 +360,7 @@ fn check_fences(
     known: &ApplicationState,
     window: &Window<'_>,
     run: RunId,
+    to: &ClusterId,
     actions: &[Action],
 ) -> Result<(), Broken> {
     let Some(run) = applying.state.runs.get(&run) else {
@@ -334,7 +370,8 @@ fn check_fences(
         && run.status == RunStatus::Running
         && run.decided.is_none()
         && run.epoch_before == known.epoch
-        && Some(&run.from) == known.primary.as_ref();
+        && Some(&run.from) == known.primary.as_ref()
+        && run.to == *to;
     if !fits {
         return Err(Broken("run-moved-on", format!("run {} does not stand before this decision", run.id)));
     }
@@ -343,6 +380,22 @@ fn check_fences(
             if let Some(why) = not_done(applying, run, &resource, *action) {
                 return Err(Broken("fence-not-confirmed", why));
             }
+        }
+    }
+    Ok(())
+}
+
+/// `Switched`: what the old side reported after its fence is what the new side has, of each database.
+fn check_positions(applying: &Applying<'_>, window: &Window<'_>, run: RunId) -> Result<(), Broken> {
+    let Some(run) = applying.state.runs.get(&run) else {
+        return Err(Broken("unknown-run", format!("run {run} does not exist")));
+    };
+    for resource in window.guarded_in_any() {
+        let (last, reached) = (run.final_position(&resource), run.caught_up_to(&resource));
+        if last.is_none() || reached < last {
+            let word = |position: Option<u64>| position.map_or_else(|| "unknown".to_owned(), |known| known.to_string());
+            let detail = format!("{resource}: its final position is {}, reached is {}", word(last), word(reached));
+            return Err(Broken("not-caught-up", detail));
         }
     }
     Ok(())

@@ -17,4 +17,5 @@ mod observing;
 mod random;
 mod rejoining;
 mod running;
+mod switching;
 mod voting;

@@ -259,13 +259,23 @@ pub fn command(state: &State, document: &Application, run: &Run, step: &Step) ->
         timeout_ms: step.timeout.millis(),
         old_side_fenced: run.old_side_fenced(),
         addresses: endpoint.map(|endpoint| endpoint.addresses.clone()).unwrap_or_default(),
-        position: None,
+        position: position(run, step),
         upstream_cluster: if kind == wire::StepKind::Rejoin { run.to.to_string() } else { String::new() },
         allow_reclone: matches!(run.cause, Cause::Rejoin { reclone: true, .. }),
         command: step.command.clone(),
         dns_name: dns.map(|dns| dns.name.clone()).unwrap_or_default(),
         dns_ttl_seconds: dns.map_or(0, |dns| u32::try_from(dns.ttl.millis() / 1000).unwrap_or(u32::MAX)),
     })
+}
+
+/// What a catch-up waits for, and a promotion after it demands: what the old side reported after its fence.
+fn position(run: &Run, step: &Step) -> Option<u64> {
+    match (&run.cause, step.kind) {
+        (Cause::Switchover { .. }, StepKind::Action(Action::CatchUp | Action::Promote)) => {
+            run.final_position(step.resource.as_ref()?)
+        }
+        _ => None,
+    }
 }
 
 const fn kind(action: Action) -> Option<wire::StepKind> {

@@ -40,8 +40,13 @@ fn service_lost(run: &Run) -> Option<Timestamp> {
         Cause::RegionLost | Cause::Forced { .. } => {
             Some(run.finding.last_contact.unwrap_or(run.started).min(run.started))
         }
-        Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced | Cause::Switchover { .. } => {
-            Some(run.started)
+        Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => Some(run.started),
+        // A healthy side serves until it is told to stop.
+        Cause::Switchover { .. } => {
+            let stops = |kind| matches!(kind, StepKind::Action(Action::Fence | Action::Quiesce));
+            let stopped =
+                run.walk().filter(|(step, _)| stops(step.kind)).filter_map(|(_, progress)| progress.started).min();
+            Some(stopped.unwrap_or(run.started))
         }
         Cause::Rejoin { .. } => None,
     }

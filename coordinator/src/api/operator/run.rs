@@ -72,6 +72,23 @@ impl RunService for Operators {
         Ok(Response::new(wire::ReportResponse { report: Some(report), view: Some(self.view()) }))
     }
 
+    async fn preflight(
+        &self,
+        request: Request<wire::PreflightRequest>,
+    ) -> Result<Response<wire::PreflightResponse>, Status> {
+        let caller = auth::operator_or_forwarded(&request)?;
+        let pass_on = caller != auth::Caller::Forwarded && !auth::is_forwarded(&request);
+        self.preflight_switchover(request.into_inner(), pass_on).await.map(Response::new)
+    }
+
+    async fn switchover(
+        &self,
+        request: Request<wire::SwitchoverRequest>,
+    ) -> Result<Response<wire::SwitchoverResponse>, Status> {
+        let by = auth::operator(&request)?;
+        self.begin_switchover(request.into_inner(), by).await.map(Response::new)
+    }
+
     async fn approve(&self, request: Request<wire::ApproveRequest>) -> Result<Response<wire::ApproveResponse>, Status> {
         let by = auth::operator(&request)?;
         let asked = request.into_inner();

@@ -381,6 +381,18 @@ fn a_switchover_has_its_order() {
             ("spec.runbooks.switchover", 26, 5, &["switchover never lets orders-db catch up"]),
         ],
     );
+    let text = format!(
+        "{SAMPLE}    switchover:
+      - redirect: [www]
+      - catchUp: [orders-db, cache]
+      - promote: [orders-db, cache]
+      - activate: [service]
+"
+    );
+    assert_told(
+        &text,
+        &[("spec.runbooks.switchover[0].redirect", 27, 19, &["redirect stands before catchUp", "put it after"])],
+    );
 }
 
 #[test]

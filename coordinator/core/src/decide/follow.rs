@@ -1,0 +1,92 @@
+//! What a run that goes on needs: its next intents, time-outs, its decision, or its undo.
+
+use super::Viewpoint;
+use crate::application::Action;
+use crate::breaker::is_frozen;
+use crate::cause::{self, Standing};
+use crate::entry::{Cause, Entry, Ground};
+use crate::run::{self, Proposal, Run, RunStatus};
+use crate::switchover;
+use crate::target;
+use crate::verdict::Scene;
+
+/// A run's next intents, time-outs and decision.
+pub(super) fn of_run(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    match cause::of(scene, run) {
+        Standing::Holds => {}
+        Standing::NotLookedFor => return entries,
+        Standing::Gone(reason) => return vec![Entry::UndoBegun { run: run.id, reason }],
+    }
+    if let Some(reason) = switchover::gives_up(scene, run, view.wall) {
+        return vec![Entry::UndoBegun { run: run.id, reason }];
+    }
+    for proposal in run::next(run, view.wall) {
+        match proposal {
+            Proposal::Entry(entry) => entries.push(*entry),
+            Proposal::Decide => entries.extend(decision(scene, run, view)),
+        }
+    }
+    if entries.is_empty() && gives_up(scene, run, view) {
+        let reason = "fenced, and no decision followed within failoverAfter".to_owned();
+        entries.push(Entry::UndoBegun { run: run.id, reason });
+    }
+    entries
+}
+
+/// What was fenced does not stay closed for nothing: D after the newest confirmed fence without a decision, because
+/// the target is no longer fit or another fence is stuck, everything is opened again (safety.md, "Decision").
+fn gives_up(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> bool {
+    let open = run.decided.is_none() && matches!(run.status, RunStatus::Running | RunStatus::Stuck);
+    let newest = run
+        .walk()
+        .filter(|(step, _)| step.kind == run::StepKind::Action(Action::Fence))
+        .filter(|(_, progress)| progress.state == run::StepState::Succeeded)
+        .filter_map(|(_, progress)| progress.ended)
+        .max();
+    open && !matches!(run.cause, Cause::Switchover { .. })
+        && newest.is_some_and(|at| view.wall.elapsed_since(at) > scene.fail_over_after())
+}
+
+fn decision(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry> {
+    match run.cause {
+        Cause::Switchover { .. } => decide_switched(scene, run),
+        Cause::RegionLost
+        | Cause::ResourceFailed { .. }
+        | Cause::AgentUnreachable
+        | Cause::SelfFenced
+        | Cause::Forced { .. }
+        | Cause::Rejoin { .. } => decide_fenced(scene, run, view),
+    }
+}
+
+/// It rests on what the run's own steps reported, not on what probes last saw.
+fn decide_switched(scene: &Scene<'_>, run: &Run) -> Option<Entry> {
+    Some(Entry::Decide {
+        application: scene.application.clone(),
+        from: scene.known.epoch,
+        to: run.to.clone(),
+        terms: scene.known.terms.last()?.number,
+        ground: Ground::Switched { run: run.id },
+        finding: switchover::finding(scene, run),
+    })
+}
+
+fn decide_fenced(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry> {
+    let terms = scene.known.terms.last()?.number;
+    let candidate = target::rank(scene).into_iter().flatten().find(|candidate| candidate.cluster == run.to)?;
+    if is_frozen(scene.state) {
+        return None;
+    }
+    let reasons = run.finding.reasons.clone();
+    let mut finding = target::finding(scene, &candidate, reasons, view.wall);
+    finding.last_contact = run.finding.last_contact;
+    Some(Entry::Decide {
+        application: scene.application.clone(),
+        from: scene.known.epoch,
+        to: run.to.clone(),
+        terms,
+        ground: Ground::Fenced { run: run.id },
+        finding,
+    })
+}

@@ -1,0 +1,266 @@
+//! Switchovers: nothing is decided before the new side has what the old one reported last, and all before is undone.
+
+use regent_core::application::{Action, Runbook};
+use regent_core::decide::decide;
+use regent_core::entry::{Cause, Entry, Finding, Ground, Outcome, Report};
+use regent_core::evidence::{Evidence, Health, LeaseState};
+use regent_core::id::{Epoch, RunId};
+use regent_core::run::{RunStatus, StepState};
+use regent_core::switchover::preflight;
+use regent_core::time::{Moment, Span};
+use regent_core::verdict::Scene;
+
+use crate::fixture::*;
+use crate::running::{begin, due, end, find, perform};
+
+const NOW: Moment = Moment(200_000);
+
+/// Protected, with a runbook for switchovers.
+fn ready() -> World {
+    let mut world = World::fresh();
+    let mut with_runbook = document();
+    let lines = vec![
+        line(Action::Quiesce, &["core"]),
+        line(Action::CatchUp, &["db", "cache"]),
+        line(Action::Promote, &["db", "cache"]),
+        line(Action::Redirect, &["www"]),
+        line(Action::Activate, &["core"]),
+        line(Action::Rejoin, &["db", "cache"]),
+    ];
+    with_runbook.runbooks.insert("switchover".to_owned(), Runbook { lines });
+    world.done(Entry::Applied { application: Box::new(with_runbook), by: "ann".into() });
+    world.adopt();
+    world.confirm(&west());
+    world
+}
+
+fn asked(world: &World) -> Entry {
+    Entry::RunStarted {
+        application: app(),
+        epoch: world.known().epoch,
+        cause: Cause::Switchover { by: "ann".into(), max_write_outage: Span::from_secs(5) },
+        to: central(),
+        finding: Finding::default(),
+    }
+}
+
+fn started(world: &mut World) -> RunId {
+    let entry = asked(world);
+    world.done(entry);
+    world.known().run.unwrap()
+}
+
+fn at(position: u64) -> Outcome {
+    Outcome::Succeeded(Report { position: Some(position), ..Report::default() })
+}
+
+fn reach(world: &mut World, run: RunId, step: &str, outcome: Outcome) {
+    let begun = begin(world, run, step);
+    end(world, run, begun, outcome);
+}
+
+fn fenced(world: &mut World) -> RunId {
+    let run = started(world);
+    perform(world, run, "Quiesce core@west-1");
+    reach(world, run, "Fence db@west-1", at(1000));
+    reach(world, run, "Fence cache@west-1", at(50));
+    run
+}
+
+/// What the leader knows while both sides are well.
+fn well() -> Evidence {
+    let mut evidence = evidence(NOW, NOW);
+    let standby = evidence.contacts.get_mut(&central()).unwrap().resources.get_mut(&app()).unwrap();
+    standby.values_mut().for_each(|seen| seen.upstream.as_mut().unwrap().connected = true);
+    evidence
+}
+
+fn refusal(world: &World, evidence: &Evidence) -> Option<String> {
+    let name = app();
+    let scene = Scene::new(&world.state, evidence, NOW, view(NOW, world).me, &name).unwrap();
+    preflight(&scene, Some(&central())).err().map(|rule| rule.code)
+}
+
+#[test]
+fn the_new_side_takes_over_with_everything_and_the_old_one_follows() {
+    let mut world = ready();
+    let run = started(&mut world);
+    assert_eq!(due(&world, run), ["Quiesce core@west-1"]);
+    perform(&mut world, run, "Quiesce core@west-1");
+    assert_eq!(due(&world, run), ["Fence cache@west-1", "Fence db@west-1"]);
+    reach(&mut world, run, "Fence cache@west-1", at(50));
+    reach(&mut world, run, "Fence db@west-1", at(1000));
+    assert_eq!(due(&world, run), ["CatchUp db@central-1", "CatchUp cache@central-1"]);
+    assert_eq!(world.state.runs[&run].final_position(&resource("db")), Some(1000));
+    reach(&mut world, run, "CatchUp db@central-1", at(1000));
+    reach(&mut world, run, "CatchUp cache@central-1", at(51));
+    assert_eq!(due(&world, run), ["Decide"]);
+    let entries = decide(&world.state, &well(), view(NOW, &world));
+    let [Entry::Decide { ground: Ground::Switched { run: of }, finding, .. }] = &entries[..] else {
+        panic!("{entries:?}")
+    };
+    assert_eq!(*of, run);
+    assert!(finding.gaps.values().all(|gap| gap.lag == Some(Span::ZERO) && gap.candidate >= gap.primary));
+    world.done(entries[0].clone());
+    assert_eq!((world.known().epoch, world.known().primary.clone()), (Epoch(2), Some(central())));
+    assert!(world.known().cooling_since.is_none());
+    for step in ["Promote db@central-1", "Promote cache@central-1", "Redirect www@central-1"] {
+        perform(&mut world, run, step);
+    }
+    assert!(world.known().cooling_since.is_none(), "an operator's switchover cools nothing down");
+    assert!(!world.state.runs[&run].gives_way());
+    perform(&mut world, run, "Activate core@central-1");
+    assert!(world.state.runs[&run].gives_way(), "a failover would wait for a side that is not needed");
+    assert_eq!(world.state.runs[&run].status, RunStatus::Running);
+    perform(&mut world, run, "Rejoin db@west-1");
+    assert!(world.known().excluded.contains_key(&west()));
+    perform(&mut world, run, "Rejoin cache@west-1");
+    assert_eq!(world.state.runs[&run].status, RunStatus::Succeeded);
+    assert!(world.known().excluded.is_empty());
+}
+
+#[test]
+fn nothing_is_decided_before_the_final_position_is_reached() {
+    let mut world = ready();
+    let run = fenced(&mut world);
+    let ground = || Ground::Switched { run };
+    assert_eq!(world.refused(world.decide(ground())), "fence-not-confirmed");
+    reach(&mut world, run, "CatchUp db@central-1", at(999));
+    assert_eq!(world.refused(world.decide(ground())), "fence-not-confirmed");
+    reach(&mut world, run, "CatchUp cache@central-1", at(50));
+    assert_eq!(world.refused(world.decide(ground())), "not-caught-up");
+}
+
+#[test]
+fn a_fence_without_a_final_position_decides_nothing_and_is_undone() {
+    let mut world = ready();
+    let run = started(&mut world);
+    perform(&mut world, run, "Quiesce core@west-1");
+    perform(&mut world, run, "Fence db@west-1");
+    reach(&mut world, run, "Fence cache@west-1", at(50));
+    let entries = decide(&world.state, &well(), view(NOW, &world));
+    assert!(matches!(&entries[..], [Entry::UndoBegun { reason, .. }] if reason.contains("db")), "{entries:?}");
+    reach(&mut world, run, "CatchUp db@central-1", at(2000));
+    reach(&mut world, run, "CatchUp cache@central-1", at(50));
+    assert_eq!(world.refused(world.decide(Ground::Switched { run })), "not-caught-up");
+}
+
+#[test]
+fn a_failure_before_the_decision_opens_the_old_side_again() {
+    let mut world = ready();
+    let run = fenced(&mut world);
+    reach(&mut world, run, "CatchUp db@central-1", failed(false));
+    assert_eq!(world.state.runs[&run].status, RunStatus::Undoing);
+    assert_eq!(world.refused(world.decide(Ground::Switched { run })), "run-moved-on");
+    assert_eq!(due(&world, run), ["Unfence cache@west-1", "Unfence db@west-1"]);
+    perform(&mut world, run, "Unfence cache@west-1");
+    perform(&mut world, run, "Unfence db@west-1");
+    assert_eq!(due(&world, run), ["Activate core@west-1"], "a service comes after its databases");
+    perform(&mut world, run, "Activate core@west-1");
+    assert_eq!(world.state.runs[&run].status, RunStatus::Undone);
+    assert_eq!((world.known().epoch, world.known().run), (Epoch(1), None));
+}
+
+#[test]
+fn what_still_closes_is_not_opened_beside_it() {
+    let mut world = ready();
+    let run = started(&mut world);
+    perform(&mut world, run, "Quiesce core@west-1");
+    let fence = begin(&mut world, run, "Fence db@west-1");
+    world.done(Entry::UndoBegun { run, reason: "too long".into() });
+    assert_eq!(due(&world, run), ["Unfence cache@west-1"]);
+    let step = find(&world, run, "Unfence db@west-1");
+    let attempt = world.state.runs[&run].step(step).unwrap().1.attempts.next();
+    world.ignored(Entry::StepIntent { run, step, attempt });
+    end(&mut world, run, fence, failed(false));
+    assert_eq!(world.state.runs[&run].step(fence.0).unwrap().1.state, StepState::FailedContinued);
+    assert!(world.known().stuck.is_empty(), "its undo needs no human");
+    assert_eq!(due(&world, run), ["Unfence cache@west-1", "Unfence db@west-1"]);
+}
+
+#[test]
+fn an_outage_that_lasts_too_long_is_ended() {
+    let mut world = ready();
+    let run = fenced(&mut world);
+    begin(&mut world, run, "CatchUp db@central-1");
+    begin(&mut world, run, "CatchUp cache@central-1");
+    assert_eq!(decide(&world.state, &well(), view(NOW, &world)), vec![]);
+    world.wall += 5_001;
+    let entries = decide(&world.state, &well(), view(NOW, &world));
+    let [Entry::UndoBegun { run: of, reason }] = &entries[..] else { panic!("{entries:?}") };
+    assert!(*of == run && reason.contains("maxWriteOutage"), "{reason}");
+    world.done(entries[0].clone());
+    assert_eq!(world.state.runs[&run].status, RunStatus::Undoing);
+}
+
+#[test]
+fn a_pause_in_the_middle_undoes() {
+    let mut world = ready();
+    let run = fenced(&mut world);
+    reach(&mut world, run, "CatchUp db@central-1", at(1000));
+    reach(&mut world, run, "CatchUp cache@central-1", at(50));
+    world.done(Entry::Paused { application: Some(app()), by: "bob".into(), reason: "wait".into() });
+    assert_eq!(world.refused(world.decide(Ground::Switched { run })), "paused");
+    let entries = decide(&world.state, &well(), view(NOW, &world));
+    assert!(matches!(&entries[..], [Entry::UndoBegun { .. }]), "{entries:?}");
+}
+
+#[test]
+fn the_leader_looks_again_before_anything_is_touched() {
+    let mut world = ready();
+    let run = started(&mut world);
+    assert!(matches!(&decide(&world.state, &well(), view(NOW, &world))[..], [Entry::StepIntent { .. }]));
+    let mut gone = well();
+    let standby = gone.contacts.get_mut(&central()).unwrap().resources.get_mut(&app()).unwrap();
+    standby.get_mut(&resource("db")).unwrap().upstream.as_mut().unwrap().connected = false;
+    let entries = decide(&world.state, &gone, view(NOW, &world));
+    let [undo @ Entry::UndoBegun { reason, .. }] = &entries[..] else { panic!("{entries:?}") };
+    assert!(reason.contains("not-following"), "{reason}");
+    world.done(undo.clone());
+    assert_eq!(world.state.runs[&run].status, RunStatus::Undone);
+    assert!(world.state.runs[&run].progress.iter().all(|progress| progress.token.is_none()));
+}
+
+#[test]
+fn a_side_that_is_not_ready_refuses() {
+    let world = ready();
+    assert_eq!(refusal(&world, &well()), None);
+    let changed = |change: &dyn Fn(&mut Evidence)| {
+        let mut evidence = well();
+        change(&mut evidence);
+        refusal(&world, &evidence)
+    };
+    let seen = |evidence: &mut Evidence, side, change: &dyn Fn(&mut regent_core::evidence::Sighting)| {
+        let resources = evidence.contacts.get_mut(&side).unwrap().resources.get_mut(&app()).unwrap();
+        change(resources.get_mut(&resource("db")).unwrap());
+    };
+    let code = |code: &str| Some(code.to_owned());
+    let failed = |evidence: &mut Evidence| seen(evidence, west(), &|seen| seen.health = Health::Failed);
+    assert_eq!(changed(&failed), code("primary-not-ready"));
+    let without_lease = |evidence: &mut Evidence| {
+        evidence.contacts.get_mut(&west()).unwrap().beats.get_mut(&app()).unwrap().lease = LeaseState::Lacked;
+    };
+    assert_eq!(changed(&without_lease), code("primary-not-ready"));
+    let unhealthy = |evidence: &mut Evidence| seen(evidence, central(), &|seen| seen.health = Health::Failed);
+    assert_eq!(changed(&unhealthy), code("unhealthy"));
+    let cut = |evidence: &mut Evidence| {
+        seen(evidence, central(), &|seen| seen.upstream.as_mut().unwrap().connected = false);
+    };
+    assert_eq!(changed(&cut), code("not-following"));
+    assert_eq!(refusal(&World::protected(), &well()), code("no-switchover-runbook"));
+}
+
+#[test]
+fn the_state_machine_refuses_what_cannot_be_kept() {
+    let mut plain = World::protected();
+    let entry = asked(&plain);
+    assert_eq!(plain.refused(entry), "no-switchover-runbook");
+    let mut world = ready();
+    world.done(Entry::Paused { application: Some(app()), by: "bob".into(), reason: "wait".into() });
+    let entry = asked(&world);
+    assert_eq!(world.refused(entry), "paused");
+    let mut world = ready();
+    let entry = asked(&world);
+    started(&mut world);
+    assert_eq!(world.refused(entry), "run-under-way");
+}

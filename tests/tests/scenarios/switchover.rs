@@ -1,0 +1,182 @@
+//! A planned switchover there and back under clients that write through the name: no acknowledged row is lost, no two
+//! sides acknowledge in overlapping time, and one that cannot be done leaves the old primary serving.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use regent_deploy::config::APPLICATION;
+use regent_deploy::region::Region;
+use regent_deploy::wait;
+use regent_deploy::writer::{Record, Writer, WriterOptions};
+
+use super::scene::Scene;
+
+const CLIENTS: i64 = 8;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Clients with numbers of their own.
+struct Clients(Vec<Writer>);
+
+impl Clients {
+    async fn start(scene: &Scene) -> Result<Self> {
+        let client = |number| {
+            let first = number * 1_000_000 + 1;
+            Writer::start(WriterOptions { first, pace: Duration::from_millis(5), ..scene.world.writer() })
+        };
+        let clients = Self((0..CLIENTS).map(client).collect::<Result<_>>()?);
+        clients.all_write(None).await?;
+        Ok(clients)
+    }
+
+    /// Each of them has a row acknowledged that it sends from now on, by this side if one is named.
+    async fn all_write(&self, side: Option<&Region>) -> Result<()> {
+        let by = side.map(Region::cluster).transpose()?.map(|cluster| cluster.address);
+        let now = std::time::Instant::now();
+        let each = self.0.iter().map(|writer| {
+            writer.acknowledged_when("a row of each client", PATIENCE, move |row| {
+                row.sent > now && by.is_none_or(|by| row.by == by)
+            })
+        });
+        futures::future::try_join_all(each).await?;
+        Ok(())
+    }
+
+    /// All that was acknowledged, in the order of its acknowledgement.
+    fn record(&self) -> Record {
+        let mut all = Record::default();
+        for writer in &self.0 {
+            all.acknowledged.extend(writer.record().acknowledged);
+        }
+        all.acknowledged.sort_by_key(|row| row.at);
+        all
+    }
+
+    async fn stop(self) -> Result<Record> {
+        let all = self.record();
+        let mut whole = Record::default();
+        for writer in self.0 {
+            whole.acknowledged.extend(writer.stop().await?.acknowledged);
+        }
+        ensure!(whole.acknowledged.len() >= all.acknowledged.len(), "a client forgot rows");
+        whole.acknowledged.sort_by_key(|row| row.at);
+        Ok(whole)
+    }
+}
+
+/// From the last row that one side acknowledged to the first of the other, at each change of sides.
+fn changes(record: &Record) -> Vec<Duration> {
+    let pairs = record.acknowledged.windows(2).filter(|pair| pair[0].by != pair[1].by);
+    pairs.map(|pair| pair[1].at - pair[0].at).collect()
+}
+
+async fn nothing_missing(record: &Record, side: &Region) -> Result<()> {
+    let cluster = side.cluster()?;
+    let missing = record.missing(&cluster.postgres.rows().await?);
+    ensure!(missing.is_empty(), "PostgreSQL of {} lacks acknowledged rows: {missing:?}", cluster.name);
+    let missing = record.missing(&cluster.redis.rows().await?);
+    ensure!(missing.is_empty(), "Redis of {} lacks acknowledged rows: {missing:?}", cluster.name);
+    Ok(())
+}
+
+/// The newest run, once it stands so; if it never does, with what became of each step.
+async fn newest_run(scene: &Scene, wanted: &str) -> Result<u64> {
+    let ctl = scene.world.ctl();
+    let stands = wait::until("the end of the run", PATIENCE, || async {
+        let runs = ctl.runs().await?;
+        let run = runs.first().context("there is no run")?;
+        ensure!(run.status() == wanted, "run {} is {}", run.id, run.status());
+        Ok(run.id)
+    })
+    .await;
+    let Err(error) = stands else { return stands };
+    let newest = ctl.runs().await?.first().context("there is no run")?.id;
+    Err(error.context(ctl.run(&["runs", &newest.to_string()]).await?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switchover_there_and_back_twice_loses_no_acknowledged_row() -> Result<()> {
+    let scene = Scene::start(Duration::from_secs(10), Duration::from_millis(500)).await?;
+    let clients = Clients::start(&scene).await?;
+    let sides = [scene.old(), scene.other()];
+    for turn in 0..4 {
+        let (from, to) = (sides[turn % 2], sides[(turn + 1) % 2]);
+        let said = scene.world.ctl().run(&["switchover", APPLICATION, "--to", &to.cluster()?.name]).await?;
+        println!("{}", said.trim());
+        let run = newest_run(&scene, "succeeded").await?;
+        scene.world.protected(to, from).await?;
+        clients.all_write(Some(to)).await?;
+        println!("{}", scene.world.ctl().run(&["runs", &run.to_string()]).await?);
+        nothing_missing(&clients.record(), to).await?;
+        let report = scene.world.ctl().report(run).await?;
+        ensure!(report.losses.iter().all(|loss| loss.bytes == Some(0)), "the report of run {run} admits a loss");
+    }
+    let epoch = scene.world.ctl().status().await?.application(APPLICATION)?.epoch;
+    let record = clients.stop().await?;
+    let changes = changes(&record);
+    let outages: Vec<String> = changes.iter().map(|gap| format!("{:.0}", gap.as_secs_f32() * 1000.0)).collect();
+    println!("write outages: {} ms, {} rows of {CLIENTS} clients", outages.join(", "), record.acknowledged.len());
+    ensure!(changes.len() == 4, "the sides acknowledged in overlapping time: {} changes", changes.len());
+    ensure!(epoch == 5, "four switchovers end in epoch {epoch}");
+    nothing_missing(&record, scene.old()).await?;
+    ensure!(changes.iter().all(|gap| *gap < Duration::from_secs(5)), "an outage was too long");
+    scene.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switchover_that_cannot_catch_up_is_undone_and_the_old_primary_serves() -> Result<()> {
+    let scene = Scene::start(Duration::from_secs(10), Duration::from_millis(500)).await?;
+    let clients = Clients::start(&scene).await?;
+    let (old, other) = (scene.old().cluster()?, scene.other().cluster()?);
+    let ctl = scene.world.ctl();
+    let epoch = ctl.status().await?.application(APPLICATION)?.epoch;
+
+    let refused = ctl.run(&["switchover", APPLICATION, "--to", &old.name]).await.expect_err("it is the primary");
+    ensure!(format!("{refused:#}").contains("same-cluster"), "it said {refused:#}");
+    ensure!(ctl.runs().await?.is_empty(), "a refused switchover began a run");
+
+    let standby = other.postgres.connect_as_agent().await?;
+    standby.execute("SELECT pg_wal_replay_pause()", &[]).await?;
+    ctl.run(&["switchover", APPLICATION, "--max-write-outage", "2s"]).await?;
+    let run = newest_run(&scene, "undone").await?;
+    clients.all_write(Some(scene.old())).await?;
+    println!("{}", ctl.run(&["runs", &run.to_string()]).await?);
+    standby.execute("SELECT pg_wal_replay_resume()", &[]).await?;
+    scene.world.protected(scene.old(), scene.other()).await?;
+    let after = ctl.status().await?.application(APPLICATION)?.epoch;
+    ensure!(after == epoch, "the epoch went from {epoch} to {after}");
+    let gap = clients.record().longest_gap().context("no rows")?.length();
+    println!("write outage of a switchover that was undone after 2 s: {:.0} ms", gap.as_secs_f32() * 1000.0);
+    ensure!(gap < Duration::from_secs(3), "the old primary served only after {gap:?}");
+
+    // What was in the way is gone.
+    ctl.run(&["switchover", APPLICATION]).await?;
+    newest_run(&scene, "succeeded").await?;
+    clients.all_write(Some(scene.other())).await?;
+    let record = clients.stop().await?;
+    nothing_missing(&record, scene.other()).await?;
+    ensure!(changes(&record).len() == 1, "the sides acknowledged in overlapping time");
+    scene.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switchover_to_a_side_that_is_not_ready_is_refused_and_nothing_is_touched() -> Result<()> {
+    let scene = Scene::start(Duration::from_secs(10), Duration::from_millis(500)).await?;
+    let writer = scene.writer().await?;
+    let ctl = scene.world.ctl();
+    scene.other().cluster()?.postgres.kill_and_switch_off().await?;
+    wait::until("a refusal", PATIENCE, || async {
+        let refused = ctl.run(&["switchover", APPLICATION, "--dry-run"]).await;
+        ensure!(refused.is_err(), "it would start");
+        Ok(())
+    })
+    .await?;
+    let to = scene.other().cluster()?.name.clone();
+    let refused = ctl.run(&["switchover", APPLICATION, "--to", &to]).await.expect_err("its database is dead");
+    let said = format!("{refused:#}");
+    ensure!(said.contains("exit status: 3") && said.contains("unhealthy"), "it said {said}");
+    ensure!(ctl.runs().await?.is_empty(), "a refused switchover began a run");
+    writer.acknowledged_anew(PATIENCE).await?;
+    let gap = writer.stop().await?.longest_gap().context("no rows")?.length();
+    ensure!(gap < Duration::from_secs(1), "writes stood still for {gap:?}");
+    scene.end().await
+}
