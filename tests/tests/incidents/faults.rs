@@ -42,7 +42,7 @@ fn a_dead_redis_in_a_living_region_is_replaced_without_waiting_out_the_bound() -
 
 /// SIGSTOP: it holds its sockets and does nothing. It is left when its standby has lost it, too; the fence has to be hard.
 #[test]
-#[ignore = "a probe that takes longer than three of its intervals is stale when it arrives, and so says nothing"]
+#[ignore = "its silence is longer than the maxDataLoss of this world, so a human is asked; it needs a document that allows more"]
 fn a_frozen_database_is_left_and_wakes_as_nothing() -> Result<()> {
     play(|net| async {
         let mut stage = Stage::start(net, D).await?;
