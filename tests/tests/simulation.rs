@@ -2,8 +2,6 @@
 //!
 //! `REGENT_SEEDS=0..2000` says which; without it few are run.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs, reason = "tests")]
-
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -12,8 +10,8 @@ use regent_tests::simulation::{self, Outcome};
 
 fn seeds(otherwise: Range<u64>) -> Range<u64> {
     let Ok(text) = std::env::var("REGENT_SEEDS") else { return otherwise };
-    let (from, to) = text.split_once("..").expect("REGENT_SEEDS=FIRST..LAST");
-    from.parse().unwrap()..to.parse().unwrap()
+    let parsed = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    parsed.unwrap_or_else(|| panic!("REGENT_SEEDS is {text:?}; write FIRST..LAST"))
 }
 
 /// Runs seeds on as many threads as there are cores.

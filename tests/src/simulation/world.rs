@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use regent_core::application::parse;
 use regent_core::entry::{Entry, FORMAT, Record};
-use regent_core::id::{CoordinatorId, LogIndex};
+use regent_core::id::LogIndex;
 use regent_core::run::RunStatus;
 use regent_core::state::{Applied, State};
 
@@ -17,11 +17,14 @@ use crate::simulation::database::Databases;
 use crate::simulation::dice::Dice;
 use crate::simulation::fault::{self, Fault, Ground, Manner, Planned};
 use crate::simulation::invariant::{self, Invariant, Sight};
-use crate::simulation::network::{MachineId, Network};
-use crate::simulation::process::{Process, Program};
-use crate::simulation::program::{self, ClusterPlan, CoordinatorPlan, GuardDoor, Seats};
+use crate::simulation::network::Network;
+use crate::simulation::process::Process;
+use crate::simulation::program::{self, GuardDoor, Seats};
 use crate::simulation::trace::Trace;
 use crate::simulation::{Failure, Settled};
+
+mod machines;
+mod trouble;
 
 /// The world moves on in steps of so many milliseconds; no message is faster.
 const STEP: u64 = 5;
@@ -29,8 +32,6 @@ const STEP: u64 = 5;
 const SETUP: u64 = 40_000;
 /// A healed world must be live within this time.
 const RECOVERY: u64 = 90_000;
-/// What was started anew comes up after so long.
-const SUPERVISOR: u64 = 400;
 
 struct Machine {
     name: String,
@@ -64,6 +65,8 @@ pub(super) struct World {
     manner: Manner,
     answered: BTreeMap<String, u64>,
     directory: PathBuf,
+    /// Something stays lost: then a named refusal may be all there is.
+    maimed: bool,
 }
 
 impl World {
@@ -120,6 +123,7 @@ impl World {
             seen: BTreeMap::new(),
             answered: BTreeMap::new(),
             directory: directory.to_owned(),
+            maimed: false,
         }
     }
 
@@ -243,139 +247,6 @@ impl World {
         Ok(())
     }
 
-    fn begin(&mut self, fault: &Fault) {
-        match fault {
-            Fault::Partition { machines, outward, inward } => self.partition(machines, *outward, *inward, true),
-            Fault::Flapping { machines, .. } => self.partition(machines, true, true, true),
-            Fault::Severed { machine } => self.sever(*machine, true),
-            Fault::Link { from, to } => self.network.cut(*from, *to),
-            Fault::Slow { machine, by } => {
-                for other in 0..self.machines.len() {
-                    self.network.slow(*machine, other, *by);
-                    self.network.slow(other, *machine, *by);
-                }
-            }
-            Fault::Kill { process } => self.keep_down(process),
-            Fault::Stop { process } => {
-                if let Some(process) = self.processes.get_mut(process) {
-                    process.stop();
-                }
-            }
-            Fault::PowerOff { machines } => machines.iter().for_each(|machine| self.power_off(*machine)),
-            Fault::Crash { cluster } => self.databases.crash(cluster, u64::MAX / 2),
-            Fault::Sluggish { cluster, by } => self.databases.make_sluggish(cluster, *by),
-            Fault::WallClock { machine, by } => self.machines[*machine].clocks.step_wall(*by),
-            Fault::Transfer { to } => self.transfer(*to),
-            Fault::DiskLoss { coordinator } => {
-                self.power_off(usize::try_from(*coordinator).unwrap_or(1) - 1);
-                let _ = std::fs::remove_dir_all(self.directory.join(format!("coordinator-{coordinator}")));
-                self.gone.push(*coordinator);
-            }
-        }
-    }
-
-    fn end(&mut self, fault: &Fault) {
-        match fault {
-            Fault::Partition { machines, .. } | Fault::Flapping { machines, .. } => {
-                self.partition(machines, true, true, false);
-            }
-            Fault::Severed { machine } => self.sever(*machine, false),
-            Fault::Link { from, to } => self.network.heal(*from, *to),
-            Fault::Slow { machine, .. } => {
-                for other in 0..self.machines.len() {
-                    self.network.slow(*machine, other, 0);
-                    self.network.slow(other, *machine, 0);
-                }
-            }
-            Fault::Kill { process } => self.let_up(process),
-            Fault::Stop { process } => {
-                if let Some(process) = self.processes.get_mut(process) {
-                    process.go_on();
-                }
-            }
-            Fault::PowerOff { machines } => machines.iter().for_each(|machine| self.power_on(*machine)),
-            Fault::Crash { cluster } => self.databases.crash(cluster, 0),
-            Fault::Sluggish { cluster, .. } => self.databases.make_sluggish(cluster, 0),
-            Fault::WallClock { .. } | Fault::Transfer { .. } => {}
-            Fault::DiskLoss { coordinator } => self.power_on(usize::try_from(*coordinator).unwrap_or(1) - 1),
-        }
-    }
-
-    fn partition(&self, machines: &[MachineId], outward: bool, inward: bool, cut: bool) {
-        for inside in machines {
-            for outside in (0..self.machines.len()).filter(|other| !machines.contains(other)) {
-                if outward {
-                    self.link(*inside, outside, cut);
-                }
-                if inward {
-                    self.link(outside, *inside, cut);
-                }
-            }
-        }
-    }
-
-    fn sever(&self, machine: MachineId, cut: bool) {
-        for coordinator in 0..self.machines.len() - self.clusters.len() {
-            self.link(machine, coordinator, cut);
-            self.link(coordinator, machine, cut);
-        }
-    }
-
-    fn link(&self, from: MachineId, to: MachineId, cut: bool) {
-        if cut {
-            self.network.cut(from, to);
-        } else {
-            self.network.heal(from, to);
-        }
-    }
-
-    fn transfer(&self, to: u64) {
-        let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        for (id, seat) in seats.iter() {
-            let leads = seat.node.replica.leadership().borrow().is_leader();
-            if let Some(process) = self.processes.get(&format!("coordinator-{id}")).filter(|_| leads) {
-                let membership = seat.membership.clone();
-                process.beside(async move {
-                    let _ = membership.transfer_leader(CoordinatorId(to)).await;
-                });
-            }
-        }
-    }
-
-    fn heal(&mut self, planned: &[Planned]) {
-        self.trace.say("healed");
-        self.network.heal_all();
-        let names: Vec<String> = self.kept_down.keys().cloned().collect();
-        for name in names {
-            self.kept_down.remove(&name);
-            self.due.insert(name, self.time.now());
-        }
-        for process in self.processes.values_mut() {
-            process.go_on();
-        }
-        let lost_for_good: Vec<MachineId> = planned
-            .iter()
-            .filter(|one| one.until == u64::MAX)
-            .flat_map(|one| match &one.fault {
-                Fault::PowerOff { machines } => machines.clone(),
-                _ => Vec::new(),
-            })
-            .collect();
-        // A region that is lost for good stays so in half of the runs.
-        let stays = self.seed.is_multiple_of(2);
-        for machine in 0..self.machines.len() {
-            if !(self.machines[machine].on || stays && lost_for_good.contains(&machine)) {
-                self.power_on(machine);
-            }
-        }
-        for cluster in &self.clusters {
-            self.databases.make_sluggish(cluster, 0);
-            if !self.databases.see(cluster, |server| server.running) && self.machines[self.machine_of(cluster)].on {
-                self.databases.crash(cluster, 0);
-            }
-        }
-    }
-
     /// L1: in a healed world the application is served, or what holds it has a name.
     fn recover(&mut self) -> Result<Settled, Failure> {
         let end = self.time.now() + RECOVERY;
@@ -394,10 +265,11 @@ impl World {
         }
         let Some(state) = self.newest() else { return Err(self.failure("L1", "no coordinator runs")) };
         match named(&state) {
-            Some(name) => {
+            Some(name) if self.maimed => {
                 self.trace.say(format_args!("not served, by name: {name}"));
                 self.conclude(Some(name))
             }
+            Some(name) => Err(self.failure("L1", &format!("everything is healed and nothing is served: {name}"))),
             None => Err(self.failure("L1", "the world is healed, nothing is served, and nothing says why")),
         }
     }
@@ -505,157 +377,6 @@ impl World {
             let detail = if record.event == "group-created" { "" } else { record.detail.as_str() };
             self.trace.say(format_args!("coordinator {id} at {}: {}: {detail}", state.applied, record.event));
         }
-    }
-
-    /// Starts what was asked for or is due again.
-    fn supervise(&mut self) -> Result<(), Failure> {
-        let now = self.time.now();
-        let ended: Vec<String> =
-            self.processes.iter().filter(|(_, process)| process.has_ended()).map(|(name, _)| name.clone()).collect();
-        for name in ended {
-            self.kill(&name);
-            let refused = self.gone.iter().any(|id| name == format!("coordinator-{id}"));
-            if !refused && !name.starts_with("guard") {
-                self.due.insert(name, now + SUPERVISOR);
-            }
-        }
-        for (cluster, door) in &self.doors {
-            let name = format!("guard-{cluster}");
-            if door.take_wanted() && !self.processes.contains_key(&name) && !self.kept_down.contains_key(&name) {
-                self.due.entry(name).or_insert(now);
-            }
-        }
-        let due: Vec<String> = self.due.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
-        for name in due {
-            self.due.remove(&name);
-            if !self.kept_down.contains_key(&name) && !self.processes.contains_key(&name) {
-                self.start(&name)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn start(&mut self, name: &str) -> Result<(), Failure> {
-        let (machine, program) = self.program(name);
-        if !self.machines[machine].on {
-            return Ok(());
-        }
-        self.trace.say(format_args!("{name} starts"));
-        let started = Process::start(machine, &self.machines[machine].clocks, program);
-        let process = started.map_err(|error| self.failure("simulation", &error.to_string()))?;
-        self.processes.insert(name.to_owned(), process);
-        Ok(())
-    }
-
-    fn program(&self, name: &str) -> (MachineId, Program) {
-        let place = |name: &str| self.directory.join(name);
-        if let Some(id) = name.strip_prefix("coordinator-").and_then(|id| id.parse::<u64>().ok()) {
-            let machine = usize::try_from(id).unwrap_or(1) - 1;
-            let plan = CoordinatorPlan {
-                id,
-                machine,
-                region: format!("region-{id}"),
-                all: (1..=self.coordinators).collect(),
-                data: place(name),
-                network: self.network.clone(),
-                seats: self.seats.clone(),
-                trace: self.trace.clone(),
-            };
-            return (machine, program::coordinator(plan));
-        }
-        let (kind, cluster) = name.split_once('-').unwrap_or(("agent", "a"));
-        let machine = self.machine_of(cluster);
-        let plan = ClusterPlan {
-            cluster: cluster.to_owned(),
-            machine,
-            region: format!("region-{}", machine - 2),
-            coordinators: (1..=self.coordinators).collect(),
-            data: place(&format!("agent-{cluster}")),
-            runtime: place(&format!("run-{cluster}")),
-            network: self.network.clone(),
-            databases: self.databases.clone(),
-            trace: self.trace.clone(),
-            door: self.doors.get(cluster).cloned().unwrap_or_default(),
-        };
-        let program = if kind == "guard" { program::guard(plan) } else { program::agent(plan) };
-        (machine, program)
-    }
-
-    fn machine_of(&self, cluster: &str) -> MachineId {
-        let coordinators = self.machines.len() - self.clusters.len();
-        coordinators + self.clusters.iter().position(|name| name == cluster).unwrap_or_default()
-    }
-
-    fn kill(&mut self, name: &str) {
-        if let Some(process) = self.processes.remove(name) {
-            self.trace.say(format_args!("{name} is gone"));
-            self.network.bury(|| drop(process));
-        }
-        self.due.remove(name);
-        if let Some(id) = name.strip_prefix("coordinator-").and_then(|id| id.parse::<u64>().ok()) {
-            self.seats.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-            self.seen.remove(&id);
-            self.invariants.iter_mut().for_each(|invariant| invariant.forget(id));
-        }
-    }
-
-    fn keep_down(&mut self, name: &str) {
-        self.kill(name);
-        *self.kept_down.entry(name.to_owned()).or_default() += 1;
-    }
-
-    fn let_up(&mut self, name: &str) {
-        let Some(count) = self.kept_down.get_mut(name) else { return };
-        *count -= 1;
-        if *count == 0 {
-            self.kept_down.remove(name);
-            // A guard is started by its agent, who will ask for it.
-            if !name.starts_with("guard") {
-                self.due.insert(name.to_owned(), self.time.now());
-            }
-        }
-    }
-
-    fn power_off(&mut self, machine: MachineId) {
-        if !self.machines[machine].on {
-            return;
-        }
-        self.trace.say(format_args!("{} loses power", self.machines[machine].name));
-        self.machines[machine].on = false;
-        self.network.power(machine, false);
-        let names: Vec<String> = self
-            .processes
-            .iter()
-            .filter(|(_, process)| process.machine == machine)
-            .map(|(name, _)| name.clone())
-            .collect();
-        names.iter().for_each(|name| self.kill(name));
-        if let Some(cluster) = self.cluster_of(machine) {
-            self.databases.crash(&cluster, u64::MAX / 2);
-            let _ = std::fs::remove_dir_all(self.directory.join(format!("run-{cluster}")));
-        }
-    }
-
-    fn power_on(&mut self, machine: MachineId) {
-        if self.machines[machine].on {
-            return;
-        }
-        self.trace.say(format_args!("{} boots", self.machines[machine].name));
-        self.machines[machine].on = true;
-        self.machines[machine].clocks.reboot();
-        self.network.power(machine, true);
-        let now = self.time.now();
-        if let Some(cluster) = self.cluster_of(machine) {
-            self.databases.crash(&cluster, 200);
-            self.due.insert(format!("agent-{cluster}"), now + 100);
-        } else {
-            self.due.insert(self.machines[machine].name.clone(), now + 100);
-        }
-    }
-
-    fn cluster_of(&self, machine: MachineId) -> Option<String> {
-        let coordinators = self.machines.len() - self.clusters.len();
-        machine.checked_sub(coordinators).and_then(|index| self.clusters.get(index).cloned())
     }
 
     /// Of the coordinators that run, the state that is furthest on.
