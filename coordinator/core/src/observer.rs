@@ -10,6 +10,7 @@ use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, Ins
 use crate::lease;
 use crate::planted::{self, Mistake};
 use crate::state::State;
+use crate::terms::Window;
 use crate::time::{Moment, Span};
 
 /// Receipts of one cluster that are remembered; at one a heartbeat they cover many times D/4.
@@ -293,14 +294,17 @@ fn entry(me: CoordinatorId, incarnation: Incarnation, cluster: &ClusterId, numbe
     }
 }
 
-/// The smallest D that concerns a cluster's agent.
+/// The smallest D that concerns a cluster's agent: of applications whose terms are confirmed, the largest of the terms in
+/// question, since an agent beats by what it has stored. One that nobody counts by yet, because its document waits to be
+/// adopted or confirmed, must not make an agent look silent that beats as it was told (S6). A later vote is always safe:
+/// its silence counts from the last grant.
 #[must_use]
 pub fn smallest_bound(state: &State, cluster: &ClusterId) -> Span {
     state
         .applications
         .values()
-        .filter(|known| known.document.clusters.contains(cluster))
-        .map(|known| known.document.automation.bound.fail_over_after)
+        .filter(|known| known.confirmed && known.document.clusters.contains(cluster))
+        .map(|known| Window::new(&known.terms).fail_over_after())
         .min()
         .unwrap_or(lease::DEFAULT_FAIL_OVER_AFTER)
 }

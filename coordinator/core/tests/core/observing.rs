@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use regent_core::entry::Entry;
-use regent_core::id::{CoordinatorId, Epoch, Incarnation, InstallationId, VoteNumber};
+use regent_core::id::{ApplicationId, CoordinatorId, Epoch, Incarnation, InstallationId, VoteNumber};
+use regent_core::lease::TimeBound;
 use regent_core::observer::{Answer, Heard, Observer};
 use regent_core::time::{Moment, Span};
 
@@ -161,4 +162,52 @@ fn what_an_older_incarnation_left_standing_is_withdrawn_first() {
     assert_eq!(answer.grants, vec![]);
     let Some(Entry::Withdraw { incarnation, number, .. }) = answer.proposal else { panic!("{answer:?}") };
     assert_eq!((incarnation, number), (Incarnation(2), VoteNumber(1)));
+}
+
+/// Another application on the same clusters that counts by a shorter bound, from its document to the primary's word.
+#[test]
+fn a_bound_that_no_agent_counts_by_yet_makes_nobody_silent() {
+    let mut bench = Bench::new();
+    let other = ApplicationId::new("other").unwrap();
+    let mut quick = document();
+    quick.name = other.clone();
+    quick.automation.bound = TimeBound::new(Span::from_secs(2));
+    quick.resources.retain(|_, resource| resource.dns.is_none());
+    for line in quick.runbooks.values_mut().flat_map(|runbook| &mut runbook.lines) {
+        line.resources.retain(|name| *name != resource("www"));
+    }
+    let beats_by_the_old_one = |bench: &mut Bench| {
+        for _ in 0..5 {
+            assert_eq!(bench.pass(Span::from_secs(1)), vec![]);
+            let answer = bench.beat();
+            assert!(answer.two_way);
+            assert_eq!(answer.grants, vec![(app(), Epoch(1))]);
+        }
+    };
+    bench.beat();
+    bench.world.done(Entry::Applied { application: Box::new(quick), by: "ann".into() });
+    beats_by_the_old_one(&mut bench);
+    let adopt = Entry::Adopt { application: other.clone(), primary: west(), databases: BTreeMap::new() };
+    bench.world.done(adopt);
+    beats_by_the_old_one(&mut bench);
+    let terms = bench.world.state.applications[&other].terms.last().unwrap().number;
+    let (cluster, installation) = (west(), InstallationId("iw".into()));
+    let databases = BTreeMap::new();
+    bench.world.done(Entry::TermsConfirmed { application: other, terms, cluster, installation, databases });
+    bench.beat();
+    bench.beat();
+    assert_eq!(bench.pass(Span::from_secs(1)).first(), Some(&vote(1, 1, &west(), 1, Span::from_millis(500))));
+}
+
+#[test]
+fn a_lowered_bound_makes_nobody_silent_before_it_is_confirmed() {
+    let mut bench = Bench::new();
+    let mut quick = document();
+    quick.automation.bound = TimeBound::new(Span::from_secs(2));
+    bench.beat();
+    bench.world.done(Entry::Applied { application: Box::new(quick), by: "ann".into() });
+    for _ in 0..5 {
+        assert_eq!(bench.pass(Span::from_secs(1)), vec![]);
+        assert!(bench.beat().two_way);
+    }
 }
