@@ -12,13 +12,21 @@ use crate::state::State;
 use crate::terms::Window;
 use crate::verdict::is_lost;
 
+/// The clusters that count: those with an agent in the document of some adopted application. Votes on a cluster that was
+/// retired while it stood lost are withdrawn by nobody, and must not freeze the loss of another one years later.
+fn counted(state: &State) -> BTreeSet<&ClusterId> {
+    let adopted = state.applications.values().filter(|known| known.primary.is_some());
+    let listed = adopted.flat_map(|known| &known.document.clusters);
+    listed.filter(|cluster| state.agents.contains_key(*cluster)).collect()
+}
+
 pub(crate) fn lost_clusters(state: &State) -> BTreeSet<ClusterId> {
-    state.agents.keys().filter(|cluster| is_lost(state, cluster)).cloned().collect()
+    counted(state).into_iter().filter(|cluster| is_lost(state, cluster)).cloned().collect()
 }
 
 /// More than half of the clusters, and at least two, lost at once: it is probably us.
 fn looks_like_us(state: &State, lost: &BTreeSet<ClusterId>) -> bool {
-    lost.len() >= 2 && lost.len() * 2 > state.agents.len()
+    lost.len() >= 2 && lost.len() * 2 > counted(state).len()
 }
 
 /// The condition itself counts, not only its committed form: in the look that sees it nothing may be decided either.

@@ -9,6 +9,8 @@
 )]
 
 mod approving;
+mod breaking;
+mod clocks;
 mod deciding;
 mod fixture;
 mod late;
