@@ -301,21 +301,26 @@ fn gates(scene: &Scene<'_>, view: Viewpoint, trigger: &Trigger) -> Vec<Rule> {
         Mode::Approve => rules.push(rule("mode-approve", "the document asks for a human's approval")),
         Mode::Manual => rules.push(rule("mode-manual", "the document leaves failover to humans")),
     }
-    if let Some(since) = known.cooling_since {
-        let cooldown = known.document.automation.cooldown;
-        let passed = view.wall.since(since);
-        if passed < cooldown {
-            let left = cooldown.minus(passed);
-            rules.push(rule(
-                "cool-down",
-                format!("the last automatic failover was {passed} ago; {left} left, or `regentctl ack`"),
-            ));
-        }
+    let left = known.cooling_since.and_then(|since| cooling_left(view.wall, since, known.document.automation.cooldown));
+    if let Some(left) = left {
+        let passed = known.document.automation.cooldown.minus(left);
+        rules.push(rule(
+            "cool-down",
+            format!("the last automatic failover was {passed} ago; {left} left, or `regentctl ack`"),
+        ));
     }
     if matches!(trigger, Trigger::Lost(_)) && remote_fence(scene) {
         rules.push(rule("remote-fence", "a fence acts on another machine: silence proves nothing"));
     }
     rules
+}
+
+/// What is left of a cool-down that another coordinator's clock may have stamped. One that ran ahead stretches it to twice
+/// its length at most: a stamp that lies further ahead than that was a wrong time, and holds nothing.
+fn cooling_left(wall: Timestamp, since: Timestamp, cooldown: Span) -> Option<Span> {
+    let ahead = since.since(wall);
+    let left = cooldown.plus(ahead).minus(wall.since(since));
+    (ahead <= cooldown && left > Span::ZERO).then_some(left)
 }
 
 /// A run that holds up what would fence first: only a decision on ground `Lost` goes before it.

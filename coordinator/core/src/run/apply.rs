@@ -4,7 +4,7 @@
 
 use super::next::Turn;
 use super::settle::{Settled, is_fence};
-use super::{Run, RunStatus, StepKind, StepState, rejoin};
+use super::{Run, RunStatus, Step, StepKind, StepState, rejoin};
 use crate::application::Action;
 use crate::effect::Effect;
 use crate::entry::{Cause, Clearing, Outcome, Report};
@@ -34,7 +34,8 @@ pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attem
             return ignored("the step has ended");
         }
     }
-    let (spec, application, automatic) = (spec.clone(), run.application.clone(), is_automatic(&run.cause));
+    let (spec, application) = (spec.clone(), run.application.clone());
+    let cools = is_automatic(&run.cause) && promotes_first(run, &spec);
     if spec.kind == StepKind::Action(Action::Redirect)
         && let Err(rule) = redirect(applying, &application, &spec)
     {
@@ -49,9 +50,7 @@ pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attem
         progress.attempt_started = Some(at);
         progress.ended = None;
     }
-    if spec.kind == StepKind::Action(Action::Promote)
-        && automatic
-        && let Some(known) = applying.state.applications.get_mut(&application)
+    if cools && let Some(known) = applying.state.applications.get_mut(&application)
     {
         known.cooling_since = known.cooling_since.max(Some(at));
     }
@@ -59,6 +58,12 @@ pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attem
     applying.effects.push(Effect::RunChanged(id));
     finish_if_done(applying, id);
     applying.done()
+}
+
+/// The cool-down starts with the first promotion of a run: neither a second database nor a retry puts it off.
+fn promotes_first(run: &Run, spec: &Step) -> bool {
+    let promotes = |step: &Step| step.kind == StepKind::Action(Action::Promote);
+    promotes(spec) && !run.walk().any(|(step, progress)| promotes(step) && progress.started.is_some())
 }
 
 const fn is_automatic(cause: &Cause) -> bool {
@@ -73,7 +78,7 @@ const fn is_automatic(cause: &Cause) -> bool {
 fn redirect(
     applying: &mut Applying<'_>,
     application: &crate::id::ApplicationId,
-    step: &super::Step,
+    step: &Step,
 ) -> Result<(), String> {
     let since = applying.token();
     let state = &mut *applying.state;
@@ -143,7 +148,7 @@ pub(crate) fn outcome(
     applying.done()
 }
 
-fn stick(applying: &mut Applying<'_>, id: RunId, spec: &super::Step, code: &str, message: &str) {
+fn stick(applying: &mut Applying<'_>, id: RunId, spec: &Step, code: &str, message: &str) {
     let Some(application) = applying.state.runs.get(&id).map(|run| run.application.clone()) else { return };
     if let (Some(resource), Some(known)) = (&spec.resource, applying.state.applications.get_mut(&application)) {
         known.stuck.entry(spec.cluster.clone()).or_default().insert(resource.clone(), id);
