@@ -80,14 +80,14 @@ async fn postgres_fails_over_and_the_old_primary_rejoins() {
     a.accepts_write("app").await.unwrap();
     driver_b.catch_up(driver_a.probe().await.position.unwrap()).await.unwrap();
 
-    // Once more, with a checkpoint behind the fork: rewound, and it is said that no row went with it.
+    // Once more, with a shutdown checkpoint behind the fork: rewound, and it is said that no row went with it.
     let fenced = driver_a.fence().await.unwrap();
     driver_b.catch_up(fenced.position.unwrap()).await.unwrap();
     driver_b.guard(&marker("b")).await.unwrap();
     driver_b.promote(fenced.position).await.unwrap();
-    a.value("CHECKPOINT; SELECT 1").await;
+    a.stop();
     let done = driver_a.rejoin(&rejoin_a).await.unwrap();
-    println!("rejoin after a checkpoint: {}", done.message);
+    println!("rejoin after a shutdown: {}", done.message);
     assert!(done.message.contains("rewound") && done.message.contains("no data, only"), "{}", done.message);
     b.accepts_write("app").await.unwrap();
     driver_a.catch_up(driver_b.probe().await.position.unwrap()).await.unwrap();
