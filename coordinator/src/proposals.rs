@@ -128,7 +128,8 @@ impl Proposals {
     /// Proposes entries that stand in the log in this order, without waiting for one before the next is proposed.
     /// The state machine ignores what an earlier one of them made wrong.
     pub fn offer_in_order(&self, offers: Vec<Offer>) {
-        let (notes, entries): (Vec<Note>, Vec<Entry>) = offers.into_iter().filter_map(|offer| self.admit(offer)).unzip();
+        let (notes, entries): (Vec<Note>, Vec<Entry>) =
+            offers.into_iter().filter_map(|offer| self.admit(offer)).unzip();
         if entries.is_empty() {
             return;
         }

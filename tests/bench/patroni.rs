@@ -58,7 +58,10 @@ impl Patroni {
             }
             let file = own.join("patroni.yml");
             // JSON is YAML.
-            std::fs::write(&file, serde_json::to_string_pretty(&node(name, &own, address, port, &api, &client, &dcs))?)?;
+            std::fs::write(
+                &file,
+                serde_json::to_string_pretty(&node(name, &own, address, port, &api, &client, &dcs))?,
+            )?;
             let mut command = place::as_postgres()?;
             command.extend([programs.join("bin/patroni").display().to_string(), file.display().to_string()]);
             let mut program = Program::new("patroni", &own, command);
@@ -154,18 +157,30 @@ fn etcd(folder: &Path, client: &str, peer: &str) -> Result<Program> {
     let etcd = place::program("etcd")?.display().to_string();
     let (client, peer) = (format!("http://{client}"), format!("http://{peer}"));
     let words = [
-        etcd.as_str(), "--name", "bench", "--data-dir", &data,
-        "--listen-client-urls", &client, "--advertise-client-urls", &client,
-        "--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer,
-        "--initial-cluster", &format!("bench={peer}"), "--log-level", "warn",
+        etcd.as_str(),
+        "--name",
+        "bench",
+        "--data-dir",
+        &data,
+        "--listen-client-urls",
+        &client,
+        "--advertise-client-urls",
+        &client,
+        "--listen-peer-urls",
+        &peer,
+        "--initial-advertise-peer-urls",
+        &peer,
+        "--initial-cluster",
+        &format!("bench={peer}"),
+        "--log-level",
+        "warn",
     ];
     Ok(Program::new("etcd", folder, words.map(str::to_owned)))
 }
 
 fn node(name: &str, own: &Path, address: IpAddr, port: u16, api: &str, etcd: &str, dcs: &Value) -> Value {
-    let parameters: serde_json::Map<String, Value> = settings()
-        .map(|(key, value)| (key.to_owned(), Value::String(value.trim_matches('\'').to_owned())))
-        .collect();
+    let parameters: serde_json::Map<String, Value> =
+        settings().map(|(key, value)| (key.to_owned(), Value::String(value.trim_matches('\'').to_owned()))).collect();
     let mut dcs = dcs.clone();
     dcs["postgresql"] = json!({ "use_pg_rewind": true, "parameters": parameters });
     let login = |user: &str| json!({ "username": user, "password": "bench" });

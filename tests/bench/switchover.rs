@@ -65,10 +65,15 @@ async fn main() -> Result<()> {
     };
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("{} build, load {}", if cfg!(debug_assertions) { "debug" } else { "release" }, load.trim());
-    println!("clients: {} at a time, a row each {} ms, the next attempt {} ms after a failure", bench.clients, bench.pace, bench.pace);
+    println!(
+        "clients: {} at a time, a row each {} ms, the next attempt {} ms after a failure",
+        bench.clients, bench.pace, bench.pace
+    );
     println!("Regent: three coordinators, D = 10 s, PostgreSQL and Redis moved together, TTL of the name 1 s");
     println!("Patroni: {}", patroni.as_ref().map_or("not measured", |patroni| patroni.settings.as_str()));
-    println!("\nround   Regent   Patroni   Regent by name   (ms from the last row of the old side to the first of the new)");
+    println!(
+        "\nround   Regent   Patroni   Regent by name   (ms from the last row of the old side to the first of the new)"
+    );
     let (mut ours, mut theirs, mut named) = (Seen::default(), Seen::default(), Seen::default());
     let mut steps = Vec::new();
     for round in 1..=bench.rounds {
@@ -127,7 +132,11 @@ async fn by_regent(world: &World, bench: &Bench, named: bool, seen: &mut Seen) -
     let WriterOptions { target, .. } = world.writer();
     let Target::Service { name, servers, .. } = target else { anyhow::bail!("the service has no name") };
     let finding = |client: u32| {
-        if named { Finding::Name(name.clone(), Resolver::new(servers.clone())) } else { Finding::Hosts(client as usize) }
+        if named {
+            Finding::Name(name.clone(), Resolver::new(servers.clone()))
+        } else {
+            Finding::Hosts(client as usize)
+        }
     };
     let places = [Place::of(from)?, Place::of(to)?];
     let clients = start(bench, &places, (0..bench.clients).map(finding).collect()).await?;

@@ -105,7 +105,8 @@ pub fn median(sorted: &[Duration]) -> Duration {
 /// What was broken.
 pub async fn play(world: &World, plan: Plan, tell: impl Fn(&Move)) -> Result<Played> {
     let mut dice = StdRng::seed_from_u64(plan.seed);
-    let [west, central] = [world.regions().first(), world.regions().get(1)].map(|one| one.context("a region is missing"));
+    let [west, central] =
+        [world.regions().first(), world.regions().get(1)].map(|one| one.context("a region is missing"));
     let sides = [west?, central?];
     let mut ledger = Ledger::create(sides[0]).await?;
     let places = sides.iter().map(|side| Place::of(side)).collect::<Result<Vec<_>>>()?;
@@ -209,7 +210,8 @@ async fn one(
     let gap = ledger::gap(&sheets, begun, old, new).context("nothing was acknowledged")?;
     let text = ctl.run(&["runs", &run.id.to_string(), "-o", "json"]).await?;
     let phases = (gap.moved).then(|| phases::read(&text, gap.last.wall(), gap.first.wall())).transpose()?;
-    let rejoined = run.steps.iter().find(|step| step.kind == "rejoin" && step.resource == regent_deploy::config::DATABASE);
+    let rejoined =
+        run.steps.iter().find(|step| step.kind == "rejoin" && step.resource == regent_deploy::config::DATABASE);
     Ok(Move {
         round: 0,
         fault: fault.map(|(fault, _)| fault),

@@ -62,7 +62,8 @@ pub fn table(all: &[Phases]) -> Vec<String> {
             numbers.push(*number);
         }
     }
-    let mut lines = vec!["step         intent    end   driver   (ms after the last acknowledgement of the old side)".to_owned()];
+    let mut lines =
+        vec!["step         intent    end   driver   (ms after the last acknowledgement of the old side)".to_owned()];
     for kind in order {
         let Some([started, ended, driver]) = columns.get_mut(&kind) else { continue };
         lines.push(format!("{kind:<12} {:>6} {:>6} {:>8}", middle(started), middle(ended), middle(driver)));

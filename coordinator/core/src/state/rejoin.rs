@@ -71,11 +71,7 @@ pub(super) fn started(
 }
 
 /// A run that moves the primary begins: what gives way to it ends.
-pub(super) fn give_way(
-    applying: &mut Applying<'_>,
-    application: &ApplicationId,
-    cause: &Cause,
-) -> Result<(), Applied> {
+pub(super) fn give_way(applying: &mut Applying<'_>, application: &ApplicationId, cause: &Cause) -> Result<(), Applied> {
     let Some(known) = applying.state.applications.get(application) else { return Err(ignored("unknown application")) };
     let yields = match cause {
         Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => Run::yields_to_failover,

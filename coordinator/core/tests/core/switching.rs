@@ -140,9 +140,8 @@ fn foreseen(world: &World, run: RunId, endings: &[(&str, Outcome)]) -> Vec<Entry
     };
     let endings: Vec<Ending> = endings.iter().map(ending).collect();
     let follows = foresee(&world.state, &well(), view(NOW, world), run, &endings);
-    let outcomes = endings.into_iter().map(|Ending { step, attempt, outcome }| {
-        Entry::StepOutcome { run, step, attempt, outcome }
-    });
+    let outcomes =
+        endings.into_iter().map(|Ending { step, attempt, outcome }| Entry::StepOutcome { run, step, attempt, outcome });
     outcomes.chain(follows).collect()
 }
 
@@ -203,9 +202,13 @@ fn nothing_rests_on_a_decision_that_was_foreseen_in_vain() {
         }
     }
     assert_eq!(world.known().epoch, Epoch(1));
-    assert!(world.state.runs[&run].steps.iter().zip(&world.state.runs[&run].progress).all(|(step, progress)| {
-        step.kind != StepKind::Action(Action::Promote) || progress.token.is_none()
-    }));
+    assert!(
+        world.state.runs[&run]
+            .steps
+            .iter()
+            .zip(&world.state.runs[&run].progress)
+            .all(|(step, progress)| { step.kind != StepKind::Action(Action::Promote) || progress.token.is_none() })
+    );
     // A leader that knows of the pause foresees nothing.
     let mut paused = ready();
     let run = fenced(&mut paused);
