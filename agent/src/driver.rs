@@ -259,6 +259,12 @@ pub trait Driver: Send + Sync {
         Err(DriverError::unsupported(self.kind(), "catch up"))
     }
 
+    /// Does of a promotion what opens nothing, while the lease for it is still being waited for. The promotion does all of
+    /// it again.
+    async fn prepare(&self) -> DriverResult {
+        Ok(Done { already: true, ..Done::default() })
+    }
+
     /// Makes the database a writable primary and sees a write accepted. With a position: only if it has been reached.
     async fn promote(&self, _position: Option<u64>) -> DriverResult {
         Err(DriverError::unsupported(self.kind(), "be promoted"))

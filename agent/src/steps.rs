@@ -79,6 +79,9 @@ impl Steps {
         if let Some(active) = self.active.get(&key) {
             return vec![active.running(order.name)];
         }
+        if let Some(status) = self.just_ended(&order) {
+            return vec![status];
+        }
         if let Some(outcome) = self.remembered(&order) {
             return vec![status(order.name, &outcome)];
         }
@@ -118,8 +121,7 @@ impl Steps {
                 let statuses: Vec<_> = names.map(|name| status(name, &outcome)).collect();
                 for attached in &active.attached {
                     let order = Order { name: *attached, ..active.order.clone() };
-                    let (bench, outcome) = (self.bench.clone(), outcome.clone());
-                    tokio::spawn(async move { bench.store_end(&order, &outcome).await });
+                    self.bench.store_end(&order, &outcome);
                 }
                 statuses.iter().for_each(|status| self.keep(status.clone()));
                 statuses
@@ -221,7 +223,7 @@ impl Steps {
                     let refused = why.lock().unwrap_or_else(PoisonError::into_inner).take();
                     let ended = || Refused::for_now("agent-ends", "the agent is ending");
                     let outcome = refused.unwrap_or_else(ended).outcome();
-                    bench.store_end(&order, &outcome).await;
+                    bench.store_end(&order, &outcome);
                     outcome
                 }
             };
@@ -232,6 +234,12 @@ impl Steps {
             let _ = events.send(StepEvent::Ended(key, outcome));
         });
         said
+    }
+
+    /// How the step of this very token ended, if that was lately: it may not be on record yet.
+    fn just_ended(&self, order: &Order) -> Option<wire::StepStatus> {
+        let token = crate::uplink::convert::wire_token(order.name.token);
+        self.ended.iter().map(|(_, status)| status).find(|status| status.token == Some(token)).cloned()
     }
 
     /// How the step of this very token ended, if that is on record.

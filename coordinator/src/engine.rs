@@ -4,17 +4,17 @@
 //! leads next asks the core the same question and gets the same answer. Commands are sent again when an agent
 //! connects, when leadership changes, and every second; an agent attaches a repeated one to the running step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use regent_core::breaker;
-use regent_core::decide::{self, Viewpoint};
+use regent_core::decide::{self, Ending, Viewpoint};
 use regent_core::effect::Effect;
-use regent_core::entry::Entry;
+use regent_core::entry::{Entry, Outcome};
 use regent_core::id::{Attempt, ClusterId, RunId, StepId};
 use regent_core::planted::{self, Mistake};
-use regent_core::run::{self, StepState};
+use regent_core::run::StepState;
 use regent_proto::agent::v1::connect_response::Body;
 use regent_proto::peer::v1::RelayRequest;
 use tokio::sync::mpsc;
@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 use crate::api::agent::convert;
 use crate::node::Node;
 use crate::observer::{Heardings, Post, Said};
-use crate::proposals::Proposals;
+use crate::proposals::{Offer, Proposals};
 use crate::raft::Peers;
 use crate::replica::{AppliedEvent, Leadership};
 
@@ -42,6 +42,8 @@ pub struct Engine {
     proposals: Proposals,
     leading: bool,
     sent: Option<Instant>,
+    /// Outcomes that were proposed and are not applied yet, by run: what follows from the next one follows from them, too.
+    flying: BTreeMap<RunId, Vec<Ending>>,
 }
 
 impl Engine {
@@ -49,7 +51,7 @@ impl Engine {
     #[must_use]
     pub fn new(post: Post, peers: Arc<Peers>) -> Self {
         let (node, proposals) = (post.node().clone(), post.proposals().clone());
-        Self { node, post, peers, proposals, leading: false, sent: None }
+        Self { node, post, peers, proposals, leading: false, sent: None, flying: BTreeMap::new() }
     }
 
     /// Works until told to stop.
@@ -117,7 +119,7 @@ impl Engine {
         if !self.leading {
             return;
         }
-        let view = Viewpoint { me: self.node.id, now: self.node.now(), wall: self.node.wall() };
+        let view = self.view();
         let entries = self.node.replica.read(|state| self.node.see(|evidence| decide::decide(state, evidence, view)));
         for entry in entries {
             self.proposals.offer(entry);
@@ -126,6 +128,10 @@ impl Engine {
         if again && self.sent.is_none_or(|sent| sent.elapsed() >= SEND_AGAIN) {
             self.dispatch_all(None);
         }
+    }
+
+    fn view(&self) -> Viewpoint {
+        Viewpoint { me: self.node.id, now: self.node.now(), wall: self.node.wall() }
     }
 
     fn applied(&self, event: &AppliedEvent) {
@@ -191,7 +197,7 @@ impl Engine {
     }
 
     /// A step's status: a final one of the attempt that runs becomes its outcome.
-    fn status(&self, said: &Said) {
+    fn status(&mut self, said: &Said) {
         let status = &said.status;
         let Some(outcome) = convert::outcome(status) else { return };
         if !self.leading {
@@ -200,8 +206,7 @@ impl Engine {
         }
         let (run, step) = (RunId(status.run), StepId(u64::from(status.step)));
         let attempt = Attempt(u64::from(status.attempt));
-        let wall = self.node.wall();
-        let follows = self.node.replica.read(|state| {
+        let open = self.node.replica.read(|state| {
             let run = state.runs.get(&run)?;
             let (spec, progress) = run.step(step)?;
             // Only the agent that was asked, about the very intent: a fence is confirmed by nobody else.
@@ -209,14 +214,45 @@ impl Engine {
                 && run.hears(spec, progress)
                 && progress.attempts == attempt
                 && progress.token == status.token.as_ref().map(convert::token_from);
-            open.then(|| run::foresee(run, step, attempt, &outcome, wall))
+            open.then_some(())
         });
-        let Some(follows) = follows else { return };
-        if let regent_core::entry::Outcome::Failed { code, message, .. } = &outcome {
+        if open.is_none() {
+            return;
+        }
+        let ending = Ending { step, attempt, outcome };
+        let mut before = self.still_flying(run);
+        before.retain(|ending| ending.step != step);
+        if let Outcome::Failed { code, message, .. } = &ending.outcome {
             warn!(run = run.0, step = step.0, attempt = attempt.0, code, message, "a step failed");
         }
-        let mut entries = vec![Entry::StepOutcome { run, step, attempt, outcome }];
-        entries.extend(follows);
-        self.proposals.offer_in_order(entries);
+        let mut endings = before.clone();
+        endings.push(ending.clone());
+        let view = self.view();
+        let follows = self
+            .node
+            .replica
+            .read(|state| self.node.see(|evidence| decide::foresee(state, evidence, view, run, &endings)));
+        let entry = |Ending { step, attempt, outcome }| Entry::StepOutcome { run, step, attempt, outcome };
+        // Those before stand in the log, or come there by another way: only in front of what rests on them it is certain.
+        let again = if follows.is_empty() { Vec::new() } else { before };
+        let offers = again.into_iter().map(|ending| Offer::Again(entry(ending)));
+        let offers = offers.chain([Offer::Own(entry(ending))]).chain(follows.into_iter().map(Offer::Guess));
+        self.proposals.offer_in_order(offers.collect());
+        self.flying.insert(run, endings);
+    }
+
+    /// Outcomes of a run that were proposed, and that its applied state does not show yet.
+    fn still_flying(&mut self, run: RunId) -> Vec<Ending> {
+        let flying = self.flying.remove(&run).unwrap_or_default();
+        self.node.replica.read(|state| {
+            self.flying.retain(|run, _| state.runs.get(run).is_some_and(|run| !run.status.is_final()));
+            let runs = |ending: &Ending| {
+                let step = state.runs.get(&run).and_then(|run| run.step(ending.step));
+                step.is_some_and(|(_, progress)| {
+                    progress.state == StepState::Running && progress.attempts == ending.attempt
+                })
+            };
+            flying.into_iter().filter(runs).collect()
+        })
     }
 }

@@ -66,6 +66,35 @@ impl Key {
     }
 }
 
+/// An entry, and what it is to whoever offers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Offer {
+    /// What is so, or is wanted.
+    Own(Entry),
+    /// What may follow from those before it: no refusal of it holds up the like, which is offered when its turn has come.
+    Guess(Entry),
+    /// Offered before, and perhaps still on its way: here it stands in front of what rests on it.
+    Again(Entry),
+}
+
+impl Offer {
+    fn into_entry(self) -> Entry {
+        match self {
+            Self::Own(entry) | Self::Guess(entry) | Self::Again(entry) => entry,
+        }
+    }
+}
+
+/// What is to be done with an offer when its result is here.
+#[derive(Debug)]
+enum Note {
+    /// The like was held back meanwhile.
+    Release(Key),
+    /// The same, and a refusal is nothing to speak of.
+    Forget(Key),
+    Nothing,
+}
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Proposals {
@@ -94,15 +123,14 @@ impl Proposals {
 
     /// Proposes in a task of its own, unless the like is in flight or was refused just now.
     pub fn offer(&self, entry: Entry) {
-        self.offer_in_order(vec![entry]);
+        self.offer_in_order(vec![Offer::Own(entry)]);
     }
 
     /// Proposes entries that stand in the log in this order, without waiting for one before the next is proposed.
     /// The state machine ignores what an earlier one of them made wrong.
-    pub fn offer_in_order(&self, entries: Vec<Entry>) {
-        let offered = entries.into_iter().map(|entry| (Key::of(&entry), entry));
-        let (keys, entries): (Vec<_>, Vec<_>) =
-            offered.filter(|(key, _)| key.as_ref().is_none_or(|key| self.take(key))).unzip();
+    pub fn offer_in_order(&self, offers: Vec<Offer>) {
+        let (notes, entries): (Vec<Note>, Vec<Entry>) =
+            offers.into_iter().filter_map(|offer| self.admit(offer)).unzip();
         if entries.is_empty() {
             return;
         }
@@ -116,13 +144,33 @@ impl Proposals {
                     this.node.replica.propose_in_order(records).await
                 }
             };
-            for (key, result) in keys.into_iter().zip(&results) {
-                let settled = settled(result);
-                if let Some(key) = key {
-                    this.release(&key, settled);
+            for (note, result) in notes.into_iter().zip(&results) {
+                match note {
+                    Note::Release(key) => this.release(&key, settled(result)),
+                    Note::Forget(key) => {
+                        debug!(?result, "a guess");
+                        this.release(&key, true);
+                    }
+                    Note::Nothing => debug!(?result, "offered again"),
                 }
             }
         });
+    }
+
+    /// None if the like is in flight or was refused just now.
+    fn admit(&self, offer: Offer) -> Option<(Note, Entry)> {
+        let note = match &offer {
+            Offer::Again(_) => Note::Nothing,
+            Offer::Own(entry) => match Key::of(entry) {
+                None => Note::Nothing,
+                Some(key) => self.take(&key).then_some(Note::Release(key))?,
+            },
+            Offer::Guess(entry) => match Key::of(entry) {
+                None => Note::Nothing,
+                Some(key) => self.take(&key).then_some(Note::Forget(key))?,
+            },
+        };
+        Some((note, offer.into_entry()))
     }
 
     fn take(&self, key: &Key) -> bool {

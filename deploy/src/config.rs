@@ -259,8 +259,8 @@ spec:
     switchover:
       - catchUp: [{DATABASE}, {CACHE}]
       - promote: [{DATABASE}, {CACHE}]
-      - activate: [service]
       - redirect: [www]
+      - activate: [service]
       - verify: [checks]
       - rejoin: [{DATABASE}, {CACHE}]
       - deactivate: [service]

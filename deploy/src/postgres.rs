@@ -25,7 +25,7 @@ use remains::Remains;
 pub(crate) mod remains;
 mod template;
 
-pub use template::remove_templates;
+pub use template::{remove_templates, settings};
 
 /// The role that the agent uses; superuser.
 pub const AGENT: &str = "regent";
@@ -255,6 +255,14 @@ impl Postgres {
         self.connect_by(AGENT, &self.passwords.agent, "postgres", Route::Socket).await
     }
 
+    /// The same to the application's database, e.g. to read what is there behind a fence.
+    ///
+    /// # Errors
+    /// It is refused, or nobody answers.
+    pub async fn connect_as_agent_to_application(&self) -> Result<Client> {
+        self.connect_by(AGENT, &self.passwords.agent, OWNER, Route::Socket).await
+    }
+
     /// The same superuser from outside, over TCP.
     ///
     /// # Errors
@@ -268,7 +276,7 @@ impl Postgres {
     /// # Errors
     /// They cannot be read.
     pub async fn rows(&self) -> Result<BTreeSet<i64>> {
-        let client = self.connect_by(AGENT, &self.passwords.agent, OWNER, Route::Socket).await?;
+        let client = self.connect_as_agent_to_application().await?;
         let rows = client.query("SELECT n FROM rows", &[]).await.context("cannot read the rows")?;
         rows.iter().map(|row| row.try_get(0).context("a row without a number")).collect()
     }

@@ -8,6 +8,8 @@ mod bad_input;
 mod rejoin;
 #[path = "scenarios/scene.rs"]
 mod scene;
+#[path = "scenarios/source.rs"]
+mod source;
 #[path = "scenarios/switchover.rs"]
 mod switchover;
 

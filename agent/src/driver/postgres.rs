@@ -19,6 +19,7 @@ mod conninfo;
 mod fence;
 mod files;
 mod follow;
+mod fork;
 mod hba;
 mod open;
 mod options;
@@ -58,6 +59,8 @@ pub struct Postgres {
     data: PathBuf,
     probing: Session,
     acting: Session,
+    /// For what goes on beside the acting one.
+    aside: Session,
     canary: canary::Kept,
     /// Held by whoever opens or rebuilds the database; never by a fence.
     changing: tokio::sync::Mutex<()>,
@@ -75,6 +78,7 @@ impl Postgres {
         Self {
             probing: Session::new(&options),
             acting: Session::new(&options),
+            aside: Session::new(&options),
             canary: canary::Kept::default(),
             changing: tokio::sync::Mutex::new(()),
             gate: Gate::default(),
@@ -192,6 +196,10 @@ impl Driver for Postgres {
 
     async fn catch_up(&self, position: u64) -> DriverResult {
         self.wait_for(position).await
+    }
+
+    async fn prepare(&self) -> DriverResult {
+        self.prepare_to_open().await
     }
 
     async fn promote(&self, position: Option<u64>) -> DriverResult {

@@ -158,7 +158,7 @@ impl Driver for Redis {
     }
 
     async fn fence(&self) -> DriverResult {
-        self.fence_gently(Duration::ZERO).await
+        self.fence_gently().await
     }
 
     async fn fence_hard(&self) -> DriverResult {
@@ -170,8 +170,9 @@ impl Driver for Redis {
         self.reopen().await
     }
 
+    /// A command is whole or was never there: once writes are refused, there is nothing to wait for.
     async fn quiesce(&self) -> DriverResult {
-        self.fence_gently(Duration::from_millis(100)).await
+        self.fence_gently().await
     }
 
     async fn catch_up(&self, position: u64) -> DriverResult {

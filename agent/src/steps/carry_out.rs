@@ -15,14 +15,11 @@ use crate::driver::{Done, Driver, DriverError, FenceReach};
 use crate::fence;
 use crate::guard::Drivers;
 use crate::guard::clock::Clock;
-use crate::journal::{Begun, Hold, Journal, Outcome, Record, Stale};
+use crate::journal::{Begun, Hold, Journal, JournalError, Outcome, Record, Stale};
 use crate::lease::Reading;
 use crate::probe::millis;
 use crate::steps::order::{Action, Order, Refused};
 use crate::witness::Promises;
-
-/// How long the word of a step's end waits for the disk.
-const END_STORED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Between two looks at how far something has come.
 const PROGRESS: Duration = Duration::from_millis(500);
@@ -62,31 +59,36 @@ impl Bench {
         waits: &(dyn Fn(String) + Send + Sync),
     ) -> Outcome {
         let outcome = match tokio::time::timeout(order.timeout, self.begin_and_do(order, ending, waits)).await {
-            Ok(Ok(outcome)) => outcome,
+            Ok(Ok(done)) if done.stored => return done.outcome,
+            Ok(Ok(done)) => done.outcome,
             Ok(Err(refused)) => refused.outcome(),
             Err(_) => {
                 let message = format!("not done within {} ms", order.timeout.as_millis());
                 Refused::for_now("timeout", message).outcome()
             }
         };
-        self.store_end(order, &outcome).await;
+        self.store_end(order, &outcome);
         outcome
     }
 
-    /// Stores how it ended. Without room the coordinators hear it all the same, and a repeated command runs again:
-    /// drivers read reality first.
-    pub async fn store_end(&self, order: &Order, outcome: &Outcome) {
+    /// Stores how it ended. The word of it does not wait for the disk: what is lost in a crash runs again, and drivers
+    /// read reality first. Until it is on the disk, this process remembers it.
+    pub fn store_end(&self, order: &Order, outcome: &Outcome) {
+        let records = self.ended(order, outcome);
+        if !records.is_empty() {
+            // On its way from here on; that it does not reach the disk is told by the journal itself.
+            drop(self.journal.append(records));
+        }
+    }
+
+    fn ended(&self, order: &Order, outcome: &Outcome) -> Vec<Record> {
         let ended = self.targets(order).unwrap_or_default().into_keys().map(|resource| Record::Ended {
             application: order.application.clone(),
             resource,
             token: order.name.token,
             outcome: outcome.clone(),
         });
-        let records: Vec<_> = ended.collect();
-        if !records.is_empty() {
-            // The record is on its way in any case; a disk that hangs holds back no word to the coordinators.
-            let _ = tokio::time::timeout(END_STORED_WITHIN, self.journal.append(records)).await;
-        }
+        ended.collect()
     }
 
     async fn begin_and_do(
@@ -94,7 +96,7 @@ impl Bench {
         order: &Order,
         ending: &[CancellationToken],
         waits: &(dyn Fn(String) + Send + Sync),
-    ) -> Result<Outcome, Refused> {
+    ) -> Result<Carried, Refused> {
         let targets = self.targets(order)?;
         let mut records = vec![Record::Begun { step: begun(order, targets.keys()) }];
         let hold = match order.action {
@@ -108,60 +110,112 @@ impl Bench {
         };
         records.extend(hold.into_iter().flat_map(|hold| targets.keys().map(move |resource| held(resource, hold))));
         let storing = self.journal.append(records);
-        let full = |error| Refused::for_now("journal-full", crate::journal::chain(&error));
         if order.action == Action::Fence {
             // A fence waits for no disk; it is confirmed only once it is stored.
             let (fenced, stored) = tokio::join!(self.fence(order, ending, &targets), storing);
             let outcome = fenced?;
-            return stored.map(|()| outcome).map_err(|error| {
+            return stored.map(|()| Carried::new(outcome)).map_err(|error| {
                 let Refused { message, .. } = full(error);
                 Refused::for_now("journal-full", format!("fenced, but that could not be stored: {message}"))
             });
         }
-        // The token is on the disk before anything is done.
-        storing.await.map_err(full)?;
         if order.action == Action::Release {
+            storing.await.map_err(full)?;
             let released = self.journal.append(vec![Record::Released { application: order.application.clone() }]);
             released.await.map_err(full)?;
-            return Ok(Outcome { message: "released".to_owned(), ..Outcome::default() });
+            return Ok(Carried::new(Outcome { message: "released".to_owned(), ..Outcome::default() }));
         }
+        // The token is on the disk before anything is done; what only looks may look meanwhile, and what has to wait
+        // may wait meanwhile.
+        let storing = async { storing.await.map_err(full) };
+        if order.action.looks() {
+            let doing = async { self.on_one(order, &targets, waits).await };
+            let (done, stored) = tokio::join!(doing, storing);
+            stored?;
+            return done;
+        }
+        if order.action.opens() {
+            return self.open(order, &targets, waits, storing).await;
+        }
+        storing.await?;
         if order.action.closes() {
             futures::future::join_all(ending.iter().map(CancellationToken::cancelled)).await;
         }
-        let [(resource, driver)] = &targets.into_iter().collect::<Vec<_>>()[..] else {
-            return Err(Refused::new("bad-command", "this step names no resource"));
-        };
-        let lock = self.lock(&order.application, resource);
-        let _one_at_a_time = match lock.clone().try_lock_owned() {
-            Ok(free) => free,
-            Err(_) => {
-                waits("waits for another step on the same resource".to_owned());
-                lock.lock_owned().await
-            }
-        };
-        if order.action.opens() {
-            self.wait_for_promise(order, waits).await?;
-            self.wait_for_closing(order, resource, waits).await;
-            self.wait_for_lease(order, waits).await?;
-            self.end_older_fence(order, resource).await?;
-        }
+        self.on_one(order, &targets, waits).await
+    }
+
+    /// What opens nothing, on its one resource.
+    async fn on_one(
+        &self,
+        order: &Order,
+        targets: &Targets,
+        waits: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Carried, Refused> {
+        let (resource, driver) = only(targets)?;
+        let _one_at_a_time = self.take_turn(order, resource, waits).await;
         if let Action::Rejoin(_) = order.action {
             self.wait_for_closing(order, resource, waits).await;
             self.refuse_rejoin_of_a_primary(order, driver).await?;
         }
         let began = tokio::time::Instant::now();
+        let done = act(order, driver, waits).await.map_err(refused)?;
+        self.note_effect(order, resource, outcome(done, began.elapsed())).await
+    }
+
+    /// What opens writes: under the lease of its epoch, from before it begins until after it has ended.
+    async fn open(
+        &self,
+        order: &Order,
+        targets: &Targets,
+        waits: &(dyn Fn(String) + Send + Sync),
+        storing: impl Future<Output = Result<(), Refused>>,
+    ) -> Result<Carried, Refused> {
+        let (resource, driver) = only(targets)?;
+        let _one_at_a_time = self.take_turn(order, resource, waits).await;
+        let preparing = async {
+            storing.await?;
+            if let Action::Promote { .. } = order.action
+                && let Err(error) = driver.prepare().await
+            {
+                // The promotion itself does the same, and tells what is in its way.
+                tracing::debug!(application = %order.application, %resource, %error, "not prepared");
+            }
+            Ok(())
+        };
+        let waiting = async {
+            self.wait_for_promise(order, waits).await?;
+            self.wait_for_closing(order, resource, waits).await;
+            self.wait_for_lease(order, waits).await
+        };
+        tokio::try_join!(preparing, waiting)?;
+        // It may have lapsed while the other was waited for.
+        self.wait_for_lease(order, waits).await?;
+        self.end_older_fence(order, resource).await?;
+        let began = tokio::time::Instant::now();
         let done = act(order, driver, waits).await;
         let took = began.elapsed();
-        if order.action.opens() {
-            // The database may have been opened while the lease lapsed: the fence is on its way, and this is no success.
-            self.word
-                .borrow()
-                .lease(order, self.clock.reading())
-                .map_err(|why| Refused::for_now("lease-lapsed", format!("the lease lapsed during the step: {why}")))?;
+        // The database may have been opened while the lease lapsed: the fence is on its way, and this is no success.
+        self.word
+            .borrow()
+            .lease(order, self.clock.reading())
+            .map_err(|why| Refused::for_now("lease-lapsed", format!("the lease lapsed during the step: {why}")))?;
+        self.note_effect(order, resource, outcome(done.map_err(refused)?, took)).await
+    }
+
+    async fn take_turn(
+        &self,
+        order: &Order,
+        resource: &ResourceId,
+        waits: &(dyn Fn(String) + Send + Sync),
+    ) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = self.lock(&order.application, resource);
+        match lock.clone().try_lock_owned() {
+            Ok(free) => free,
+            Err(_) => {
+                waits("waits for another step on the same resource".to_owned());
+                lock.lock_owned().await
+            }
         }
-        let done = done.map_err(refused)?;
-        self.note_effect(order, resource).await?;
-        Ok(outcome(done, took))
     }
 
     /// The resources a step counts for: its own, or each of the application.
@@ -272,8 +326,7 @@ impl Bench {
             return Ok(());
         }
         let lifted = Record::Lifted { application: order.application.clone(), resource: resource.clone() };
-        let stored = self.journal.append(vec![lifted]).await;
-        stored.map_err(|error| Refused::for_now("journal-full", crate::journal::chain(&error)))
+        self.journal.append(vec![lifted]).await.map_err(full)
     }
 
     /// Rejoin destroys: refused where the cluster is primary of the highest known epoch or the database is writable.
@@ -287,17 +340,42 @@ impl Bench {
         Ok(())
     }
 
-    /// What a later process must know of what was done.
-    async fn note_effect(&self, order: &Order, resource: &ResourceId) -> Result<(), Refused> {
+    /// What a later process must know of what was done, in one record with how it ended.
+    async fn note_effect(&self, order: &Order, resource: &ResourceId, outcome: Outcome) -> Result<Carried, Refused> {
         let (application, resource) = (order.application.clone(), resource.clone());
         let record = match order.action {
             Action::Promote { .. } | Action::Unfence => Record::Opened { application, resource, epoch: order.epoch },
             // Seen as standby of the new primary: that ends every older fence.
             Action::Rejoin(_) => Record::Lifted { application, resource },
-            _ => return Ok(()),
+            _ => return Ok(Carried::new(outcome)),
         };
-        let stored = self.journal.append(vec![record]).await;
-        stored.map_err(|error| Refused::for_now("journal-full", crate::journal::chain(&error)))
+        let records = std::iter::once(record).chain(self.ended(order, &outcome)).collect();
+        self.journal.append(records).await.map_err(full)?;
+        Ok(Carried { outcome, stored: true })
+    }
+}
+
+/// What was done, and whether its end is on the disk already.
+struct Carried {
+    outcome: Outcome,
+    stored: bool,
+}
+
+impl Carried {
+    const fn new(outcome: Outcome) -> Self {
+        Self { outcome, stored: false }
+    }
+}
+
+fn full(error: JournalError) -> Refused {
+    Refused::for_now("journal-full", crate::journal::chain(&error))
+}
+
+fn only(targets: &Targets) -> Result<(&ResourceId, &Arc<dyn Driver>), Refused> {
+    let mut all = targets.iter();
+    match (all.next(), all.next()) {
+        (Some(one), None) => Ok(one),
+        _ => Err(Refused::new("bad-command", "this step names no resource")),
     }
 }
 

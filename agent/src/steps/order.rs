@@ -90,6 +90,12 @@ impl Action {
     pub const fn closes(&self) -> bool {
         matches!(self, Self::Fence | Self::Quiesce)
     }
+
+    /// Changes nothing: it need not wait until its token is on the disk, only its word must.
+    #[must_use]
+    pub const fn looks(&self) -> bool {
+        matches!(self, Self::CatchUp(_) | Self::Verify)
+    }
 }
 
 /// A command that cannot be carried out, and who is to be told.

@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 
 mod follow;
+mod foresee;
 
 use crate::application::{Beyond, Mode};
 use crate::breaker::{self, is_frozen, lost_clusters};
@@ -28,6 +29,8 @@ use crate::terms::Window;
 use crate::time::{Moment, Span, Timestamp};
 use crate::verdict::{Failure, Loss, Scene, rule};
 use crate::why::Rule;
+
+pub use foresee::{Ending, foresee};
 
 /// Who looks, and when.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +110,7 @@ fn start(scene: &Scene<'_>, assessment: &Assessment, view: Viewpoint, run: Optio
     let candidate = assessment.target.as_ref()?;
     let terms = scene.known.terms.last()?.number;
     let started = |cause: Cause, reason: String| {
-        run.is_none_or(Run::gives_way).then(|| Entry::RunStarted {
+        run.is_none_or(Run::yields_to_failover).then(|| Entry::RunStarted {
             application: scene.application.clone(),
             epoch: scene.known.epoch,
             cause,
@@ -329,7 +332,9 @@ fn in_the_way<'a>(scene: &Scene<'a>, trigger: &Trigger) -> Option<&'a Run> {
     let run = scene.known.run.and_then(|id| scene.state.runs.get(&id))?;
     match trigger {
         Trigger::None | Trigger::Lost(_) => None,
-        Trigger::Failed(_) | Trigger::SelfFenced(_) | Trigger::Unreachable(_) => (!run.gives_way()).then_some(run),
+        Trigger::Failed(_) | Trigger::SelfFenced(_) | Trigger::Unreachable(_) => {
+            (!run.yields_to_failover()).then_some(run)
+        }
     }
 }
 

@@ -16,7 +16,7 @@ mod next;
 pub(crate) mod rejoin;
 mod settle;
 
-pub use next::{Proposal, foresee, next};
+pub use next::{Proposal, next};
 
 /// Stage of the steps that undo; entered only by a run that gives up before its point of no return.
 pub const UNDO_STAGE: u32 = u32::MAX;
@@ -260,6 +260,14 @@ impl Run {
             open.all(|(step, _)| rejoins(step))
         };
         !self.cause.moves_primary() || (self.decided.is_some() && !self.status.is_final() && only_follows())
+    }
+
+    /// A failover that fences first goes before it: what gives way, and a switchover that is being undone. That opens the
+    /// old side again, and the old side may be what has failed; whatever it has opened by then is fenced first.
+    #[must_use]
+    pub fn yields_to_failover(&self) -> bool {
+        let switchover = matches!(self.cause, Cause::Switchover { .. });
+        self.gives_way() || (switchover && self.decided.is_none() && self.status == RunStatus::Undoing)
     }
 
     /// What the old side reported of a database after its fence: every commit it ever acknowledged lies before.

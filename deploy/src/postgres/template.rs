@@ -13,7 +13,7 @@ use crate::place;
 pub(super) const PASSWORD: &str = "template";
 
 /// Raised when what stands in the template changes.
-const EDITION: u32 = 3;
+const EDITION: u32 = 4;
 
 /// What every server is set to; see the module of the server for what is set elsewhere.
 ///
@@ -28,7 +28,7 @@ max_wal_size = 256MB
 hot_standby = on
 max_wal_senders = 10
 max_replication_slots = 10
-max_connections = 60
+max_connections = 150
 shared_buffers = 16MB
 dynamic_shared_memory_type = mmap
 wal_receiver_status_interval = 1s
@@ -38,6 +38,11 @@ wal_retrieve_retry_interval = 200ms
 password_encryption = scram-sha-256
 log_line_prefix = '%m [%p] %q%u@%d '
 ";
+
+/// What every server is set to, one by one.
+pub fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SETTINGS.lines().filter_map(|line| line.split_once(" = "))
+}
 
 /// Who may connect: everybody with a password, from this machine and from a network of namespaces on it.
 const ACCESS: &str = "

@@ -8,6 +8,7 @@ use regent_deploy::config::APPLICATION;
 use regent_deploy::region::Region;
 use regent_deploy::wait;
 use regent_deploy::writer::{Record, Writer, WriterOptions};
+use regent_tests::rounds::{Plan, play};
 
 use super::scene::Scene;
 
@@ -119,6 +120,27 @@ async fn a_switchover_there_and_back_twice_loses_no_acknowledged_row() -> Result
     ensure!(epoch == 5, "four switchovers end in epoch {epoch}");
     nothing_missing(&record, scene.old()).await?;
     ensure!(changes.iter().all(|gap| *gap < Duration::from_secs(5)), "an outage was too long");
+    scene.end().await
+}
+
+/// The short form of `cargo run -p regent-tests --bin switchovers`, whose rows show doubles, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_clients_lose_and_double_nothing_there_and_back_with_a_fault() -> Result<()> {
+    let scene = Scene::start(Duration::from_secs(10), Duration::from_millis(500)).await?;
+    let plan = Plan {
+        rounds: 2,
+        clients: 24,
+        seed: 4,
+        fault_every: 2,
+        pace: Duration::from_millis(50),
+        retry: Duration::from_millis(20),
+    };
+    let played = play(&scene.world, plan, |made| println!("{made:?}")).await?;
+    let outages = played.outages();
+    println!("{} rows; outages without a fault: {outages:?}", played.acknowledged);
+    ensure!(played.moves.len() == 4 && outages.len() == 2, "not all of it was played: {:?}", played.moves);
+    let clean = played.moves.iter().filter(|made| made.rejoined.contains("followed as it was")).count();
+    ensure!(clean > 0, "each time PostgreSQL was rewound after a clean move: {:?}", played.moves);
     scene.end().await
 }
 

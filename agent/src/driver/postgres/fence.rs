@@ -259,7 +259,7 @@ impl Postgres {
 }
 
 /// Beside what is flushed, what is inserted: a commit that did not wait for the disk was acknowledged too.
-const WHERE_IT_STANDS: &str = "
+pub(super) const WHERE_IT_STANDS: &str = "
 WITH it AS MATERIALIZED (SELECT pg_is_in_recovery() AS standby)
 SELECT standby,
        CASE WHEN standby THEN NULL ELSE pg_current_wal_flush_lsn() END AS flushed,
@@ -270,7 +270,7 @@ SELECT standby,
 FROM it";
 
 /// The position that a standby must reach to have every acknowledged commit.
-fn final_position(row: &SimpleQueryRow) -> Option<u64> {
+pub(super) fn final_position(row: &SimpleQueryRow) -> Option<u64> {
     if truth(row, "standby")? {
         return None;
     }

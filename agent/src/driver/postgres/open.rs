@@ -12,7 +12,7 @@ use crate::driver::{Done, DriverError, DriverResult};
 
 /// `pg_promote` sent at the very moment the upstream is lost can take 5 s (the startup process waits for
 /// `wal_retrieve_retry_interval`); a signal sent again wakes it.
-const SIGNAL_AGAIN: Duration = Duration::from_millis(50);
+const SIGNAL_AGAIN: Duration = Duration::from_millis(15);
 
 /// How long a promotion may take; a standby with much to replay first needs long.
 const PROMOTE_LIMIT: Duration = Duration::from_secs(300);
@@ -79,21 +79,41 @@ impl Postgres {
         ))
     }
 
+    /// Closes a standby further, which its promotion needs and its clients do not feel: the block is not reloaded, so
+    /// only its next start would read it.
+    pub(super) async fn prepare_to_open(&self) -> DriverResult {
+        let row = self.acting.row("SELECT pg_is_in_recovery() AS standby", STATEMENT_LIMIT).await?;
+        let standby = truth(&row, "standby") == Some(true);
+        // The session that will be needed beside this one is there by then.
+        let (put, session) = tokio::join!(
+            async { if standby { self.put_fence(Durability::Synced, DISK_LIMIT).await } else { Ok(false) } },
+            self.aside.execute("SELECT 1", STATEMENT_LIMIT),
+        );
+        session?;
+        Ok(Done { already: !put?, message: "prepared".into(), ..Done::default() })
+    }
+
     async fn open(&self, before: &Sight, count: u64) -> DriverResult {
         let promoted = before.standby;
-        if promoted {
-            // Until standby.signal is back, this block is what keeps a crash from leaving the database open at rest.
-            // It is not reloaded: only the next start would read it.
-            self.gate.still(count)?;
-            self.put_fence(Durability::Synced, DISK_LIMIT).await?;
-            self.promote_until_out(count).await?;
-        }
-        let forget = async { if promoted || before.has_conninfo { self.follow_nobody().await } else { Ok(()) } };
-        let (closed, forgot) = tokio::join!(self.close_at_rest(), forget);
+        // A primary that comes up closed at rest must follow nobody. Said before it is one, and in force from the reload
+        // on that opens it: until then it is a standby to whoever finds it.
+        let forgets = promoted || before.has_conninfo;
+        let forget = async { if forgets { self.forget_upstream().await } else { Ok(()) } };
+        let promote = async {
+            if promoted {
+                // Until standby.signal is back, this block is what keeps a crash from leaving the database open at rest.
+                // It is not reloaded: only the next start would read it.
+                self.gate.still(count)?;
+                self.put_fence(Durability::Synced, DISK_LIMIT).await?;
+                self.promote_until_out(count).await?;
+            }
+            self.close_at_rest().await
+        };
+        let (closed, forgot) = tokio::join!(promote, forget);
         let closed = closed?;
         forgot?;
         let lifted = self.lift_fence(count).await?;
-        if lifted {
+        if lifted || forgets {
             self.reload().await?;
         }
         let note = self.see_open().await?;
@@ -147,8 +167,13 @@ impl Postgres {
 
     /// Empties `primary_conninfo`: a primary that comes up closed at rest must follow nobody.
     pub(super) async fn follow_nobody(&self) -> Result<(), DriverError> {
-        self.acting.execute("ALTER SYSTEM SET primary_conninfo = ''", DISK_LIMIT).await?;
+        self.forget_upstream().await?;
         self.reload().await
+    }
+
+    /// The same, in force from the next reload on.
+    async fn forget_upstream(&self) -> Result<(), DriverError> {
+        Ok(self.aside.execute("ALTER SYSTEM SET primary_conninfo = ''", DISK_LIMIT).await?)
     }
 
     /// Sees a write accepted and a client let in.

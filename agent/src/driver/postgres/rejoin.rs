@@ -4,7 +4,8 @@
 //!  streams already? ── yes ──▶ lift the fence, done
 //!  writable? ── yes ──▶ refused
 //!  upstream answers, is primary, is the same database, is closed at rest itself
-//!  stop ─▶ (crashed: start closed, stop) ─▶ rewind, or a fresh copy if allowed ─▶ follow ─▶ start ─▶ see it stream
+//!  stop ─▶ nothing behind the fork? ── yes ───────────────────────────────────────▶ follow ─▶ start ─▶ see it stream
+//!          no ─▶ (crashed: start closed, stop) ─▶ rewind, or a fresh copy if allowed ─▶ follow ─▶ start ─▶ see it stream
 //! ```
 //!
 //! The upstream must have `standby.signal` before it is copied from: `pg_rewind` removes what the source lacks, and
@@ -12,9 +13,10 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Config;
+use tokio_postgres::{Config, SimpleQueryRow};
 
 use super::conninfo::Conninfo;
+use super::fork::{Behind, Theirs};
 use super::probe::Sight;
 use super::session::{SqlError, connect, run, text, truth};
 use super::{DISK_LIMIT, GLANCE, Postgres, STATEMENT_LIMIT, files, follow};
@@ -43,19 +45,30 @@ impl Postgres {
         let count = self.gate.count();
         let leader = self.leader(&rejoin.upstream_cluster)?;
         let runs = !self.family().is_gone();
+        let mut primary = false;
         if runs {
             match self.sight().await {
                 Ok(sight) if streams_from(&sight, &leader) => return self.welcome_back(&sight, count).await,
                 Ok(sight) if !sight.standby && !self.has_fence(DISK_LIMIT).await => return Err(writable()),
+                Ok(sight) => primary = !sight.standby,
                 // Not yet consistent: in recovery, hence not writable.
-                Ok(_) | Err(SqlError::NotNow(_)) => {}
+                Err(SqlError::NotNow(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         let theirs = self.check_upstream(&leader).await?;
         self.close_at_rest().await?;
-        self.stop().await?;
-        let how = self.rebuild(&leader, &theirs, rejoin.allow_reclone).await?;
+        let behind = self.stop_at_the_fork(&theirs, primary).await?;
+        let how = if let Behind::Nothing { .. } = behind
+            && self.is_the_same(&theirs).await
+        {
+            self.take_history(&theirs).await?;
+            format!("followed as it was, {}", behind.told())
+        } else {
+            self.checkpoint_upstream(&leader).await?;
+            let how = self.rebuild(&leader, &theirs.system_id, rejoin.allow_reclone).await?;
+            format!("{how}; {}", behind.told())
+        };
         let (data, conninfo) = (self.data.clone(), leader.replication.clone());
         files::blocking(DISK_LIMIT, "pointing the standby at its upstream", move || {
             files::close_at_rest(&data)?;
@@ -106,30 +119,21 @@ impl Postgres {
         Ok(Leader { cluster: cluster.to_owned(), replication, follow, login, login_text })
     }
 
-    /// The upstream answers, is primary and is closed at rest. Gives its system identifier.
-    async fn check_upstream(&self, leader: &Leader) -> Result<String, DriverError> {
-        let config: Config = leader.login_text.expose().parse().map_err(|_| missing(&leader.cluster, "upstreams"))?;
+    /// The upstream answers, is primary and is closed at rest. Gives its identity and its history.
+    async fn check_upstream(&self, leader: &Leader) -> Result<Theirs, DriverError> {
         let look = "
-            SELECT (SELECT system_identifier FROM pg_control_system()) AS system_id,
-                   pg_is_in_recovery() AS standby,
-                   (SELECT modification FROM pg_stat_file('standby.signal', true)) IS NOT NULL AS closed";
-        let answer = tokio::time::timeout(CHECKPOINT_LIMIT, async {
-            let client = tokio::time::timeout(STATEMENT_LIMIT, connect(&config))
-                .await
-                .unwrap_or(Err(SqlError::TimedOut(STATEMENT_LIMIT)))?;
-            let row = run(&client, look).await?.pop().ok_or_else(|| SqlError::Broken("no row".into()))?;
-            if truth(&row, "standby") == Some(false) {
-                // A primary promoted a moment ago has its new timeline in no control file yet: pg_rewind would find
-                // nothing to do.
-                run(&client, "CHECKPOINT").await?;
-            }
-            Ok(row)
-        })
-        .await
-        .unwrap_or(Err(SqlError::TimedOut(CHECKPOINT_LIMIT)));
+            WITH it AS MATERIALIZED (
+                SELECT pg_is_in_recovery() AS standby,
+                       CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline)
+            SELECT standby, timeline,
+                   (SELECT system_identifier FROM pg_control_system()) AS system_id,
+                   (SELECT modification FROM pg_stat_file('standby.signal', true)) IS NOT NULL AS closed,
+                   CASE WHEN timeline > '00000001' THEN pg_read_file('pg_wal/' || timeline || '.history', 0, 1048576, true) END AS history
+            FROM it";
+        let row = self.ask_upstream(leader, look, STATEMENT_LIMIT).await?;
         let cluster = &leader.cluster;
-        let row = answer.map_err(|error| {
-            DriverError::retryable("postgres-upstream", format!("the login to PostgreSQL of {cluster}: {error}"))
+        let row = row.ok_or_else(|| {
+            DriverError::retryable("postgres-upstream", format!("PostgreSQL of {cluster} answered without a row"))
         })?;
         if truth(&row, "standby") != Some(false) {
             return Err(DriverError::retryable(
@@ -143,7 +147,38 @@ impl Postgres {
                 format!("PostgreSQL of {cluster} has no standby.signal; rejoin once its agent guards it"),
             ));
         }
-        Ok(text(&row, "system_id").unwrap_or_default().to_owned())
+        let timeline = text(&row, "timeline").and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        Ok(Theirs {
+            system_id: text(&row, "system_id").unwrap_or_default().to_owned(),
+            timeline: timeline.unwrap_or_default(),
+            history: text(&row, "history").unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// A primary promoted a moment ago has its new timeline in no control file yet: pg_rewind would find nothing to do.
+    async fn checkpoint_upstream(&self, leader: &Leader) -> Result<(), DriverError> {
+        self.ask_upstream(leader, "CHECKPOINT", CHECKPOINT_LIMIT).await.map(drop)
+    }
+
+    async fn ask_upstream(
+        &self,
+        leader: &Leader,
+        statement: &str,
+        limit: Duration,
+    ) -> Result<Option<SimpleQueryRow>, DriverError> {
+        let config: Config = leader.login_text.expose().parse().map_err(|_| missing(&leader.cluster, "upstreams"))?;
+        let answer = tokio::time::timeout(limit, async {
+            let client = tokio::time::timeout(STATEMENT_LIMIT, connect(&config))
+                .await
+                .unwrap_or(Err(SqlError::TimedOut(STATEMENT_LIMIT)))?;
+            Ok(run(&client, statement).await?.pop())
+        })
+        .await
+        .unwrap_or(Err(SqlError::TimedOut(limit)));
+        answer.map_err(|error| {
+            let cluster = &leader.cluster;
+            DriverError::retryable("postgres-upstream", format!("the login to PostgreSQL of {cluster}: {error}"))
+        })
     }
 
     async fn see_streaming(&self, leader: &Leader) -> Result<Sight, DriverError> {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::fork::Theirs;
 use super::rejoin::Leader;
 use super::{DISK_LIMIT, Postgres, files, follow};
 use crate::driver::DriverError;
@@ -136,6 +137,11 @@ impl Postgres {
         Ok(aside)
     }
 
+    /// Another database may have timelines of the same numbers.
+    pub(super) async fn is_the_same(&self, theirs: &Theirs) -> bool {
+        self.control().await.is_ok_and(|control| control.system_id == theirs.system_id)
+    }
+
     async fn control(&self) -> Result<Control, DriverError> {
         let program = self.tool("pg_controldata").argument("-D").argument(&self.data);
         let output = self.succeed("postgres-control", &program, SHORT).await?.output;
@@ -165,7 +171,7 @@ impl Postgres {
             .filter(|file| !file.starts_with(&self.data) && !file.starts_with(&self.options.data_directory))
     }
 
-    fn tool(&self, name: &str) -> Program {
+    pub(super) fn tool(&self, name: &str) -> Program {
         // A password file or service of the user must not get in the way.
         Program::at(&self.options.programs().join(name))
             .user(&self.options.os_user)

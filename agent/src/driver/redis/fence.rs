@@ -59,27 +59,27 @@ impl Redis {
         })
     }
 
-    /// Fences; live clients may finish within `grace`: commands are refused at once, connections cut after it.
-    pub(super) async fn fence_gently(&self, grace: Duration) -> DriverResult {
+    /// Fences: commands are refused and connections cut.
+    pub(super) async fn fence_gently(&self) -> DriverResult {
         self.gate.begins();
-        match tokio::time::timeout(FENCE_LIMIT, self.fence_within(grace)).await {
+        match tokio::time::timeout(FENCE_LIMIT, self.fence_within()).await {
             Ok(done) => done,
             Err(_) => Err(unconfirmed("the server did not settle")),
         }
     }
 
-    async fn fence_within(&self, grace: Duration) -> DriverResult {
+    async fn fence_within(&self) -> DriverResult {
         if self.is_gone().await {
             return self.fence_at_rest().await;
         }
-        match self.fence_running(grace).await {
+        match self.fence_running().await {
             // It was about to end when the fence began.
             Err(error) if error.code == "redis-unreachable" && self.is_gone().await => self.fence_at_rest().await,
             done => done,
         }
     }
 
-    async fn fence_running(&self, grace: Duration) -> DriverResult {
+    async fn fence_running(&self) -> DriverResult {
         let _gate = tokio::time::timeout(GATE_LIMIT, self.gate.opening.lock())
             .await
             .map_err(|_| unconfirmed("an opening is under way and does not end"))?;
@@ -89,7 +89,6 @@ impl Redis {
         self.let_go().await;
         self.close().await?;
         let switched = self.switch_clients("off").await?;
-        tokio::time::sleep(grace).await;
         let cut = self.cut_clients().await?;
         // Whatever an older connection of the agent's still had on the way came before this.
         self.close().await?;

@@ -61,7 +61,7 @@ fn decision(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry> {
 }
 
 /// It rests on what the run's own steps reported, not on what probes last saw.
-fn decide_switched(scene: &Scene<'_>, run: &Run) -> Option<Entry> {
+pub(super) fn decide_switched(scene: &Scene<'_>, run: &Run) -> Option<Entry> {
     Some(Entry::Decide {
         application: scene.application.clone(),
         from: scene.known.epoch,

@@ -30,22 +30,6 @@ pub fn next(run: &Run, waits: Waits) -> Vec<Proposal> {
     due.filter_map(|(step, progress)| of_step(run, step, progress, waits)).collect()
 }
 
-/// What follows at once from an outcome that is about to be proposed: intents that go to the log in the same round.
-/// A wrong guess is harmless, since an intent whose turn has not come is ignored when it is applied.
-#[must_use]
-pub fn foresee(run: &Run, step: StepId, attempt: Attempt, outcome: &Outcome, wall: Timestamp) -> Vec<Entry> {
-    let mut run = run.clone();
-    if run.settle(step, attempt, outcome, wall).is_err() {
-        return Vec::new();
-    }
-    let entries = next(&run, Waits { wall, led: Span::ZERO }).into_iter().filter_map(|proposal| match proposal {
-        Proposal::Entry(entry) => Some(*entry),
-        // It rests on evidence, which is looked at when the outcome stands.
-        Proposal::Decide => None,
-    });
-    entries.filter(|entry| matches!(entry, Entry::StepIntent { .. })).collect()
-}
-
 /// Whose turn it is in a run that goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {

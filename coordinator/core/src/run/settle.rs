@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 
 /// What a human must be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settled {
+pub(crate) enum Settled {
     /// Nothing.
     Quiet,
     /// The step is stuck.
@@ -20,7 +20,7 @@ impl Run {
     ///
     /// # Errors
     /// Why it does not fit; nothing has changed then.
-    pub(super) fn settle(
+    pub(crate) fn settle(
         &mut self,
         step: StepId,
         attempt: Attempt,

@@ -50,7 +50,7 @@ pub(super) fn run_started(
         return refused(rule, detail);
     }
     let Some(from) = known.primary.clone() else { return ignored("not adopted") };
-    if let Err(not) = rejoin::give_way(applying, application) {
+    if let Err(not) = rejoin::give_way(applying, application, cause) {
         return not;
     }
     let Some(known) = applying.state.applications.get(application) else { return ignored("gone") };

@@ -70,11 +70,15 @@ pub(super) fn started(
     applying.done()
 }
 
-/// A failover begins: what gives way to it ends.
-pub(super) fn give_way(applying: &mut Applying<'_>, application: &ApplicationId) -> Result<(), Applied> {
+/// A run that moves the primary begins: what gives way to it ends.
+pub(super) fn give_way(applying: &mut Applying<'_>, application: &ApplicationId, cause: &Cause) -> Result<(), Applied> {
     let Some(known) = applying.state.applications.get(application) else { return Err(ignored("unknown application")) };
+    let yields = match cause {
+        Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => Run::yields_to_failover,
+        Cause::RegionLost | Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } => Run::gives_way,
+    };
     match known.run.and_then(|id| applying.state.runs.get(&id)) {
-        Some(run) if !run.gives_way() => Err(refused("run-under-way", format!("run {} is under way", run.id))),
+        Some(run) if !yields(run) => Err(refused("run-under-way", format!("run {} is under way", run.id))),
         Some(_) | None => {
             supersede(applying, application, None);
             Ok(())

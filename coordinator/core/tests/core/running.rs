@@ -1,11 +1,12 @@
 //! Runs: the documented order, intents before effects, undo before and only forward after the decision.
 
 use regent_core::application::Action;
+use regent_core::decide::{Ending, foresee};
 use regent_core::effect::Effect;
 use regent_core::entry::{Cause, Clearing, Entry, Finding, Ground, Outcome};
 use regent_core::id::{Attempt, RunId, StepId};
 use regent_core::run::{self, Proposal, RunStatus, StepKind, StepState};
-use regent_core::time::{Span, Timestamp};
+use regent_core::time::{Moment, Span, Timestamp};
 
 use crate::fixture::*;
 
@@ -114,7 +115,9 @@ fn what_follows_an_outcome_is_known_with_it() {
     perform(&mut world, run, "Promote cache@central-1");
     let (step, attempt) = begin(&mut world, run, "Promote db@central-1");
     let follows = |world: &World, outcome: Outcome| {
-        let entries = run::foresee(&world.state.runs[&run], step, attempt, &outcome, Timestamp(world.wall));
+        let endings = [Ending { step, attempt, outcome }];
+        let now = Moment(200_000);
+        let entries = foresee(&world.state, &evidence(now, now), view(now, world), run, &endings);
         let steps = entries.iter().map(|entry| match entry {
             Entry::StepIntent { step, .. } => name(world, run, *step),
             other => format!("{other:?}"),

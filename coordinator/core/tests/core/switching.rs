@@ -1,11 +1,11 @@
 //! Switchovers: nothing is decided before the new side has what the old one reported last, and all before is undone.
 
 use regent_core::application::{Action, Runbook};
-use regent_core::decide::decide;
+use regent_core::decide::{Ending, decide, foresee};
 use regent_core::entry::{Cause, Entry, Finding, Ground, Outcome, Report};
 use regent_core::evidence::{Evidence, Health, LeaseState};
-use regent_core::id::{Epoch, RunId};
-use regent_core::run::{RunStatus, StepState};
+use regent_core::id::{Attempt, Epoch, RunId};
+use regent_core::run::{RunStatus, StepKind, StepState};
 use regent_core::switchover::preflight;
 use regent_core::time::{Moment, Span};
 use regent_core::verdict::Scene;
@@ -131,6 +131,94 @@ fn nothing_is_decided_before_the_final_position_is_reached() {
     assert_eq!(world.refused(world.decide(ground())), "not-caught-up");
 }
 
+/// What goes to the log with these outcomes of first attempts, each with the outcomes themselves in front.
+fn foreseen(world: &World, run: RunId, endings: &[(&str, Outcome)]) -> Vec<Entry> {
+    let attempt = Attempt(1);
+    let ending = |(step, outcome): &(&str, Outcome)| {
+        let step = find(world, run, step);
+        Ending { step, attempt, outcome: outcome.clone() }
+    };
+    let endings: Vec<Ending> = endings.iter().map(ending).collect();
+    let follows = foresee(&world.state, &well(), view(NOW, world), run, &endings);
+    let outcomes =
+        endings.into_iter().map(|Ending { step, attempt, outcome }| Entry::StepOutcome { run, step, attempt, outcome });
+    outcomes.chain(follows).collect()
+}
+
+#[test]
+fn the_last_position_decision_and_promotions_are_one_round() {
+    let mut world = ready();
+    let run = fenced(&mut world);
+    begin(&mut world, run, "CatchUp db@central-1");
+    begin(&mut world, run, "CatchUp cache@central-1");
+    let (db, cache) = (("CatchUp db@central-1", at(1000)), ("CatchUp cache@central-1", at(51)));
+    assert_eq!(foreseen(&world, run, std::slice::from_ref(&db)).len(), 1, "the other one is still to come");
+    // The first outcome may be on its way to the log still.
+    let entries = foreseen(&world, run, &[db, cache]);
+    let kinds: Vec<&str> = entries
+        .iter()
+        .map(|entry| match entry {
+            Entry::StepOutcome { .. } => "outcome",
+            Entry::Decide { ground: Ground::Switched { .. }, .. } => "decide",
+            Entry::StepIntent { .. } => "intent",
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(kinds, ["outcome", "outcome", "decide", "intent", "intent"]);
+    for entry in entries {
+        world.done(entry);
+    }
+    assert_eq!((world.known().epoch, world.known().primary.clone()), (Epoch(2), Some(central())));
+    let promotes = ["Promote db@central-1", "Promote cache@central-1"].map(|name| find(&world, run, name));
+    assert!(promotes.iter().all(|step| world.state.runs[&run].step(*step).unwrap().1.state == StepState::Running));
+}
+
+#[test]
+fn nothing_rests_on_a_decision_that_was_foreseen_in_vain() {
+    let mut world = ready();
+    let run = fenced(&mut world);
+    begin(&mut world, run, "CatchUp db@central-1");
+    begin(&mut world, run, "CatchUp cache@central-1");
+    let behind = foreseen(&world, run, &[("CatchUp db@central-1", at(1000)), ("CatchUp cache@central-1", at(49))]);
+    let told = foreseen(&world, run, &[("CatchUp db@central-1", at(1000)), ("CatchUp cache@central-1", at(51))]);
+    // What was not reached is refused, whoever foresaw it; and so is what rests on newer terms.
+    let mut other = ready();
+    let same = fenced(&mut other);
+    begin(&mut other, same, "CatchUp db@central-1");
+    begin(&mut other, same, "CatchUp cache@central-1");
+    for (at, entry) in behind.into_iter().enumerate() {
+        match at {
+            0 | 1 => _ = other.done(entry),
+            2 => assert_eq!(other.refused(entry), "not-caught-up"),
+            _ => other.ignored(entry),
+        }
+    }
+    world.done(Entry::Paused { application: Some(app()), by: "bob".into(), reason: "wait".into() });
+    for (at, entry) in told.into_iter().enumerate() {
+        match at {
+            0 | 1 => _ = world.done(entry),
+            2 => assert_eq!(world.refused(entry), "newer-terms"),
+            _ => world.ignored(entry),
+        }
+    }
+    assert_eq!(world.known().epoch, Epoch(1));
+    assert!(
+        world.state.runs[&run]
+            .steps
+            .iter()
+            .zip(&world.state.runs[&run].progress)
+            .all(|(step, progress)| { step.kind != StepKind::Action(Action::Promote) || progress.token.is_none() })
+    );
+    // A leader that knows of the pause foresees nothing.
+    let mut paused = ready();
+    let run = fenced(&mut paused);
+    begin(&mut paused, run, "CatchUp db@central-1");
+    begin(&mut paused, run, "CatchUp cache@central-1");
+    paused.done(Entry::Paused { application: Some(app()), by: "bob".into(), reason: "wait".into() });
+    let entries = foreseen(&paused, run, &[("CatchUp db@central-1", at(1000)), ("CatchUp cache@central-1", at(51))]);
+    assert_eq!(entries.len(), 2, "{entries:?}");
+}
+
 #[test]
 fn a_fence_without_a_final_position_decides_nothing_and_is_undone() {
     let mut world = ready();
@@ -159,6 +247,36 @@ fn a_failure_before_the_decision_opens_the_old_side_again() {
     perform(&mut world, run, "Activate core@west-1");
     assert_eq!(world.state.runs[&run].status, RunStatus::Undone);
     assert_eq!((world.known().epoch, world.known().run), (Epoch(1), None));
+}
+
+#[test]
+fn a_failover_goes_before_the_undo_of_a_switchover_whose_source_has_failed() {
+    let mut world = ready();
+    let run = fenced(&mut world);
+    let failed_database = |world: &World| Entry::RunStarted {
+        application: app(),
+        epoch: world.known().epoch,
+        cause: Cause::ResourceFailed { resource: resource("db"), detail: "gone".into() },
+        to: central(),
+        finding: Finding::default(),
+    };
+    let entry = failed_database(&world);
+    assert_eq!(world.refused(entry), "run-under-way", "a switchover that goes on may still be decided");
+    world.done(Entry::UndoBegun { run, reason: "too long".into() });
+    begin(&mut world, run, "Unfence db@west-1");
+    let switchover = asked(&world);
+    assert_eq!(world.refused(switchover), "run-under-way", "an operator waits for the undo");
+    let entry = failed_database(&world);
+    world.done(entry);
+    assert_eq!(world.state.runs[&run].status, RunStatus::Superseded);
+    let failover = world.known().run.unwrap();
+    // What the undo may have opened by then is fenced before anything is decided.
+    assert_eq!(due(&world, failover), ["Fence cache@west-1", "Fence db@west-1"]);
+    assert_eq!(world.refused(world.decide(Ground::Fenced { run: failover })), "fence-not-confirmed");
+    perform(&mut world, failover, "Fence cache@west-1");
+    perform(&mut world, failover, "Fence db@west-1");
+    world.done(world.decide(Ground::Fenced { run: failover }));
+    assert_eq!((world.known().epoch, world.known().primary.clone()), (Epoch(2), Some(central())));
 }
 
 #[test]

@@ -1,0 +1,254 @@
+//! Switchovers there and back under clients that write through the DNS name and reconnect on error: nothing that was
+//! acknowledged is lost or doubled, in however many rounds, with faults in every fifth.
+//!
+//! ```text
+//!  clients ──► a row with a number of its own, never sent twice ──► PostgreSQL: a table without any constraint
+//!                                                               └─► Redis: a list
+//!  round    ──► switchover ──► (fault) ──► the run ends ──► protected again ──► every client has written ──► judged
+//! ```
+//!
+//! A row whose fate the client does not know is not sent again: so a row that is there twice was doubled by nobody but
+//! the databases or those who move them.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use regent_deploy::config::APPLICATION;
+use regent_deploy::region::Region;
+use regent_deploy::wait;
+use regent_deploy::world::World;
+
+pub mod client;
+pub mod fault;
+pub mod ledger;
+pub mod phases;
+
+use client::{Clients, Place};
+use fault::{Fault, Pending};
+use ledger::Ledger;
+use phases::Phases;
+
+/// For whatever must come to its end on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a side may take to follow by itself before an operator is asked.
+const BY_ITSELF: Duration = Duration::from_secs(20);
+
+/// What is played.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// So many switchovers there and back.
+    pub rounds: u32,
+    /// So many clients; every fourth writes to Redis.
+    pub clients: u32,
+    /// Of the faults.
+    pub seed: u64,
+    /// A fault in every so many rounds; 0: none.
+    pub fault_every: u32,
+    /// From one row of a client to its next.
+    pub pace: Duration,
+    /// From a failure of a client to its next attempt.
+    pub retry: Duration,
+}
+
+/// One switchover.
+#[derive(Debug, Clone)]
+pub struct Move {
+    /// Of which round; the way there and the way back are one.
+    pub round: u32,
+    /// What was done to it.
+    pub fault: Option<Fault>,
+    /// How its run ended.
+    pub status: String,
+    /// From the last acknowledgement of the old side to the first of the new one; if it did not move, the longest time
+    /// without one.
+    pub outage: Duration,
+    /// When what happened, against the last acknowledgement of the old side.
+    pub phases: Option<Phases>,
+    /// What the rejoin of PostgreSQL said.
+    pub rejoined: String,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default)]
+pub struct Played {
+    /// In order.
+    pub moves: Vec<Move>,
+    /// Rows that were acknowledged; every one of them is there once.
+    pub acknowledged: usize,
+    /// Rows whose fate no client knew, and that are there.
+    pub unknown: usize,
+}
+
+impl Played {
+    /// Outages of switchovers that moved, without faults; sorted.
+    #[must_use]
+    pub fn outages(&self) -> Vec<Duration> {
+        let calm = self.moves.iter().filter(|one| one.fault.is_none() && one.status == "succeeded");
+        let mut outages: Vec<Duration> = calm.map(|one| one.outage).collect();
+        outages.sort();
+        outages
+    }
+}
+
+/// The middle one.
+#[must_use]
+pub fn median(sorted: &[Duration]) -> Duration {
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+/// Plays on a protected world; `tell` hears of every switchover.
+///
+/// # Errors
+/// What was broken.
+pub async fn play(world: &World, plan: Plan, tell: impl Fn(&Move)) -> Result<Played> {
+    let mut dice = StdRng::seed_from_u64(plan.seed);
+    let [west, central] =
+        [world.regions().first(), world.regions().get(1)].map(|one| one.context("a region is missing"));
+    let sides = [west?, central?];
+    let mut ledger = Ledger::create(sides[0]).await?;
+    let places = sides.iter().map(|side| Place::of(side)).collect::<Result<Vec<_>>>()?;
+    let clients = Clients::start(world, &places, plan);
+    clients.all_write(PATIENCE).await?;
+    let mut played = Played::default();
+    let mut changes = 0;
+    for round in 0..plan.rounds {
+        let faulty = plan.fault_every > 0 && (round + 1).is_multiple_of(plan.fault_every);
+        for _ in 0..2 {
+            let from = primary(world, sides).await?;
+            let to = if sides[0].name() == from.name() { sides[1] } else { sides[0] };
+            let fault = faulty.then(|| Fault::draw(&mut dice));
+            let after = Duration::from_millis(dice.random_range(0..400));
+            let mut made = one(world, &clients, (from, to), fault.map(|fault| (fault, after))).await?;
+            made.round = round + 1;
+            changes += u64::from(made.status != "undone");
+            tell(&made);
+            ensure!(
+                fault.is_some() || made.status == "succeeded",
+                "the switchover of round {} was {}",
+                made.round,
+                made.status
+            );
+            played.moves.push(made);
+            let now = primary(world, sides).await?;
+            ledger.judge(now, &clients.acknowledged()).await.with_context(|| format!("after round {}", round + 1))?;
+        }
+    }
+    let sheets = clients.stop().await?;
+    let seen = ledger::changes(&sheets);
+    ensure!(
+        seen.len() as u64 <= changes,
+        "the primary changed at most {changes} times, and acknowledgements changed over {} times: {seen:?}",
+        seen.len()
+    );
+    let now = primary(world, sides).await?;
+    let whole = ledger.judge_all(now, &sheets).await?;
+    played.acknowledged = sheets.iter().map(|sheet| sheet.acknowledged.len()).sum();
+    played.unknown = whole.saturating_sub(played.acknowledged);
+    Ok(played)
+}
+
+/// Who is primary by what the group says.
+async fn primary<'a>(world: &World, sides: [&'a Region; 2]) -> Result<&'a Region> {
+    let name = wait::until("a status", PATIENCE, || async {
+        Ok(world.ctl().status().await?.application(APPLICATION)?.primary.clone())
+    })
+    .await?;
+    let found = sides.into_iter().find(|side| side.cluster().is_ok_and(|cluster| cluster.name == name));
+    found.with_context(|| format!("the primary is {name:?}"))
+}
+
+async fn one(
+    world: &World,
+    clients: &Clients,
+    (from, to): (&Region, &Region),
+    fault: Option<(Fault, Duration)>,
+) -> Result<Move> {
+    let ctl = world.ctl();
+    let name = to.cluster()?.name.clone();
+    let before = ctl.runs().await?.first().map_or(0, |run| run.id);
+    let begun = Instant::now();
+    wait::until("the switchover to be taken", PATIENCE, || async {
+        // An answer that was lost has begun it all the same.
+        if ctl.runs().await?.first().is_some_and(|run| run.id > before) {
+            return Ok(());
+        }
+        ctl.run(&["switchover", APPLICATION, "--to", &name]).await.map(drop)
+    })
+    .await?;
+    let pending = match fault {
+        None => Pending::default(),
+        Some((fault, after)) => {
+            // The time at which it strikes is what is drawn.
+            tokio::time::sleep(after).await;
+            fault.strike(world, from, to).await?
+        }
+    };
+    let ended = wait::until("the end of the run", PATIENCE, || async {
+        pending.relieve(world).await?;
+        let runs = ctl.runs().await?;
+        let run = runs.iter().find(|run| run.id > before).context("there is no run")?;
+        let ended = matches!(run.status().as_str(), "succeeded" | "undone" | "superseded" | "failed");
+        ensure!(ended, "run {} is {}", run.id, run.status());
+        Ok(run.clone())
+    })
+    .await;
+    let run = match ended {
+        Ok(run) => run,
+        Err(error) => {
+            let newest = ctl.runs().await?.first().context("there is no run")?.id;
+            return Err(error.context(ctl.run(&["runs", &newest.to_string()]).await?));
+        }
+    };
+    pending.relieve_all(world).await?;
+    settle(world, [from, to]).await?;
+    clients.all_write(PATIENCE).await?;
+    let sheets = clients.acknowledged();
+    let [old, new] = [from.cluster()?.address, to.cluster()?.address];
+    let gap = ledger::gap(&sheets, begun, old, new).context("nothing was acknowledged")?;
+    let text = ctl.run(&["runs", &run.id.to_string(), "-o", "json"]).await?;
+    let phases = (gap.moved).then(|| phases::read(&text, gap.last.wall(), gap.first.wall())).transpose()?;
+    let rejoined =
+        run.steps.iter().find(|step| step.kind == "rejoin" && step.resource == regent_deploy::config::DATABASE);
+    Ok(Move {
+        round: 0,
+        fault: fault.map(|(fault, _)| fault),
+        status: run.status(),
+        outage: gap.first.at.duration_since(gap.last.at),
+        phases,
+        rejoined: rejoined.map(|step| step.message().to_owned()).unwrap_or_default(),
+    })
+}
+
+/// Protected again, whoever is primary now: by itself, else by an operator.
+async fn settle(world: &World, sides: [&Region; 2]) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut asked: Option<Instant> = Some(Instant::now());
+    loop {
+        let now = primary(world, sides).await?;
+        let other = if sides[0].name() == now.name() { sides[1] } else { sides[0] };
+        let error = match tokio::time::timeout(Duration::from_secs(3), world.protected(now, other)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => anyhow::anyhow!("it is not protected yet"),
+        };
+        if Instant::now() > deadline {
+            let status = world.ctl().run(&["status"]).await.unwrap_or_default();
+            bail!("{error:#}\n{status}");
+        }
+        if asked.is_some_and(|at| at.elapsed() > BY_ITSELF) {
+            asked = Some(Instant::now());
+            let name = other.cluster()?.name.clone();
+            // Refused while a run is under way, which is as good.
+            let _ = world.ctl().run(&["rejoin", APPLICATION, &name, "--detach"]).await;
+        }
+    }
+}
+
+/// The cluster that has this address.
+#[must_use]
+pub fn side_of(world: &World, address: IpAddr) -> Option<&Region> {
+    world.regions().iter().find(|region| region.cluster().is_ok_and(|cluster| cluster.address == address))
+}

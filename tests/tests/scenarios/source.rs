@@ -1,0 +1,172 @@
+//! A switchover whose source dies under way: before the fence, between fence and decision, after the decision. It goes on,
+//! or turns into a failover by the failover's own rules, or asks; it never hangs silently.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use regent_deploy::config::{APPLICATION, DATABASE};
+use regent_deploy::ctl::Run;
+use regent_deploy::wait;
+
+use super::scene::Scene;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn run(scene: &Scene, id: u64) -> Result<Run> {
+    let runs = scene.world.ctl().runs().await?;
+    runs.into_iter().find(|run| run.id == id).with_context(|| format!("there is no run {id}"))
+}
+
+/// Begins a switchover and gives its run.
+async fn begun(scene: &Scene, words: &[&str]) -> Result<u64> {
+    scene.world.ctl().run(&[&["switchover", APPLICATION][..], words].concat()).await?;
+    scene.world.ctl().runs().await?.first().map(|run| run.id).context("there is no run")
+}
+
+/// Once every step of this kind stands so.
+async fn steps_are(scene: &Scene, id: u64, kind: &str, state: &str) -> Result<()> {
+    wait::until(&format!("{kind} to be {state}"), PATIENCE, || async {
+        let run = run(scene, id).await?;
+        let mut steps = run.steps.iter().filter(|step| step.kind == kind);
+        let other = steps.find(|step| step.state() != state);
+        ensure!(other.is_none(), "{kind} is {}: {}", other.map(|step| step.state()).unwrap_or_default(), run.status());
+        Ok(())
+    })
+    .await
+}
+
+async fn ends_as(scene: &Scene, id: u64, wanted: &str) -> Result<()> {
+    wait::until(&format!("run {id} to be {wanted}"), PATIENCE, || async {
+        let status = run(scene, id).await?.status();
+        ensure!(status == wanted, "it is {status}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_dies_before_its_fence_is_failed_over() -> Result<()> {
+    let scene = Scene::start(Duration::from_secs(4), Duration::from_millis(500)).await?;
+    scene.lead_from("eu-central").await?;
+    let writer = scene.writer().await?;
+    // It hears of its fence and does nothing any more.
+    scene.old().cluster()?.agent.process().context("it does not run")?.freeze();
+    let switchover = begun(&scene, &[]).await?;
+    steps_are(&scene, switchover, "fence", "running").await?;
+    scene.old().lose().await?;
+    let first = scene.first_write_at_the_other_side(&writer, PATIENCE).await?;
+    ends_as(&scene, switchover, "superseded").await?;
+    let failover = scene.finished_run().await?;
+    ensure!(failover > switchover, "no failover began");
+    writer.acknowledged_when("a row after it", PATIENCE, |row| row.sent > first.at).await?;
+    scene.judge(writer.stop().await?, failover).await?;
+    scene.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_dies_before_its_fence_asks_where_nothing_is_automatic() -> Result<()> {
+    let scene = Scene::start(Duration::from_secs(2), Duration::from_millis(500)).await?;
+    scene.lead_from("eu-central").await?;
+    let document = scene.world.document();
+    let text = std::fs::read_to_string(&document)?;
+    ensure!(text.contains("mode: automatic"), "the document says another mode");
+    std::fs::write(&document, text.replace("mode: automatic", "mode: approve"))?;
+    scene.world.apply().await?;
+    // A refusal says what is still to be confirmed.
+    scene.world.protected(scene.old(), scene.other()).await?;
+    scene.old().cluster()?.agent.process().context("it does not run")?.freeze();
+    let switchover = begun(&scene, &["--max-write-outage", "2s"]).await?;
+    scene.old().lose().await?;
+    ends_as(&scene, switchover, "undoing").await?;
+    wait::until("a question", PATIENCE, || async {
+        let why = scene.world.ctl().why(APPLICATION).await?;
+        ensure!(why.reason().contains("approval"), "it says {:?}", why.reason());
+        Ok(())
+    })
+    .await?;
+    // The undo cannot be done either, and says so instead of trying for ever.
+    ends_as(&scene, switchover, "undoing").await?;
+    wait::until("a stuck undo", PATIENCE * 2, || async {
+        let run = run(&scene, switchover).await?;
+        let stuck = run.steps.iter().find(|step| step.kind == "unfence" && step.state() == "stuck");
+        let stuck = stuck.with_context(|| format!("no step is stuck, run {}", run.status()))?;
+        ensure!(stuck.message().contains("has not reported"), "it says {:?}", stuck.message());
+        Ok(())
+    })
+    .await?;
+    scene.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_dies_after_its_fence_is_taken_over_if_nothing_is_missing() -> Result<()> {
+    let scene = Scene::start(Duration::from_secs(20), Duration::from_millis(500)).await?;
+    scene.lead_from("eu-central").await?;
+    let writer = scene.writer().await?;
+    // Its catch-up is not told before it is thawed.
+    let target = scene.other().cluster()?.agent.process().context("it does not run")?;
+    target.freeze();
+    let switchover = begun(&scene, &[]).await?;
+    steps_are(&scene, switchover, "fence", "succeeded").await?;
+    scene.old().lose().await?;
+    target.thaw();
+    // Long before D: the decision rests on what the two sides have reported.
+    scene.first_write_at_the_other_side(&writer, Duration::from_secs(10)).await?;
+    writer.acknowledged_anew(PATIENCE).await?;
+    let record = writer.stop().await?;
+    let rows = scene.other().cluster()?.postgres.rows().await?;
+    ensure!(record.missing(&rows).is_empty(), "rows are missing: {:?}", record.missing(&rows));
+    scene.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_dies_with_what_the_target_lacks_is_failed_over_and_the_loss_is_told() -> Result<()> {
+    let scene = Scene::start(Duration::from_secs(2), Duration::from_millis(500)).await?;
+    scene.lead_from("eu-central").await?;
+    let writer = scene.writer().await?;
+    let session = scene.old().cluster()?.postgres.connect_as_agent().await?;
+    let sender = session.query_one("SELECT pid FROM pg_stat_replication", &[]).await?.try_get::<_, i32>(0)?;
+    // What is written from here on does not get across, and no connection breaks.
+    kill(Pid::from_raw(sender), Signal::SIGSTOP)?;
+    writer.acknowledged_anew(PATIENCE).await?;
+    let switchover = begun(&scene, &[]).await?;
+    steps_are(&scene, switchover, "fence", "succeeded").await?;
+    scene.old().lose().await?;
+    let first = scene.first_write_at_the_other_side(&writer, PATIENCE).await?;
+    ends_as(&scene, switchover, "superseded").await?;
+    let failover = scene.finished_run().await?;
+    writer.acknowledged_when("a row after it", PATIENCE, |row| row.sent > first.at).await?;
+    let record = writer.stop().await?;
+    let lost = record.missing(&scene.other().cluster()?.postgres.rows().await?);
+    ensure!(!lost.is_empty(), "the target had everything: nothing was shown");
+    let report = scene.world.ctl().report(failover).await?;
+    let told = report.losses.iter().find(|loss| loss.resource == DATABASE).context("nothing is said of the loss")?;
+    ensure!(told.bytes != Some(0) || told.complete_until.is_some(), "the report says that nothing is lost");
+    scene.judge(record, failover).await?;
+    scene.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_dies_after_the_decision_is_not_waited_for_and_follows_when_it_comes_back() -> Result<()> {
+    let scene = Scene::start(Duration::from_secs(10), Duration::from_millis(500)).await?;
+    scene.lead_from("eu-central").await?;
+    let writer = scene.writer().await?;
+    let switchover = begun(&scene, &[]).await?;
+    steps_are(&scene, switchover, "decide", "succeeded").await?;
+    scene.old().lose().await?;
+    scene.first_write_at_the_other_side(&writer, Duration::from_secs(10)).await?;
+    steps_are(&scene, switchover, "verify", "succeeded").await?;
+    ensure!(run(&scene, switchover).await?.status() == "running", "it waits for nothing any more");
+    scene.old().give_back()?;
+    scene.old().start_coordinator().await?;
+    scene.old().start_agent().await?;
+    ends_as(&scene, switchover, "succeeded").await?;
+    scene.world.protected(scene.other(), scene.old()).await?;
+    let record = writer.stop().await?;
+    for side in [scene.old(), scene.other()] {
+        let rows = side.cluster()?.postgres.rows().await?;
+        ensure!(record.missing(&rows).is_empty(), "{} lacks rows: {:?}", side.name(), record.missing(&rows));
+    }
+    scene.end().await
+}
