@@ -29,7 +29,7 @@ use crate::lease::{GuardWord, Lease, Reading, Remembered};
 use crate::probe::{self, Sight};
 use crate::settings::{Dial, Settings, endpoints};
 use crate::steps::{Bench, StepEvent, Steps};
-use crate::uplink::{self, LinkEvent, LinkId, Pace};
+use crate::uplink::{LinkEvent, LinkId, Pace};
 use crate::witness::peer::{PeerEvent, Sign};
 use crate::witness::{Asked, Promises, WitnessKey};
 
@@ -37,6 +37,7 @@ pub mod admin;
 mod answers;
 mod beats;
 mod commands;
+mod coordinators;
 mod group;
 mod guarding;
 mod peers;
@@ -44,6 +45,7 @@ pub mod status;
 mod word;
 
 use beats::Link;
+use coordinators::Dialling;
 use group::Joining;
 use peers::PeerLink;
 pub use status::Status;
@@ -123,6 +125,7 @@ struct Agent {
     offered_peers: BTreeMap<ApplicationId, BTreeMap<ClusterId, Peer>>,
 
     joining: Joining,
+    dialling: Dialling,
     links: BTreeMap<LinkId, Link>,
     beat: u64,
     beat_now: bool,
@@ -222,6 +225,9 @@ async fn run(
         release: env!("CARGO_PKG_VERSION").to_owned(),
         stored: Vec::new(),
     };
+    let (hello, pace) = (watch::Sender::new(Arc::new(hello)), watch::Sender::new(Pace::default()));
+    let coordinators = &parts.settings.coordinators;
+    let dialling = Dialling::begin(coordinators, parts.dial.clone(), hello.subscribe(), pace.subscribe(), links);
     let mut agent = Agent {
         settings: parts.settings,
         drivers: parts.drivers,
@@ -239,6 +245,7 @@ async fn run(
         noted_fired: BTreeSet::new(),
         offered_peers: BTreeMap::new(),
         joining: Joining::default(),
+        dialling,
         links: BTreeMap::new(),
         beat: 0,
         beat_now: false,
@@ -251,8 +258,8 @@ async fn run(
         signs: BTreeMap::new(),
         questions: BTreeMap::new(),
         probe_now: BTreeMap::new(),
-        hello: watch::Sender::new(Arc::new(hello)),
-        pace: watch::Sender::new(Pace::default()),
+        hello,
+        pace,
         word,
         status,
         events,
@@ -263,7 +270,7 @@ async fn run(
     };
     agent.take_up(&counts, now);
     agent.refresh();
-    agent.dial_all(&links);
+    agent.dial_remembered();
     agent.probe_all(&sights);
     tracing::info!(cluster = %agent.settings.cluster, incarnation = agent.incarnation.0, "agent is running");
     let looking = tokio::spawn(look_for_room(agent.journal.clone()));
@@ -358,13 +365,6 @@ impl Agent {
                 %application, missing,
                 "guarded by the terms and not in this agent's agent.yaml: no lease is extended; add it there and restart"
             );
-        }
-    }
-
-    fn dial_all(&self, links: &mpsc::UnboundedSender<(LinkId, LinkEvent)>) {
-        for (link, address) in self.settings.coordinators.iter().enumerate() {
-            let (hello, pace) = (self.hello.subscribe(), self.pace.subscribe());
-            tokio::spawn(uplink::keep(link, address.clone(), self.dial.clone(), hello, pace, links.clone()));
         }
     }
 

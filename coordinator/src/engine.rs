@@ -138,6 +138,7 @@ impl Engine {
                 | Effect::VoteWithdrawn { .. }
                 | Effect::AnswerChanged(..)
                 | Effect::RunChanged(_)
+                | Effect::CoordinatorsChanged
                 | Effect::Audited => {}
             }
         }

@@ -8,6 +8,7 @@ pub mod dashboard;
 pub mod dns;
 pub mod engine;
 pub mod join;
+pub mod members;
 pub mod node;
 pub mod observer;
 pub mod proposals;

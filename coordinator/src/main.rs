@@ -94,6 +94,7 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
         node: node.clone(),
         tls: tls.clone(),
         transfer: Arc::new(Handover(works.raft().membership())),
+        awaited: works.awaited(),
         stop: stop.clone(),
     };
     let routes = works.add_services(api::routes(parts).await?);
@@ -118,6 +119,10 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
 
     let myself = myself(&config, works.raft());
     let (raft, mut parts) = works.start(myself, readiness.clone(), &stop);
+    if config.join && node.replica.read(|state| state.group.0.is_empty()) {
+        let address = config.advertised();
+        info!(id = config.id, address, "waits to be added: regentctl members add ID --address HOST:PORT");
+    }
     info!(id = config.id, region = %config.region, "coordinator started");
 
     let code = wait(&raft, &mut grpc_task, &mut parts).await?;

@@ -32,6 +32,7 @@ enum Key {
     Outcome(RunId, StepId, Attempt),
     Undo(RunId),
     Breaker,
+    Members,
     Register(ClusterId),
 }
 
@@ -50,6 +51,7 @@ impl Key {
             Entry::StepOutcome { run, step, attempt, .. } => Self::Outcome(*run, *step, *attempt),
             Entry::UndoBegun { run, .. } => Self::Undo(*run),
             Entry::Frozen { .. } | Entry::Thawed => Self::Breaker,
+            Entry::MemberChangeEnded { .. } => Self::Members,
             Entry::AgentRegistered(agent) => Self::Register(agent.cluster.clone()),
             Entry::GroupCreated { .. }
             | Entry::CoordinatorJoined(_)
@@ -59,6 +61,7 @@ impl Key {
             | Entry::Resumed { .. }
             | Entry::Acknowledged { .. }
             | Entry::RejoinStarted { .. }
+            | Entry::MemberChange { .. }
             | Entry::Approved { .. }
             | Entry::Cleared { .. } => return None,
         })

@@ -26,13 +26,21 @@ const fn opens(kind: wire::StepKind) -> bool {
 
 impl Agent {
     pub(super) fn hear_link(&mut self, link: LinkId, event: LinkEvent) {
+        if !self.dialling.knows(link) {
+            return;
+        }
         let Some(event) = self.joining.keep(link, event) else { return };
         if matches!(event, LinkEvent::Up { .. }) && !self.belongs(link, &event) {
             return;
         }
         match event {
             LinkEvent::Up { welcome, say: sender } => {
+                self.note_coordinator(link, coordinator(&welcome));
+                if !self.dialling.knows(link) {
+                    return;
+                }
                 self.links.insert(link, Link::new(coordinator(&welcome), sender));
+                self.hear_coordinators(&welcome.coordinators);
                 for terms in &welcome.terms {
                     self.hear_terms(terms);
                 }
@@ -51,6 +59,7 @@ impl Agent {
             LinkEvent::Heard(Heard::Answer(answer)) => self.hear_answer(link, &answer),
             LinkEvent::Heard(Heard::Terms(terms)) => self.hear_terms(&terms),
             LinkEvent::Heard(Heard::Step(command)) => self.hear_command(&command),
+            LinkEvent::Heard(Heard::Coordinators(known)) => self.hear_coordinators(&known.coordinators),
             // Both end the stream before they get here.
             LinkEvent::Heard(Heard::Welcome(_) | Heard::Refusal(_)) => {}
         }

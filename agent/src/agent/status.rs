@@ -82,7 +82,7 @@ impl Agent {
         let status = Status {
             incarnation: self.incarnation.0,
             links: self.links.len(),
-            coordinators: self.settings.coordinators.len(),
+            coordinators: self.dialling.count(),
             guard_alive: self.guard_alive,
             journal_has_room: self.journal.has_room(),
             steps: self.steps.running(),

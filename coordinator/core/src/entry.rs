@@ -12,6 +12,7 @@ use crate::id::{
     ApplicationId, Attempt, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, InstallationId,
     LogIndex, RegionId, RequestId, ResourceId, RunId, StepId, SystemId, Token, VoteNumber,
 };
+use crate::members::MemberChange;
 use crate::time::{Span, Timestamp};
 
 /// Format number of entries and state. Raised when a reader of the old form would misread the new one.
@@ -229,6 +230,20 @@ pub enum Entry {
     },
     /// The breaker's condition has been gone for D.
     Thawed,
+    /// An operator wants one coordinator more, or fewer.
+    MemberChange {
+        /// Which.
+        change: MemberChange,
+        /// Who.
+        by: String,
+        /// Why it goes on though an agent has not confirmed the present voters.
+        overridden: Option<String>,
+    },
+    /// Raft's membership is as it was wished.
+    MemberChangeEnded {
+        /// Whom the change concerned.
+        id: CoordinatorId,
+    },
 }
 
 /// A coordinator as the group knows it.

@@ -10,6 +10,7 @@ pub mod id;
 pub mod invariant;
 pub mod lease;
 pub mod measured;
+pub mod members;
 pub mod observer;
 pub mod plan;
 pub mod planted;

@@ -12,9 +12,10 @@ use crate::application::Application;
 use crate::effect::Effect;
 use crate::entry::{Agent, Coordinator, Database, FORMAT, Record};
 use crate::id::{
-    ApplicationId, ClusterId, CoordinatorId, Epoch, GroupId, Incarnation, LogIndex, RequestId, ResourceId, Revision,
+    ApplicationId, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, LogIndex, RequestId, ResourceId, Revision,
     RunId, Token, VoteNumber,
 };
+use crate::members::MemberChange;
 use crate::run::Run;
 use crate::terms::Terms;
 use crate::time::{Span, Timestamp};
@@ -22,6 +23,7 @@ use crate::time::{Span, Timestamp};
 pub(crate) mod apply;
 mod audit;
 mod change;
+mod members;
 pub(crate) mod register;
 mod rejoin;
 mod votes;
@@ -48,6 +50,12 @@ pub struct State {
     pub voters: Vec<BTreeSet<CoordinatorId>>,
     /// Coordinators by raft id.
     pub coordinators: BTreeMap<CoordinatorId, Coordinator>,
+    /// Coordinators that were removed, with their identity: their ids are used up.
+    #[serde(default)]
+    pub removed: BTreeMap<CoordinatorId, IdentityId>,
+    /// A change of the members that is under way.
+    #[serde(default)]
+    pub changing: Option<MemberChange>,
     /// The incarnation of each observer that has effect.
     pub observers: BTreeMap<CoordinatorId, Incarnation>,
     /// Agents by cluster.
@@ -175,6 +183,8 @@ impl Default for State {
             applied: LogIndex(0),
             voters: Vec::new(),
             coordinators: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            changing: None,
             observers: BTreeMap::new(),
             agents: BTreeMap::new(),
             votes: BTreeMap::new(),

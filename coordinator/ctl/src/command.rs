@@ -9,6 +9,7 @@ mod clear;
 mod completion;
 mod describe;
 mod get;
+mod member_change;
 mod members;
 mod pause;
 mod rejoin;

@@ -64,7 +64,7 @@ pub(crate) fn explanation(explanation: &why::Explanation) -> wire::Explanation {
     }
 }
 
-fn rule(rule: &why::Rule) -> wire::Rule {
+pub(crate) fn rule(rule: &why::Rule) -> wire::Rule {
     wire::Rule { code: rule.code.clone(), detail: rule.detail.clone() }
 }
 

@@ -23,6 +23,7 @@ mod audit;
 mod cluster;
 mod document;
 mod forward;
+mod members;
 mod report;
 mod run;
 mod sight;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Applied, AuditRecord, REQUEST_LIMIT, State, change, register, rejoin, votes};
+use super::{Applied, AuditRecord, REQUEST_LIMIT, State, change, members, register, rejoin, votes};
 use crate::effect::Effect;
 use crate::entry::{Entry, FORMAT, Record};
 use crate::id::{ApplicationId, CoordinatorId, LogIndex, RunId, Token};
@@ -134,6 +134,10 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
         Entry::Refused { application, rule, detail } => register::refusal(applying, application, rule, detail),
         Entry::Frozen { clusters } => register::frozen(applying, clusters),
         Entry::Thawed => register::thawed(applying),
+        Entry::MemberChange { change, by, overridden } => {
+            members::change(applying, change, by, overridden.as_deref())
+        }
+        Entry::MemberChangeEnded { id } => members::ended(applying, *id),
     }
 }
 

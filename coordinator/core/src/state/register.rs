@@ -33,9 +33,16 @@ pub(super) fn coordinator_joined(applying: &mut Applying<'_>, coordinator: &Coor
                 ),
             );
         }
-        _ => {}
+        Some(_) | None => {}
+    }
+    if applying.state.removed.contains_key(&coordinator.id) {
+        return refused(
+            "id-used-up",
+            format!("coordinator {} was removed from the group; add this one under a new id", coordinator.id),
+        );
     }
     applying.state.coordinators.insert(coordinator.id, coordinator.clone());
+    applying.effects.push(Effect::CoordinatorsChanged);
     let actor = format!("coordinator {}", coordinator.id);
     applying.audit("coordinator-joined", None, None, &actor, format!("region {}", coordinator.region));
     applying.done()

@@ -13,6 +13,7 @@ mod deciding;
 mod fixture;
 mod late;
 mod measuring;
+mod members;
 mod observing;
 mod random;
 mod rejoining;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use regent_core::application::{Action, Application, OnCoordinatorLoss};
-use regent_core::entry::{Agent, Cause, Endpoint, Outcome, Report, StaleAnswer};
+use regent_core::entry::{Agent, Cause, Coordinator, Endpoint, Outcome, Report, StaleAnswer};
 use regent_core::evidence::{
     Beat, Contact, FenceState, Health, LeaseState, PromiseSight, Role, Sighting, UpstreamSight, WitnessSight,
 };
@@ -54,6 +54,13 @@ pub fn agent(hello: &wire::Hello) -> Result<Agent, NameError> {
         witness_key: hello.witness_key.clone(),
         endpoints,
     })
+}
+
+/// Whom agents should dial.
+#[must_use]
+pub fn coordinators(state: &State) -> Vec<wire::CoordinatorAddress> {
+    let address = |known: &Coordinator| wire::CoordinatorAddress { id: known.id.0, address: known.grpc.clone() };
+    state.coordinators.values().map(address).collect()
 }
 
 /// Terms with the addresses and keys that the agents need beside them.

@@ -112,11 +112,21 @@ impl ClusterService for Operators {
     }
 
     async fn members(&self, request: Request<wire::MembersRequest>) -> Result<Response<wire::MembersResponse>, Status> {
-        auth::operator(&request)?;
-        self.fresh(request.get_ref().stale_ok).await?;
-        let leadership = self.leadership();
-        let coordinators = self.node().replica.read(|state| view::coordinators(state, &leadership));
-        Ok(Response::new(wire::MembersResponse { coordinators, view: Some(self.view()) }))
+        self.list_members(request).await
+    }
+
+    async fn add_member(
+        &self,
+        request: Request<wire::AddMemberRequest>,
+    ) -> Result<Response<wire::AddMemberResponse>, Status> {
+        self.begin_adding(request).await
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<wire::RemoveMemberRequest>,
+    ) -> Result<Response<wire::RemoveMemberResponse>, Status> {
+        self.begin_removing(request).await
     }
 
     async fn transfer_leader(
