@@ -99,6 +99,8 @@ pub struct Upstream {
 pub struct Done {
     /// Reality already was as asked.
     pub already: bool,
+    /// `fence`: it went hard.
+    pub hard: bool,
     /// What was done, for humans.
     pub message: String,
     /// Position afterwards.

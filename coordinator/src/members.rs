@@ -67,9 +67,7 @@ pub async fn run(node: Node, proposals: Proposals, membership: Membership, await
 async fn take_step(node: &Node, proposals: &Proposals, membership: &Membership, awaited: &Awaited) {
     let (_, learners) = membership.members();
     let now = node.now();
-    let step = node
-        .replica
-        .read(|state| node.see(|evidence| members::next(state, evidence, now, node.id, &learners)));
+    let step = node.replica.read(|state| node.see(|evidence| members::next(state, evidence, now, node.id, &learners)));
     let done = match step {
         None => return awaited.is(None),
         Some(MemberStep::Wait(rule)) => return awaited.is(Some(rule)),

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::api::agent::convert;
+use crate::api::agent::{convert, stored};
 use crate::node::Node;
 use crate::proposals::Proposals;
 use crate::replica::AppliedEvent;
@@ -245,6 +245,19 @@ impl Post {
         drop(streams);
         let _ = self.inner.connected.send(cluster.clone());
         number
+    }
+
+    /// What an agent has stored, as it says when it connects.
+    pub fn note_stored(&self, cluster: &ClusterId, hello: &wire::Hello) {
+        let reports = stored::reports(&hello.stored, &hello.installation);
+        if reports.is_none() {
+            warn!(%cluster, "what an agent has stored cannot be understood: agent and coordinator differ in release");
+        }
+        self.inner.node.note(|evidence| {
+            let contact = evidence.contacts.entry(cluster.clone()).or_default();
+            contact.installation = InstallationId(hello.installation.clone());
+            contact.stored = reports;
+        });
     }
 
     /// An agent's stream has ended.

@@ -33,6 +33,7 @@ enum Key {
     Undo(RunId),
     Breaker,
     Members,
+    Recovery(ApplicationId),
     Register(ClusterId),
 }
 
@@ -52,6 +53,7 @@ impl Key {
             Entry::UndoBegun { run, .. } => Self::Undo(*run),
             Entry::Frozen { .. } | Entry::Thawed => Self::Breaker,
             Entry::MemberChangeEnded { .. } => Self::Members,
+            Entry::Recovered { application, .. } => Self::Recovery(application.clone()),
             Entry::AgentRegistered(agent) => Self::Register(agent.cluster.clone()),
             Entry::GroupCreated { .. }
             | Entry::CoordinatorJoined(_)
@@ -62,6 +64,9 @@ impl Key {
             | Entry::Acknowledged { .. }
             | Entry::RejoinStarted { .. }
             | Entry::MemberChange { .. }
+            | Entry::AttestedOff { .. }
+            | Entry::LimitSet { .. }
+            | Entry::PrimaryChosen { .. }
             | Entry::Approved { .. }
             | Entry::Cleared { .. } => return None,
         })

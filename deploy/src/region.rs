@@ -167,6 +167,16 @@ impl Region {
         self.place.ground.within(self.place.index, page).await?
     }
 
+    /// A page of its coordinator's dashboard.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn page(&self, path: &str) -> Result<String> {
+        let url = format!("http://{}{path}", self.listens.dashboard);
+        let page = async move { anyhow::Ok(client()?.get(url).send().await?.error_for_status()?.text().await?) };
+        self.place.ground.within(self.place.index, page).await?
+    }
+
     /// The metrics of its coordinator, as text.
     ///
     /// # Errors

@@ -161,7 +161,8 @@ impl World {
         }
         let listens: Vec<SocketAddr> = coordinators.iter().map(|coordinator| coordinator.listen).collect();
         let ctl = Ctl::new(&listens, &Credentials::of(&certificates, certs::OPERATOR));
-        let world = Self { options, ground, regions, service_port: shared.service_port, ctl, traces, ports: Mutex::new(ports) };
+        let world =
+            Self { options, ground, regions, service_port: shared.service_port, ctl, traces, ports: Mutex::new(ports) };
         world.write_files(&coordinators, &certificates)?;
         let marks = world.regions.iter().map(|region| region.keeper().mark()).collect();
         world.traces.write(marks)?;

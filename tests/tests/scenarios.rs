@@ -8,6 +8,8 @@ mod bad_input;
 mod members;
 #[path = "scenarios/rejoin.rs"]
 mod rejoin;
+#[path = "scenarios/restore.rs"]
+mod restore;
 #[path = "scenarios/scene.rs"]
 mod scene;
 #[path = "scenarios/switchover.rs"]

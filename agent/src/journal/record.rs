@@ -187,6 +187,9 @@ pub struct Outcome {
     pub timeline: u64,
     /// Reality already was as asked.
     pub already: bool,
+    /// A fence went hard.
+    #[serde(default)]
+    pub hard: bool,
     /// Servers that still gave an old answer, or from which no new one could be had.
     pub stale_answers: Vec<Stale>,
 }

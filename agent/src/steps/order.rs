@@ -213,5 +213,6 @@ pub fn status(name: StepName, outcome: &Outcome) -> wire::StepStatus {
         timeline: outcome.timeline,
         stale_answers: stale.collect(),
         already: outcome.already,
+        hard: outcome.hard,
     }
 }

@@ -115,13 +115,7 @@ pub fn next(
 /// What still speaks against taking the step that changes the voters: who is added must hear the agents of all primaries
 /// before its grant is needed, and without it (or whoever leaves) a majority must be there.
 #[must_use]
-pub fn hold(
-    state: &State,
-    evidence: &Evidence,
-    now: Moment,
-    me: CoordinatorId,
-    change: &MemberChange,
-) -> Option<Rule> {
+pub fn hold(state: &State, evidence: &Evidence, now: Moment, me: CoordinatorId, change: &MemberChange) -> Option<Rule> {
     let id = change.id();
     let mut voters: BTreeSet<CoordinatorId> = state.voters.last().cloned().unwrap_or_default();
     let old = voters.clone();

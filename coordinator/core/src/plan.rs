@@ -38,7 +38,7 @@ pub struct Route<'a> {
 pub fn failover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     let fenced_first = match route.cause {
         Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced | Cause::Switchover { .. } => true,
-        Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } => false,
+        Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Recovered => false,
     };
     let mut planning = Planning { document, route, fenced_first, steps: Vec::new(), stage: 0 };
     planning.fence(fenced_first);
@@ -95,6 +95,29 @@ pub fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     }
     planning.undo();
     planning.undo_services(before);
+    planning.steps
+}
+
+/// Plans the end of a recovery: what the primary had open is opened again at the new epoch, and names and services are
+/// where the failover's runbook would have them. Nothing is restored, run or asked: nobody takes over.
+#[must_use]
+pub fn recovery(document: &Application, route: &Route<'_>) -> Vec<Step> {
+    let mut planning = Planning { document, route, fenced_first: false, steps: Vec::new(), stage: 0 };
+    for resource in document.guarded() {
+        let mut step = planning.step(StepKind::Action(Action::Promote), Some(&resource), route.to);
+        step.timeout = default::timeout(Action::Promote, None).plus(document.automation.bound.fail_over_after);
+        step.retries = default::retries(Action::Promote);
+        planning.push(step);
+    }
+    planning.stage += 1;
+    let lines = document.runbooks.get("failover").map(|runbook| runbook.lines.as_slice()).unwrap_or_default();
+    let repeated = |line: &&Line| {
+        let serves = matches!(line.action, Action::Activate | Action::Redirect | Action::Verify);
+        serves && line.when != Some(Manner::Graceful)
+    };
+    for line in lines.iter().filter(repeated) {
+        planning.line(line);
+    }
     planning.steps
 }
 

@@ -240,7 +240,7 @@ impl Run {
     pub fn old_side_fenced(&self) -> bool {
         match self.decided.as_ref().map(|decided| &decided.ground) {
             Some(Ground::Fenced { .. } | Ground::Switched { .. }) => true,
-            Some(Ground::Lost { .. } | Ground::Forced { .. }) | None => false,
+            Some(Ground::Lost { .. } | Ground::Forced { .. } | Ground::Recovered) | None => false,
         }
     }
 

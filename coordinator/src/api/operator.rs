@@ -24,6 +24,7 @@ mod cluster;
 mod document;
 mod forward;
 mod members;
+mod recovery;
 mod report;
 mod run;
 mod sight;

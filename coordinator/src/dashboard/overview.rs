@@ -69,6 +69,7 @@ fn heading(application: &ApplicationView) -> Markup {
             @if let Some(run) = application.run {
                 a.badge.live href={ "/runs/" (run) } { (icon(Tone::Live)) span { "run " (run) } }
             }
+            @if application.recovering.is_some() { (badge(Tone::Bad, "recovering")) }
             @if application.paused.is_some() { (badge(Tone::Warn, "paused")) }
             @if let Some(cool_down) = &application.cool_down {
                 (badge(Tone::Warn, &format!("cooling down, {}", format::age(cool_down.left_ms))))

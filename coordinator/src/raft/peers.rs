@@ -270,7 +270,11 @@ impl Peers {
         let Some(named) = named else { return false };
         if self.shared.read(|state| state.removed.contains_key(&id)) {
             if lock(&self.refused).insert((id, named.to_owned())) {
-                tracing::warn!(coordinator = id.0, identity = named, "A coordinator that was removed still speaks: end it");
+                tracing::warn!(
+                    coordinator = id.0,
+                    identity = named,
+                    "A coordinator that was removed still speaks: end it"
+                );
             }
             return false;
         }

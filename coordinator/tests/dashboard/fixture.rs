@@ -409,6 +409,7 @@ fn adopted(document: Application, primary: &str, epoch: u64) -> ApplicationState
         paused: None,
         cooling_since: None,
         refusal: None,
+        recovering: None,
         run: None,
         stuck: BTreeMap::new(),
     }
@@ -501,6 +502,7 @@ fn contact(name: &str, at: regent_core::time::Moment, primary: bool) -> Contact 
         beats: BTreeMap::new(),
         reported: Some(at),
         resources: BTreeMap::from([(application("shop"), shop), (application("billing"), billing)]),
+        stored: None,
         witnesses: BTreeMap::new(),
         promises: BTreeMap::new(),
     }

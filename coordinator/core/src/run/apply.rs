@@ -64,7 +64,7 @@ pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attem
 const fn is_automatic(cause: &Cause) -> bool {
     match cause {
         Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => true,
-        Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } => false,
+        Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Recovered => false,
     }
 }
 

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::apply::{Applying, ignored, refused};
+use super::recovery::refuse_recovering;
 use super::register::renew_terms;
 use super::{ApplicationState, Applied, RUN_LIMIT, rejoin};
 use crate::application::Action;
+use crate::blast;
 use crate::effect::Effect;
 use crate::entry::{Cause, Finding, Ground};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, LogIndex, ResourceId, RunId, Token};
@@ -39,13 +41,17 @@ pub(super) fn run_started(
     let Some(known) = applying.state.applications.get(application) else {
         return refused("unknown-application", format!("{application} does not exist"));
     };
+    if let Err(not) = refuse_recovering(known) {
+        return not;
+    }
     if known.epoch != epoch {
         return ignored("the epoch has moved on");
     }
     let window = Window::new(&known.terms);
     let sound = check_target(applying, known, &window, to)
         .and_then(|()| check_pause(known, &window))
-        .and_then(|()| check_plannable(known, &window, cause));
+        .and_then(|()| check_plannable(known, &window, cause))
+        .and_then(|()| check_radius(applying, application, None, blast::is_automatic(cause)));
     if let Err(Broken(rule, detail)) = sound {
         return refused(rule, detail);
     }
@@ -63,7 +69,8 @@ pub(super) fn run_started(
         | Cause::AgentUnreachable
         | Cause::SelfFenced
         | Cause::Forced { .. }
-        | Cause::Rejoin { .. } => (plan::failover(&known.document, &route), "leader"),
+        | Cause::Rejoin { .. }
+        | Cause::Recovered => (plan::failover(&known.document, &route), "leader"),
     };
     let id = RunId(applying.index.0);
     let opening = Opening {
@@ -75,6 +82,9 @@ pub(super) fn run_started(
         finding: finding.clone(),
         at: applying.at,
     };
+    if blast::is_automatic(cause) {
+        blast::note(applying.state, application, None, applying.at);
+    }
     begin(applying, Run::begin(id, steps, opening));
     applying.audit("run-started", Some(application), Some(id), by, format!("from {from} to {to}"));
     applying.done()
@@ -85,6 +95,9 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     let Some(known) = applying.state.applications.get(decide.application) else {
         return refused("unknown-application", format!("{} does not exist", decide.application));
     };
+    if let Err(not) = refuse_recovering(known) {
+        return not;
+    }
     if known.epoch != decide.from {
         return ignored("the epoch has moved on");
     }
@@ -97,8 +110,11 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     let epoch = if planted::makes(Mistake::EpochStays) { decide.from } else { decide.from.next() };
     let continued = match decide.ground {
         Ground::Fenced { run } | Ground::Switched { run } => Some(*run),
-        Ground::Lost { .. } | Ground::Forced { .. } => None,
+        Ground::Lost { .. } | Ground::Forced { .. } | Ground::Recovered => None,
     };
+    if blast::begins(decide.ground) {
+        blast::note(applying.state, decide.application, Some(&from), applying.at);
+    }
     supersede(applying, decide.application, continued);
     if let Some(known) = applying.state.applications.get_mut(decide.application) {
         known.epoch = epoch;
@@ -138,7 +154,9 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     };
     let actor = match decide.ground {
         Ground::Forced { operator, .. } => operator.clone(),
-        Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Switched { .. } => "quorum".to_owned(),
+        Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Switched { .. } | Ground::Recovered => {
+            "quorum".to_owned()
+        }
     };
     let detail = format!("epoch {epoch}: {from} → {} on ground {}", decide.to, ground_name(decide.ground));
     applying.audit("decided", Some(decide.application), Some(id), &actor, detail);
@@ -154,6 +172,7 @@ fn ground_name(ground: &Ground) -> String {
         }
         Ground::Fenced { run } => format!("fenced by run {run}"),
         Ground::Switched { run } => format!("switched by run {run}"),
+        Ground::Recovered => "recovered".to_owned(),
         Ground::Forced { reason, attestation, .. } => format!("forced: {reason}; attested: {attestation}"),
     }
 }
@@ -161,7 +180,7 @@ fn ground_name(ground: &Ground) -> String {
 fn cause_of(ground: &Ground) -> Cause {
     match ground {
         Ground::Forced { operator, reason, .. } => Cause::Forced { by: operator.clone(), reason: reason.clone() },
-        Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Switched { .. } => Cause::RegionLost,
+        Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Switched { .. } | Ground::Recovered => Cause::RegionLost,
     }
 }
 
@@ -210,6 +229,7 @@ fn check(applying: &Applying<'_>, known: &ApplicationState, decide: &Decide<'_>)
             check_databases(known, &window)?;
             check_frozen(applying)?;
             check_pause(known, &window)?;
+            check_radius(applying, decide.application, known.primary.as_ref(), true)?;
             check_votes(applying, known, &window, votes)
         }
         Ground::Fenced { run } => {
@@ -226,6 +246,8 @@ fn check(applying: &Applying<'_>, known: &ApplicationState, decide: &Decide<'_>)
             check_fences(applying, known, &window, *run, decide.to, &[Action::Fence, Action::CatchUp])?;
             check_positions(applying, &window, *run)
         }
+        // It stands where the reports were weighed, and nowhere else.
+        Ground::Recovered => Err(Broken("not-recovering", "a decision rests on no recovery".to_owned())),
         Ground::Forced { operator, attestation, reason, .. } => {
             if operator.is_empty() || attestation.is_empty() || reason.is_empty() {
                 return Err(Broken("attestation-missing", "operator, attestation and reason must be named".to_owned()));
@@ -251,7 +273,8 @@ fn check_plannable(known: &ApplicationState, window: &Window<'_>, cause: &Cause)
         | Cause::AgentUnreachable
         | Cause::SelfFenced
         | Cause::Forced { .. }
-        | Cause::Rejoin { .. } => Ok(()),
+        | Cause::Rejoin { .. }
+        | Cause::Recovered => Ok(()),
     }
 }
 
@@ -281,6 +304,19 @@ fn check_frozen(applying: &Applying<'_>) -> Result<(), Broken> {
             Err(Broken("frozen", "several clusters were lost at once; look, then `regentctl ack`".to_owned()))
         }
         Some(_) | None => Ok(()),
+    }
+}
+
+/// What begins by itself is counted; beyond the limit a human looks first.
+fn check_radius(
+    applying: &Applying<'_>,
+    application: &ApplicationId,
+    lost: Option<&ClusterId>,
+    automatic: bool,
+) -> Result<(), Broken> {
+    match blast::exceeded(applying.state, application, lost, applying.at).filter(|_| automatic) {
+        Some(rule) => Err(Broken("blast-radius", rule.detail)),
+        None => Ok(()),
     }
 }
 

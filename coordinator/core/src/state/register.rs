@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::{Applying, ignored, refused};
+use super::recovery::refuse_recovering;
 use super::{Answer, ApplicationState, Applied, Pause, State};
 use crate::application::Application;
+use crate::blast::{self, Limit};
 use crate::effect::Effect;
 use crate::entry::{Agent, Coordinator, Database};
 use crate::id::{ApplicationId, ClusterId, Epoch, GroupId, InstallationId, ResourceId, Revision, Token};
+use crate::restore::Recovering;
 use crate::terms::{Listed, Terms};
+use crate::time::Span;
 
 pub(super) fn group_created(applying: &mut Applying<'_>, group: &GroupId) -> Applied {
     if !applying.state.group.0.is_empty() {
@@ -106,6 +110,8 @@ pub(super) fn document(applying: &mut Applying<'_>, document: &Application, by: 
             cooling_since: None,
             refusal: None,
             run: None,
+            // Agents may know a former life of it: their epochs and numbers only rise.
+            recovering: (applying.state.restoration > 0).then(Recovering::default),
             stuck: BTreeMap::new(),
         };
         applying.state.applications.insert(name.clone(), fresh);
@@ -173,6 +179,9 @@ pub(super) fn adopt(
     let Some(known) = applying.state.applications.get(application) else {
         return refused("unknown-application", format!("{application} does not exist"));
     };
+    if let Err(not) = refuse_recovering(known) {
+        return not;
+    }
     if known.epoch != Epoch(0) {
         return ignored("adopted before");
     }
@@ -302,8 +311,25 @@ pub(super) fn acknowledged(applying: &mut Applying<'_>, application: Option<&App
     } else {
         let clusters = applying.state.frozen.take().unwrap_or_default();
         applying.state.acknowledged.extend(clusters);
+        applying.state.begun.clear();
     }
     applying.audit("acknowledged", application, None, by, "");
+    applying.done()
+}
+
+pub(super) fn limit_set(applying: &mut Applying<'_>, limit: Limit, by: &str) -> Applied {
+    if limit.window.is_some_and(|window| window == Span::ZERO || window > blast::LONGEST_WINDOW) {
+        return refused(
+            "limit-senseless",
+            format!("the window must be longer than none and at most {}", blast::LONGEST_WINDOW),
+        );
+    }
+    if applying.state.limit == limit {
+        return ignored("unchanged");
+    }
+    applying.state.limit = limit;
+    let (events, window) = blast::limit(applying.state);
+    applying.audit("limit-set", None, None, by, format!("{events} automatic failovers within {window}"));
     applying.done()
 }
 

@@ -6,6 +6,7 @@
 use super::Applied;
 use super::apply::{Applying, ignored, refused};
 use super::change::{begin, supersede};
+use super::recovery::refuse_recovering;
 use super::register::renew_terms;
 use crate::entry::{Cause, Finding};
 use crate::id::{ApplicationId, ClusterId, RunId};
@@ -23,6 +24,9 @@ pub(super) fn started(
     let Some(known) = applying.state.applications.get(application) else {
         return refused("unknown-application", format!("{application} does not exist"));
     };
+    if let Err(not) = refuse_recovering(known) {
+        return not;
+    }
     let Some(primary) = known.primary.clone() else {
         return refused("not-adopted", "no primary is known that could be followed");
     };

@@ -16,6 +16,7 @@ mod measuring;
 mod members;
 mod observing;
 mod random;
+mod recovering;
 mod rejoining;
 mod running;
 mod switching;

@@ -56,6 +56,9 @@ fn text(application: &wire::Application, document: &str) -> String {
         let (rto, rpo) = (words::maybe(objectives.rto.as_ref()), words::maybe(objectives.rpo.as_ref()));
         line("Objectives:", &format!("RTO {rto}, RPO {rpo}"));
     }
+    if let Some(missing) = &application.recovering {
+        line("Recovering:", &missing.detail);
+    }
     if let Some(paused) = &application.paused {
         line("Paused:", &format!("by {} at {}: {}", paused.by, words::time(paused.at.as_ref()), paused.reason));
     }

@@ -221,6 +221,7 @@ pub fn outcome(status: &wire::StepStatus) -> Option<Outcome> {
             position: status.position,
             timeline: status.timeline,
             already: status.already,
+            hard: status.hard,
             stale_answers: status
                 .stale_answers
                 .iter()

@@ -30,6 +30,7 @@ type Sender = mpsc::Sender<Result<wire::ClusterServiceWatchResponse, Status>>;
 
 #[tonic::async_trait]
 impl ClusterService for Operators {
+    type BackupStream = Pin<Box<dyn Stream<Item = Result<wire::BackupResponse, Status>> + Send>>;
     type WatchStream = Pin<Box<dyn Stream<Item = Result<wire::ClusterServiceWatchResponse, Status>> + Send>>;
 
     async fn status(&self, request: Request<wire::StatusRequest>) -> Result<Response<wire::StatusResponse>, Status> {
@@ -127,6 +128,14 @@ impl ClusterService for Operators {
         request: Request<wire::RemoveMemberRequest>,
     ) -> Result<Response<wire::RemoveMemberResponse>, Status> {
         self.begin_removing(request).await
+    }
+
+    async fn backup(&self, request: Request<wire::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        self.make_backup(request).await
+    }
+
+    async fn recover(&self, request: Request<wire::RecoverRequest>) -> Result<Response<wire::RecoverResponse>, Status> {
+        self.note_recovery(request).await
     }
 
     async fn transfer_leader(
