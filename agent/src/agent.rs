@@ -41,6 +41,7 @@ mod coordinators;
 mod group;
 mod guarding;
 mod peers;
+mod rogue;
 pub mod status;
 mod word;
 
@@ -93,6 +94,8 @@ enum Event {
     Lifted(ApplicationId, bool),
     /// A commanded fence or quiesce that stood at the start was carried out again.
     Held(ApplicationId, ResourceId, bool),
+    /// The fence of a database that accepted writes where the terms say standby.
+    RogueFenced(ApplicationId, ResourceId, bool),
     GroupStored(bool),
     /// Statuses that waited for the disk.
     ToBeSaid(Vec<regent_proto::agent::v1::StepStatus>),
@@ -120,6 +123,8 @@ struct Agent {
     unconfirmed: BTreeSet<(ApplicationId, ResourceId)>,
     /// Seen as standbys of the new primary since the last fence of this agent's own.
     rejoined: BTreeSet<(ApplicationId, ResourceId)>,
+    /// Open where the terms say standby.
+    rogues: rogue::Rogues,
     /// Applications for which the guard's hard fence has been taken note of.
     noted_fired: BTreeSet<ApplicationId>,
     offered_peers: BTreeMap<ApplicationId, BTreeMap<ClusterId, Peer>>,
@@ -242,6 +247,7 @@ async fn run(
         fencers: BTreeMap::new(),
         unconfirmed: BTreeSet::new(),
         rejoined: BTreeSet::new(),
+        rogues: rogue::Rogues::new(),
         noted_fired: BTreeSet::new(),
         offered_peers: BTreeMap::new(),
         joining: Joining::default(),

@@ -32,6 +32,7 @@ use crate::lease::{Arm, Deadline};
 mod client;
 pub mod clock;
 mod door;
+pub mod kept;
 mod known;
 mod table;
 mod watchdog;
@@ -50,6 +51,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 /// After a hard fence that failed.
 const RETRY: Duration = Duration::from_millis(200);
+/// After one that a human must make possible.
+const HOPELESS: Duration = Duration::from_secs(5);
 /// A hard fence that takes longer is begun anew.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
@@ -124,6 +127,8 @@ struct Shared {
     end: Notify,
     agents: AtomicUsize,
     known: Known,
+    /// Remote resources that were told of.
+    told: Mutex<BTreeSet<(ApplicationId, ResourceId)>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -199,6 +204,7 @@ fn begin(runtime: &Path, known: Known, clock: Arc<dyn Clock>) -> Result<(Arc<Sha
         end: Notify::new(),
         agents: AtomicUsize::new(0),
         known,
+        told: Mutex::default(),
         clock,
     };
     Ok((Arc::new(shared), lock))
@@ -271,13 +277,22 @@ async fn fire_resource(application: ApplicationId, resource: ResourceId, driver:
         );
         return false;
     };
+    let mut said = None;
     while driver.fence_reach() != FenceReach::Nothing {
+        let mut pause = RETRY;
         match tokio::time::timeout(ATTEMPT, driver.fence_hard()).await {
             Ok(Ok(_)) => return true,
+            // What will not change by itself is said once; a human may end the database, or list a command.
+            Ok(Err(error)) if !error.retryable => {
+                if said.replace(error.code) != Some(error.code) {
+                    tracing::error!(%application, %resource, code = error.code, %error, "hard fence not possible");
+                }
+                pause = HOPELESS;
+            }
             Ok(Err(error)) => tracing::error!(%application, %resource, code = error.code, %error, "hard fence failed"),
             Err(_) => tracing::error!(%application, %resource, "hard fence takes too long"),
         }
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(pause).await;
     }
     true
 }
@@ -334,6 +349,7 @@ impl Shared {
                 let lacking: BTreeSet<_> =
                     resources.iter().filter(|one| self.known.driver(&application, one).is_none()).cloned().collect();
                 if lacking.is_empty() {
+                    self.say_remote(&application, &resources);
                     table.arm(&application, resources, arm);
                 } else {
                     // The agent asks again; by then it may have been read.
@@ -354,6 +370,22 @@ impl Shared {
             self.changed.notify_one();
         }
         Reply { entries: table.entries().clone(), unknown }
+    }
+
+    /// What this guard cannot do is said when it is armed, not when it would be needed.
+    fn say_remote(&self, application: &ApplicationId, resources: &BTreeSet<ResourceId>) {
+        for resource in resources {
+            let remote =
+                self.known.driver(application, resource).is_some_and(|one| one.fence_reach() == FenceReach::Remote);
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if remote && told.insert((application.clone(), resource.clone())) {
+                tracing::warn!(
+                    %application, %resource,
+                    "it runs on another machine: this guard ends it only by its hardFence command, if one is listed and that \
+                     machine can be reached; the coordinators take no silence of this agent for a fence"
+                );
+            }
+        }
     }
 
     fn store(&self) {
@@ -393,6 +425,7 @@ mod tests {
             end: Notify::new(),
             agents: AtomicUsize::new(0),
             known: BTreeMap::from([(ApplicationId::new("shop").unwrap(), drivers)]).into(),
+            told: Mutex::default(),
             clock: clock::of_this_machine(),
         })
     }
@@ -449,6 +482,7 @@ mod tests {
             end: Notify::new(),
             agents: AtomicUsize::new(0),
             known,
+            told: Mutex::default(),
             clock: clock::of_this_machine(),
         });
         assert_eq!(shared.answer(ask(&cache)).unknown[&shop], [cache.clone()].into());

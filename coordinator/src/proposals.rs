@@ -34,6 +34,7 @@ enum Key {
     Breaker,
     Members,
     Recovery(ApplicationId),
+    Rogues(ApplicationId, ClusterId),
     Register(ClusterId),
 }
 
@@ -54,6 +55,7 @@ impl Key {
             Entry::Frozen { .. } | Entry::Thawed => Self::Breaker,
             Entry::MemberChangeEnded { .. } => Self::Members,
             Entry::Recovered { application, .. } => Self::Recovery(application.clone()),
+            Entry::RogueWriters { application, cluster, .. } => Self::Rogues(application.clone(), cluster.clone()),
             Entry::AgentRegistered(agent) => Self::Register(agent.cluster.clone()),
             Entry::GroupCreated { .. }
             | Entry::CoordinatorJoined(_)

@@ -10,6 +10,8 @@ mod members;
 mod rejoin;
 #[path = "scenarios/restore.rs"]
 mod restore;
+#[path = "scenarios/rogue.rs"]
+mod rogue;
 #[path = "scenarios/scene.rs"]
 mod scene;
 #[path = "scenarios/switchover.rs"]

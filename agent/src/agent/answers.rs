@@ -379,6 +379,7 @@ impl Agent {
                 }
                 self.retell_holds(&application, now);
             }
+            Event::RogueFenced(application, resource, fenced) => self.rogue_fenced(application, resource, fenced),
             Event::ToBeSaid(statuses) => self.say_statuses(&statuses),
             Event::GroupStored(stored) => self.group_stored(stored),
         }
@@ -391,6 +392,7 @@ impl Agent {
 
     pub(super) fn hear_sight(&mut self, mut sight: Sight) {
         self.look_for_closed(&mut sight);
+        self.look_for_rogue(&sight);
         let name = (sight.application.clone(), sight.resource.clone());
         let before = self.sights.get(&name).map(|(_, sight)| &sight.probe);
         let turned = before.is_none_or(|before| {

@@ -38,6 +38,7 @@ use async_trait::async_trait;
 
 pub use self::options::PostgresOptions;
 use self::session::Session;
+use super::elsewhere::{self, FenceAt};
 use super::process::children::Children;
 use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rejoin};
 
@@ -158,7 +159,7 @@ impl Driver for Postgres {
     }
 
     fn fence_reach(&self) -> FenceReach {
-        FenceReach::Local
+        self.options.fence.reach()
     }
 
     async fn probe(&self) -> Probe {
@@ -174,7 +175,10 @@ impl Driver for Postgres {
     }
 
     async fn fence_hard(&self) -> DriverResult {
-        self.kill_all().await
+        match self.options.fence {
+            FenceAt::Local => self.kill_all().await,
+            FenceAt::Remote => elsewhere::end(&self.options.hard_fence, &self.options.host, self.options.port).await,
+        }
     }
 
     async fn unfence(&self) -> DriverResult {

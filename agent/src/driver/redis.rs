@@ -31,6 +31,7 @@ use async_trait::async_trait;
 
 pub use self::options::{RedisOptions, RedisUpstream};
 use self::session::{Failure, Login, Session, command};
+use super::elsewhere::{self, FenceAt};
 use super::process::children::Children;
 use super::process::table::Process;
 use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rejoin};
@@ -139,7 +140,7 @@ impl Driver for Redis {
     }
 
     fn fence_reach(&self) -> FenceReach {
-        FenceReach::Local
+        self.options.fence.reach()
     }
 
     async fn probe(&self) -> Probe {
@@ -155,7 +156,10 @@ impl Driver for Redis {
     }
 
     async fn fence_hard(&self) -> DriverResult {
-        self.kill_all().await
+        match self.options.fence {
+            FenceAt::Local => self.kill_all().await,
+            FenceAt::Remote => elsewhere::end(&self.options.hard_fence, &self.options.host, self.options.port).await,
+        }
     }
 
     async fn unfence(&self) -> DriverResult {

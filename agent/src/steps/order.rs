@@ -151,6 +151,7 @@ impl Order {
             wire::StepKind::Verify => Action::Verify,
             wire::StepKind::Rejoin => Action::Rejoin(Rejoin {
                 upstream_cluster: command.upstream_cluster.clone(),
+                allow_rewind: command.allow_rewind,
                 allow_reclone: command.allow_reclone,
             }),
             wire::StepKind::Run => Action::Run(command.command.clone()),

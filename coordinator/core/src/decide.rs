@@ -23,6 +23,7 @@ use crate::evidence::{Evidence, Role};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, ResourceId};
 use crate::planted::{self, Mistake};
 use crate::restore;
+use crate::rogue;
 use crate::run::{Run, RunStatus};
 use crate::state::{ApplicationState, State};
 use crate::target::{self, Candidate, Unfit};
@@ -98,6 +99,7 @@ fn of_application(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
     if let Some(run) = run {
         entries.extend(follow::of_run(scene, run, view));
     }
+    entries.extend(rogue::propose(scene));
     let assessment = assess(scene, view);
     match start(scene, &assessment, view, run) {
         Some(entry) => entries.push(entry),

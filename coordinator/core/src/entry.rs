@@ -244,6 +244,15 @@ pub enum Entry {
         /// Why it goes on though an agent has not confirmed the present voters.
         overridden: Option<String>,
     },
+    /// An agent found databases open where the terms say standby, or none any more.
+    RogueWriters {
+        /// Of which application.
+        application: ApplicationId,
+        /// Where.
+        cluster: ClusterId,
+        /// Which; empty: it is over.
+        resources: BTreeSet<ResourceId>,
+    },
     /// The blast-radius limit of the group.
     LimitSet {
         /// The new one.

@@ -82,6 +82,8 @@ pub struct Beat {
     pub guard_alive: bool,
     /// The lease goes on by promises of the other agents.
     pub failsafe: bool,
+    /// Resources that it found open though its terms say standby.
+    pub rogues: BTreeSet<ResourceId>,
     /// Since when, without a break and at this epoch, the agent has said that it holds no lease and has fenced itself.
     pub self_fenced_since: Option<Moment>,
 }

@@ -17,6 +17,7 @@ pub mod observer;
 pub mod plan;
 pub mod planted;
 pub mod restore;
+mod rogue;
 pub mod run;
 pub mod state;
 pub mod switchover;

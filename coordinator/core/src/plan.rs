@@ -31,6 +31,8 @@ pub struct Route<'a> {
     pub to: &'a ClusterId,
     /// Guarded resources that all unconfirmed terms agree on; no other may be promoted.
     pub promotable: &'a BTreeSet<ResourceId>,
+    /// Other standbys, which follow the new primary from then on.
+    pub followers: &'a [ClusterId],
 }
 
 /// Plans a failover. The same arguments always give the same plan.
@@ -49,6 +51,7 @@ pub fn failover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     for line in lines.iter().filter(|line| line.when != Some(Manner::Graceful)) {
         planning.line(line);
     }
+    planning.follow();
     if fenced_first {
         planning.undo();
     }
@@ -93,6 +96,7 @@ pub fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
         // A side that dies now is not waited for; but a switchover has ended when the old side follows.
         step.detached &= step.kind != StepKind::Action(Action::Rejoin);
     }
+    planning.follow();
     planning.undo();
     planning.undo_services(before);
     planning.steps
@@ -195,6 +199,22 @@ impl Planning<'_> {
     fn decide(&mut self) {
         let step = self.step(StepKind::Decide, None, self.route.to);
         self.push(step);
+        self.stage += 1;
+    }
+
+    /// The standbys that were no target follow the new primary: tried, and never awaited. Nothing is rewound for it; one
+    /// whose history parts from the new primary's says so, and is quarantined.
+    fn follow(&mut self) {
+        for cluster in self.route.followers {
+            for resource in self.document.guarded() {
+                let mut step = self.step(StepKind::Action(Action::Rejoin), Some(&resource), cluster);
+                step.timeout = default::timeout(Action::Rejoin, None);
+                step.retries = default::retries(Action::Rejoin);
+                step.on_failure = OnFailure::Continue;
+                step.detached = true;
+                self.push(step);
+            }
+        }
         self.stage += 1;
     }
 

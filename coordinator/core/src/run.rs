@@ -284,8 +284,8 @@ impl Run {
         done.find(|(step, _)| is_it(step)).and_then(|(_, progress)| progress.report.as_ref()?.position)
     }
 
-    /// A success of the last attempt is still to be noted. Of a run that has succeeded only that a side which was told
-    /// to rejoin does follow: nothing waited for it.
+    /// The end of the last attempt is still to be noted. Of a run that has succeeded only that a side which was told to
+    /// rejoin does follow, or why not: nothing waited for it.
     #[must_use]
     pub fn hears(&self, step: &Step, progress: &Progress) -> bool {
         match progress.state {

@@ -141,6 +141,9 @@ pub struct ApplicationState {
     pub refusal: Option<(String, String)>,
     /// The run that is under way, if any.
     pub run: Option<RunId>,
+    /// Databases that accepted writes where the terms say standby, by cluster.
+    #[serde(default)]
+    pub rogues: BTreeMap<ClusterId, BTreeSet<ResourceId>>,
     /// The group was restored, and not all agents have been heard: nothing is granted or decided.
     #[serde(default)]
     pub recovering: Option<Recovering>,

@@ -23,6 +23,7 @@ mod audit;
 mod cluster;
 mod document;
 mod forward;
+mod limit;
 mod members;
 mod recovery;
 mod report;

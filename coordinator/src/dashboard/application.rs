@@ -108,6 +108,9 @@ fn place(cluster: &ClusterInApplication) -> Markup {
                 span.role { (cluster.role.as_str()) }
                 (state(cluster.health))
             }
+            @if !cluster.rogues.is_empty() {
+                p { (badge(Tone::Bad, "rogue writer")) " " (cluster.rogues.join(", ")) " accepted writes where the terms say standby" }
+            }
             @if let Some(reason) = &cluster.excluded {
                 p { (badge(Tone::Warn, "excluded")) " " (reason) }
             }

@@ -105,6 +105,7 @@ fn place(cluster: &ClusterInApplication) -> Markup {
                 } @else {
                     span.number { "lag " (known(lag(cluster))) }
                 }
+                @if !cluster.rogues.is_empty() { (badge(Tone::Bad, "rogue writer")) }
                 @if cluster.excluded.is_some() { (badge(Tone::Warn, "excluded")) }
                 @if cluster.failsafe { (badge(Tone::Warn, "failsafe")) }
             }

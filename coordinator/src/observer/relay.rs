@@ -229,5 +229,6 @@ fn beat_of(id: &ApplicationId, beat: &Beat) -> wire::ApplicationBeat {
         guarded: beat.guarded,
         guard_alive: beat.guard_alive,
         failsafe: beat.failsafe,
+        rogues: beat.rogues.iter().map(ToString::to_string).collect(),
     }
 }

@@ -96,6 +96,8 @@ pub struct ClusterInApplication {
     pub guard_alive: Option<bool>,
     /// Why it is no candidate until an operator's rejoin.
     pub excluded: Option<String>,
+    /// Databases that accepted writes where the terms say standby.
+    pub rogues: Vec<String>,
     /// Its resources.
     pub resources: Vec<ResourceView>,
 }
@@ -263,6 +265,7 @@ impl ClusterInApplication {
             guarded: beat.is_some_and(|beat| beat.guarded),
             guard_alive: beat.filter(|_| is_fresh).map(|beat| beat.guard_alive),
             excluded: known.excluded.get(cluster).cloned(),
+            rogues: known.rogues.get(cluster).into_iter().flatten().map(ToString::to_string).collect(),
             resources,
         }
     }

@@ -410,6 +410,7 @@ fn adopted(document: Application, primary: &str, epoch: u64) -> ApplicationState
         cooling_since: None,
         refusal: None,
         recovering: None,
+        rogues: BTreeMap::new(),
         run: None,
         stuck: BTreeMap::new(),
     }
@@ -427,6 +428,7 @@ fn beat(lease: LeaseState) -> Beat {
         guarded: true,
         guard_alive: true,
         failsafe: false,
+        rogues: BTreeSet::new(),
         self_fenced_since: None,
     }
 }

@@ -134,6 +134,9 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
         Entry::Refused { application, rule, detail } => register::refusal(applying, application, rule, detail),
         Entry::Frozen { clusters } => register::frozen(applying, clusters),
         Entry::Thawed => register::thawed(applying),
+        Entry::RogueWriters { application, cluster, resources } => {
+            register::rogue_writers(applying, application, cluster, resources)
+        }
         Entry::LimitSet { limit, by } => register::limit_set(applying, *limit, by),
         Entry::Recovered { application, reports } => recovery::recovered(applying, application, reports),
         Entry::AttestedOff { application, cluster, by, reason } => {

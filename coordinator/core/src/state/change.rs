@@ -61,7 +61,8 @@ pub(super) fn run_started(
     }
     let Some(known) = applying.state.applications.get(application) else { return ignored("gone") };
     let promotable = Window::new(&known.terms).guarded_in_each();
-    let route = Route { cause, from: &from, to, promotable: &promotable };
+    let followers = followers(known, &from, to);
+    let route = Route { cause, from: &from, to, promotable: &promotable, followers: &followers };
     let (steps, by) = match cause {
         Cause::Switchover { by, .. } => (plan::switchover(&known.document, &route), by.as_str()),
         Cause::RegionLost
@@ -106,6 +107,7 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     }
     let Some(from) = known.primary.clone() else { return ignored("not adopted") };
     let promotable = Window::new(&known.terms).guarded_in_each();
+    let followers = followers(known, &from, decide.to);
     let document = known.document.clone();
     let epoch = if planted::makes(Mistake::EpochStays) { decide.from } else { decide.from.next() };
     let continued = match decide.ground {
@@ -135,8 +137,8 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
         id
     } else {
         let cause = cause_of(decide.ground);
-        let steps =
-            plan::failover(&document, &Route { cause: &cause, from: &from, to: decide.to, promotable: &promotable });
+        let route = Route { cause: &cause, from: &from, to: decide.to, promotable: &promotable, followers: &followers };
+        let steps = plan::failover(&document, &route);
         let id = RunId(applying.index.0);
         let opening = Opening {
             application: decide.application.clone(),
@@ -162,6 +164,12 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     applying.audit("decided", Some(decide.application), Some(id), &actor, detail);
     run::apply::finish_if_done(applying, id);
     applying.done()
+}
+
+/// The listed standbys beside the two, but those in quarantine.
+fn followers(known: &ApplicationState, from: &ClusterId, to: &ClusterId) -> Vec<ClusterId> {
+    let others = known.document.clusters.iter().filter(|cluster| *cluster != from && *cluster != to);
+    others.filter(|cluster| !known.excluded.contains_key(*cluster)).cloned().collect()
 }
 
 fn ground_name(ground: &Ground) -> String {

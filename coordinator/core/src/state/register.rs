@@ -110,6 +110,7 @@ pub(super) fn document(applying: &mut Applying<'_>, document: &Application, by: 
             cooling_since: None,
             refusal: None,
             run: None,
+            rogues: BTreeMap::new(),
             // Agents may know a former life of it: their epochs and numbers only rise.
             recovering: (applying.state.restoration > 0).then(Recovering::default),
             stuck: BTreeMap::new(),
@@ -314,6 +315,30 @@ pub(super) fn acknowledged(applying: &mut Applying<'_>, application: Option<&App
         applying.state.begun.clear();
     }
     applying.audit("acknowledged", application, None, by, "");
+    applying.done()
+}
+
+/// Said once for each change; it changes nothing else.
+pub(super) fn rogue_writers(
+    applying: &mut Applying<'_>,
+    application: &ApplicationId,
+    cluster: &ClusterId,
+    resources: &BTreeSet<ResourceId>,
+) -> Applied {
+    let Some(known) = applying.state.applications.get_mut(application) else { return ignored("unknown application") };
+    if known.rogues.get(cluster).map_or(resources.is_empty(), |before| before == resources) {
+        return ignored("told before");
+    }
+    let names: Vec<&str> = resources.iter().map(ResourceId::as_str).collect();
+    let event = if resources.is_empty() {
+        known.rogues.remove(cluster);
+        "rogue-writer-ended"
+    } else {
+        known.rogues.insert(cluster.clone(), resources.clone());
+        "rogue-writer"
+    };
+    let detail = format!("{} in {cluster}", if names.is_empty() { "none".to_owned() } else { names.join(", ") });
+    applying.audit(event, Some(application), None, &format!("agent {cluster}"), detail);
     applying.done()
 }
 

@@ -9,6 +9,7 @@
 )]
 
 mod approving;
+mod blast;
 mod deciding;
 mod fixture;
 mod late;

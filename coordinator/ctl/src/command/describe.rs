@@ -122,6 +122,15 @@ pub(super) fn placements(application: &wire::Application) -> String {
         ]);
     }
     let mut text = table.to_string();
+    for placement in application.placements.iter().filter(|placement| !placement.rogues.is_empty()) {
+        let _ = writeln!(
+            text,
+            "ROGUE WRITER in {}: {} accepted writes where the terms say standby; its agent fences it (in a pause it only \
+             tells); take it back with `regentctl rejoin`",
+            placement.cluster,
+            placement.rogues.join(", ")
+        );
+    }
     for placement in application.placements.iter().filter(|placement| !placement.excluded.is_empty()) {
         let _ = writeln!(text, "{} is no candidate: {}", placement.cluster, placement.excluded);
     }

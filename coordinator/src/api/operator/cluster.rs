@@ -134,6 +134,13 @@ impl ClusterService for Operators {
         self.make_backup(request).await
     }
 
+    async fn set_limit(
+        &self,
+        request: Request<wire::SetLimitRequest>,
+    ) -> Result<Response<wire::SetLimitResponse>, Status> {
+        self.change_limit(request).await
+    }
+
     async fn recover(&self, request: Request<wire::RecoverRequest>) -> Result<Response<wire::RecoverResponse>, Status> {
         self.note_recovery(request).await
     }

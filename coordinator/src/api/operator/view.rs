@@ -78,6 +78,7 @@ pub(super) fn status(
         applications: state.applications.iter().map(|(id, known)| application(&look, id, known)).collect(),
         runs: recent_runs(state, wall),
         restoration: state.restoration,
+        limit: Some(super::limit::shown(state, wall)),
     }
 }
 
