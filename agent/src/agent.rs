@@ -29,7 +29,7 @@ use crate::lease::{GuardWord, Lease, Reading, Remembered};
 use crate::probe::{self, Sight};
 use crate::settings::{Dial, Settings, endpoints};
 use crate::steps::{Bench, StepEvent, Steps};
-use crate::uplink::{self, LinkEvent, LinkId, Pace};
+use crate::uplink::{LinkEvent, LinkId, Pace};
 use crate::witness::peer::{PeerEvent, Sign};
 use crate::witness::{Asked, Promises, WitnessKey};
 
@@ -37,13 +37,16 @@ pub mod admin;
 mod answers;
 mod beats;
 mod commands;
+mod coordinators;
 mod group;
 mod guarding;
 mod peers;
+mod rogue;
 pub mod status;
 mod word;
 
 use beats::Link;
+use coordinators::Dialling;
 use group::Joining;
 use peers::PeerLink;
 pub use status::Status;
@@ -91,6 +94,8 @@ enum Event {
     Lifted(ApplicationId, bool),
     /// A commanded fence or quiesce that stood at the start was carried out again.
     Held(ApplicationId, ResourceId, bool),
+    /// The fence of a database that accepted writes where the terms say standby.
+    RogueFenced(ApplicationId, ResourceId, bool),
     GroupStored(bool),
     /// Statuses that waited for the disk.
     ToBeSaid(Vec<regent_proto::agent::v1::StepStatus>),
@@ -118,11 +123,14 @@ struct Agent {
     unconfirmed: BTreeSet<(ApplicationId, ResourceId)>,
     /// Seen as standbys of the new primary since the last fence of this agent's own.
     rejoined: BTreeSet<(ApplicationId, ResourceId)>,
+    /// Open where the terms say standby.
+    rogues: rogue::Rogues,
     /// Applications for which the guard's hard fence has been taken note of.
     noted_fired: BTreeSet<ApplicationId>,
     offered_peers: BTreeMap<ApplicationId, BTreeMap<ClusterId, Peer>>,
 
     joining: Joining,
+    dialling: Dialling,
     links: BTreeMap<LinkId, Link>,
     beat: u64,
     beat_now: bool,
@@ -222,6 +230,9 @@ async fn run(
         release: env!("CARGO_PKG_VERSION").to_owned(),
         stored: Vec::new(),
     };
+    let (hello, pace) = (watch::Sender::new(Arc::new(hello)), watch::Sender::new(Pace::default()));
+    let coordinators = &parts.settings.coordinators;
+    let dialling = Dialling::begin(coordinators, parts.dial.clone(), hello.subscribe(), pace.subscribe(), links);
     let mut agent = Agent {
         settings: parts.settings,
         drivers: parts.drivers,
@@ -236,9 +247,11 @@ async fn run(
         fencers: BTreeMap::new(),
         unconfirmed: BTreeSet::new(),
         rejoined: BTreeSet::new(),
+        rogues: rogue::Rogues::new(),
         noted_fired: BTreeSet::new(),
         offered_peers: BTreeMap::new(),
         joining: Joining::default(),
+        dialling,
         links: BTreeMap::new(),
         beat: 0,
         beat_now: false,
@@ -251,8 +264,8 @@ async fn run(
         signs: BTreeMap::new(),
         questions: BTreeMap::new(),
         probe_now: BTreeMap::new(),
-        hello: watch::Sender::new(Arc::new(hello)),
-        pace: watch::Sender::new(Pace::default()),
+        hello,
+        pace,
         word,
         status,
         events,
@@ -263,7 +276,7 @@ async fn run(
     };
     agent.take_up(&counts, now);
     agent.refresh();
-    agent.dial_all(&links);
+    agent.dial_remembered();
     agent.probe_all(&sights);
     tracing::info!(cluster = %agent.settings.cluster, incarnation = agent.incarnation.0, "agent is running");
     let looking = tokio::spawn(look_for_room(agent.journal.clone()));
@@ -359,13 +372,6 @@ impl Agent {
                 %application, missing,
                 "guarded by the terms and not in this agent's agent.yaml: no lease is extended; add it there and restart"
             );
-        }
-    }
-
-    fn dial_all(&self, links: &mpsc::UnboundedSender<(LinkId, LinkEvent)>) {
-        for (link, address) in self.settings.coordinators.iter().enumerate() {
-            let (hello, pace) = (self.hello.subscribe(), self.pace.subscribe());
-            tokio::spawn(uplink::keep(link, address.clone(), self.dial.clone(), hello, pace, links.clone()));
         }
     }
 

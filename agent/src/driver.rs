@@ -7,6 +7,7 @@
 pub mod build;
 pub mod command;
 pub mod dns;
+pub mod elsewhere;
 pub mod http;
 pub mod postgres;
 pub mod process;
@@ -99,6 +100,8 @@ pub struct Upstream {
 pub struct Done {
     /// Reality already was as asked.
     pub already: bool,
+    /// `fence`: it went hard.
+    pub hard: bool,
     /// What was done, for humans.
     pub message: String,
     /// Position afterwards.
@@ -201,6 +204,8 @@ pub struct Redirect {
 pub struct Rejoin {
     /// The cluster to follow.
     pub upstream_cluster: String,
+    /// An operator commanded it: what this side has beyond the fork may be given up, once it is saved aside.
+    pub allow_rewind: bool,
     /// The operator allowed a fresh copy that discards this side's data.
     pub allow_reclone: bool,
 }

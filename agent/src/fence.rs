@@ -153,7 +153,7 @@ pub async fn one(
             note(application, resource, "hard", &hard);
             let Done { message, .. } = hard?;
             // What the database wrote last is not known now.
-            Ok(Done { message: format!("fenced hard: {message}"), ..Done::default() })
+            Ok(Done { message: format!("fenced hard: {message}"), hard: true, ..Done::default() })
         }
     }
 }

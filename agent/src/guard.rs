@@ -32,6 +32,7 @@ use crate::lease::{Arm, Deadline};
 mod client;
 pub mod clock;
 mod door;
+pub mod kept;
 mod known;
 mod table;
 mod watchdog;
@@ -52,6 +53,8 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_millis(200);
 /// So long does a guard that is told to end wait whether an agent is there: both may be on their way.
 const SETTLE: Duration = Duration::from_secs(1);
+/// After one that a human must make possible.
+const HOPELESS: Duration = Duration::from_secs(5);
 /// A hard fence that takes longer is begun anew.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
@@ -134,6 +137,8 @@ struct Shared {
     end: Notify,
     agents: AtomicUsize,
     known: Known,
+    /// Remote resources that were told of.
+    told: Mutex<BTreeSet<(ApplicationId, ResourceId)>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -213,6 +218,7 @@ fn begin(runtime: &Path, known: Known, clock: Arc<dyn Clock>) -> Result<(Arc<Sha
         end: Notify::new(),
         agents: AtomicUsize::new(0),
         known,
+        told: Mutex::default(),
         clock,
     };
     Ok((Arc::new(shared), lock))
@@ -306,13 +312,22 @@ async fn fire_resource(application: ApplicationId, resource: ResourceId, driver:
         );
         return false;
     };
+    let mut said = None;
     while driver.fence_reach() != FenceReach::Nothing {
+        let mut pause = RETRY;
         match tokio::time::timeout(ATTEMPT, driver.fence_hard()).await {
             Ok(Ok(_)) => return true,
+            // What will not change by itself is said once; a human may end the database, or list a command.
+            Ok(Err(error)) if !error.retryable => {
+                if said.replace(error.code) != Some(error.code) {
+                    tracing::error!(%application, %resource, code = error.code, %error, "hard fence not possible");
+                }
+                pause = HOPELESS;
+            }
             Ok(Err(error)) => tracing::error!(%application, %resource, code = error.code, %error, "hard fence failed"),
             Err(_) => tracing::error!(%application, %resource, "hard fence takes too long"),
         }
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(pause).await;
     }
     true
 }
@@ -370,6 +385,7 @@ impl Shared {
         match request {
             Request::Status {} => {}
             Request::Arm { application, resources, arm } if lacking.is_empty() => {
+                self.say_remote(&application, &resources);
                 table.arm(&application, resources, arm);
             }
             Request::Arm { application, .. } => {
@@ -409,7 +425,7 @@ impl Shared {
     async fn is_shown(&self, application: &ApplicationId, resource: &ResourceId, driver: &dyn Driver) -> bool {
         let name = (application.clone(), resource.clone());
         let before = self.shown().get(&name).copied();
-        if driver.fence_reach() == FenceReach::Nothing || before.is_some_and(|at| at.elapsed() < SHOWN_FOR) {
+        if driver.fence_reach() != FenceReach::Local || before.is_some_and(|at| at.elapsed() < SHOWN_FOR) {
             return true;
         }
         match tokio::time::timeout(SHOW_LIMIT, driver.can_end()).await {
@@ -428,6 +444,22 @@ impl Shared {
 
     fn shown(&self) -> MutexGuard<'_, BTreeMap<(ApplicationId, ResourceId), tokio::time::Instant>> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this guard cannot do is said when it is armed, not when it would be needed.
+    fn say_remote(&self, application: &ApplicationId, resources: &BTreeSet<ResourceId>) {
+        for resource in resources {
+            let remote =
+                self.known.driver(application, resource).is_some_and(|one| one.fence_reach() == FenceReach::Remote);
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if remote && told.insert((application.clone(), resource.clone())) {
+                tracing::warn!(
+                    %application, %resource,
+                    "it runs on another machine: this guard ends it only by its hardFence command, if one is listed and that \
+                     machine can be reached; the coordinators take no silence of this agent for a fence"
+                );
+            }
+        }
     }
 
     fn store(&self) {
@@ -468,6 +500,7 @@ mod tests {
             end: Notify::new(),
             agents: AtomicUsize::new(0),
             known: BTreeMap::from([(ApplicationId::new("shop").unwrap(), drivers)]).into(),
+            told: Mutex::default(),
             clock: clock::of_this_machine(),
         })
     }
@@ -572,6 +605,7 @@ mod tests {
             end: Notify::new(),
             agents: AtomicUsize::new(0),
             known,
+            told: Mutex::default(),
             clock: clock::of_this_machine(),
         });
         assert_eq!(shared.answer(ask(&cache)).await.unknown[&shop], [cache.clone()].into());

@@ -18,7 +18,9 @@ mod file;
 mod record;
 
 pub use file::{JournalError, JournalFile};
-pub use record::{ApplicationView, Begun, Hold, Outcome, Peer, Record, ResourceView, Stale, StepRecord, View};
+pub use record::{
+    ApplicationView, Begun, Hold, KnownCoordinator, Outcome, Peer, Record, ResourceView, Stale, StepRecord, View,
+};
 
 /// Up to this length the file is never rewritten.
 const COMPACT_AT: u64 = 1 << 20;

@@ -107,10 +107,17 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn run_guard(file: &Path, config: &Config, drivers: Drivers, stay: bool) -> anyhow::Result<Result<(), GuardError>> {
     guard::protect();
+    let load = |file: &Path| {
+        let config = Config::load(file).map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
+        self::drivers(&config, &Children::default()).map_err(|error| format!("{error:#}"))
+    };
+    let (runtime_directory, boot) = (config.runtime_directory.clone(), guard::clock::of_this_machine().boot_id());
+    let drivers = guard::kept::take_up(&runtime_directory, &boot, drivers, load);
     let file = file.to_owned();
     let reread: guard::Reread = Arc::new(move || {
-        let config = Config::load(&file).map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
-        self::drivers(&config, &Children::default()).map_err(|error| format!("{error:#}"))
+        let drivers = load(&file)?;
+        guard::kept::keep(&runtime_directory, &boot, &file, &drivers);
+        Ok(drivers)
     });
     let known = guard::Known::with_reread(drivers, reread);
     runtime(1)?.block_on(async {

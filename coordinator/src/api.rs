@@ -14,6 +14,7 @@ use regent_proto::tls::Tls;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use crate::members::Awaited;
 use crate::node::Node;
 
 pub mod agent;
@@ -43,6 +44,8 @@ pub struct Parts {
     pub tls: Tls,
     /// To hand over leadership.
     pub transfer: Arc<dyn TransferLeader>,
+    /// What a change of the members waits for.
+    pub awaited: Awaited,
     /// Cancelled when the process stops: ends the streams, so that the server can drain.
     pub stop: CancellationToken,
 }

@@ -63,7 +63,7 @@ pub struct Config {
     /// The embedded DNS server. Default: none.
     #[serde(default)]
     pub dns: Option<Dns>,
-    /// All coordinators, this one included.
+    /// All coordinators, this one included. Of one that joins: itself, and those that it is to find there.
     pub peers: Vec<Peer>,
     /// Log, state and identity.
     pub data_directory: PathBuf,
@@ -72,6 +72,9 @@ pub struct Config {
     /// May create the group if none of the peers has one. Default: false.
     #[serde(default)]
     pub bootstrap: bool,
+    /// Joins an existing group, which must add it (`regentctl members add`). Default: false.
+    #[serde(default)]
+    pub join: bool,
     /// Times and sizes of replication, the same in all coordinators. Default: see there.
     #[serde(default)]
     pub raft: Raft,
@@ -135,7 +138,11 @@ impl Config {
         if !ids.contains_key(&self.id) {
             return Err(("peers", format!("coordinator {} itself is missing; list all coordinators", self.id)));
         }
-        if self.peers.len().is_multiple_of(2) {
+        if self.join && self.bootstrap {
+            return Err(("join", "a coordinator that joins a group creates none: take `bootstrap` out".to_owned()));
+        }
+        // Only the group's beginning: while members change there are others, too.
+        if self.bootstrap && self.peers.len().is_multiple_of(2) {
             return Err((
                 "peers",
                 format!("{} coordinators tolerate no more loss than one fewer; use 1, 3 or 5", self.peers.len()),

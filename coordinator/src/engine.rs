@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use regent_core::breaker;
+use regent_core::cause;
 use regent_core::decide::{self, Ending, Viewpoint};
 use regent_core::effect::Effect;
 use regent_core::entry::{Entry, Outcome};
 use regent_core::id::{Attempt, ClusterId, RunId, StepId};
 use regent_core::planted::{self, Mistake};
-use regent_core::run::StepState;
+use regent_core::run::{self, StepState, UNDO_STAGE};
 use regent_proto::agent::v1::connect_response::Body;
 use regent_proto::peer::v1::RelayRequest;
 use tokio::sync::mpsc;
@@ -120,6 +121,7 @@ impl Engine {
             return;
         }
         let view = self.view();
+        self.look_at_late(view);
         let entries = self.node.replica.read(|state| self.node.see(|evidence| decide::decide(state, evidence, view)));
         for entry in entries {
             self.proposals.offer(entry);
@@ -136,6 +138,9 @@ impl Engine {
 
     fn applied(&self, event: &AppliedEvent) {
         for effect in &event.effects {
+            if let Effect::Dispatch(run, step) = effect {
+                self.note_late(*run, *step);
+            }
             match effect {
                 Effect::Dispatch(run, step) if self.leading => self.dispatch(*run, *step),
                 Effect::Dispatch(..)
@@ -144,8 +149,58 @@ impl Engine {
                 | Effect::VoteWithdrawn { .. }
                 | Effect::AnswerChanged(..)
                 | Effect::RunChanged(_)
+                | Effect::CoordinatorsChanged
                 | Effect::Audited => {}
             }
+        }
+    }
+
+    /// An intent that was proposed long before it was applied here: its quorum was away meanwhile, or this process was,
+    /// and what it was begun for may be gone.
+    fn note_late(&self, run: RunId, step: StepId) {
+        let wall = self.node.wall();
+        let late = self.node.replica.read(|state| {
+            let run = state.runs.get(&run)?;
+            let bound = state.applications.get(&run.application)?.document.automation.bound;
+            let (_, progress) = run.step(step)?;
+            let proposed = progress.attempt_started?;
+            Some(cause::is_only_fencing(run) && wall.since(proposed) > bound.heartbeat().times(3))
+        });
+        if late == Some(true) {
+            warn!(
+                run = run.0,
+                step = step.0,
+                "an intent was applied late: its cause is looked at again before it is dispatched"
+            );
+            self.node.note(|evidence| evidence.late_runs.insert(run));
+        }
+    }
+
+    /// What was late and still holds is dispatched; what is over is forgotten.
+    fn look_at_late(&mut self, view: Viewpoint) {
+        let late: Vec<RunId> = self.node.see(|evidence| evidence.late_runs.iter().copied().collect());
+        let (mut holding, mut over) = (Vec::new(), Vec::new());
+        for run in late {
+            let (ended, holds) = self.node.replica.read(|state| {
+                let known = state.runs.get(&run);
+                let ended = known.is_none_or(|run| run.status.is_final());
+                let waits = known.is_some_and(cause::is_only_fencing);
+                (ended, waits && self.node.see(|evidence| cause::holds(state, evidence, view, run)))
+            });
+            if ended {
+                over.push(run);
+            } else if holds {
+                holding.push(run);
+            }
+        }
+        self.node.note(|evidence| {
+            over.iter().chain(&holding).for_each(|run| {
+                evidence.late_runs.remove(run);
+            });
+        });
+        if !holding.is_empty() {
+            info!(runs = ?holding, "what was applied late still holds");
+            self.dispatch_all(None);
         }
     }
 
@@ -170,9 +225,14 @@ impl Engine {
 
     /// Sends one step down any coordinator's stream that reaches the agent. Its intent is committed (S3).
     fn dispatch(&self, run: RunId, step: StepId) {
+        let late = self.node.see(|evidence| evidence.late_runs.contains(&run));
         let found = self.node.replica.read(|state| {
             let run = state.runs.get(&run)?;
             let (spec, _) = run.step(step)?;
+            // What undoes is never held back, and what it undoes is not begun any more.
+            if late && spec.stage != UNDO_STAGE {
+                return None;
+            }
             let document = &state.applications.get(&run.application)?.document;
             Some((spec.cluster.clone(), convert::command(state, document, run, spec)?))
         });

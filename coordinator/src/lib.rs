@@ -2,12 +2,14 @@
 
 pub mod admin;
 pub mod api;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod dashboard;
 pub mod dns;
 pub mod engine;
 pub mod join;
+pub mod members;
 pub mod node;
 pub mod observer;
 pub mod proposals;

@@ -1,7 +1,7 @@
 //! The coordinator's process: parse everything, bind everything, then run.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use regent_coordinator::config::Config;
 use regent_coordinator::node::Node;
 use regent_coordinator::raft::{self, Membership, RaftHandle, RaftOptions};
 use regent_coordinator::works::Works;
-use regent_coordinator::{clock, dns, telemetry};
+use regent_coordinator::{backup, clock, dns, telemetry};
 use regent_core::entry::Coordinator;
 use regent_core::id::CoordinatorId;
 use tokio::net::TcpListener;
@@ -33,6 +33,10 @@ struct Arguments {
     /// Check the configuration, print what would be used, and end.
     #[arg(long)]
     check_config: bool,
+    /// Make the data directory of a new group from this backup, and end: only where the quorum of the old one is lost
+    /// for good. On the coordinator with the lowest id; then start all, the others with empty directories.
+    #[arg(long, value_name = "FILE", conflicts_with = "check_config")]
+    restore: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -58,9 +62,35 @@ fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         std::io::stdout().write_all(serde_saphyr::to_string(&config)?.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(file) = &arguments.restore {
+        return restore(&config, file);
+    }
     telemetry::init(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(run(config))
+}
+
+/// Makes the data directory of a restored group.
+fn restore(config: &Config, file: &Path) -> anyhow::Result<ExitCode> {
+    let backup = backup::read(file)?;
+    let (id, peers) = (CoordinatorId(config.id), config.addresses());
+    let state = raft::restore(&config.data_directory, id, &peers, &backup, clock::of_this_machine().wall())?;
+    let others: Vec<String> = peers.keys().filter(|peer| **peer != id).map(ToString::to_string).collect();
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "group {} is restored as of index {} into {}; its log goes on at {}",
+        state.group,
+        backup.applied,
+        config.data_directory.display(),
+        state.applied
+    )?;
+    writeln!(out, "start this coordinator, and coordinators {} with empty data directories", others.join(", "))?;
+    writeln!(
+        out,
+        "every application recovers until the agents of all its clusters have reported: `regentctl why APP`"
+    )?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Leadership changes hands by raft.
@@ -94,6 +124,7 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
         node: node.clone(),
         tls: tls.clone(),
         transfer: Arc::new(Handover(works.raft().membership())),
+        awaited: works.awaited(),
         stop: stop.clone(),
     };
     let routes = works.add_services(api::routes(parts).await?);
@@ -118,6 +149,10 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
 
     let myself = myself(&config, works.raft());
     let (raft, mut parts) = works.start(myself, readiness.clone(), &stop);
+    if config.join && node.replica.read(|state| state.group.0.is_empty()) {
+        let address = config.advertised();
+        info!(id = config.id, address, "waits to be added: regentctl members add ID --address HOST:PORT");
+    }
     info!(id = config.id, region = %config.region, "coordinator started");
 
     let code = wait(&raft, &mut grpc_task, &mut parts).await?;

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::api::agent::convert;
+use crate::api::agent::{convert, stored};
 use crate::node::Node;
 use crate::proposals::Proposals;
 use crate::replica::AppliedEvent;
@@ -195,6 +195,7 @@ impl Post {
                     let standing: Vec<_> = node.replica.read(|state| state.standing_votes().collect());
                     node.note(|evidence| evidence.votes_applied.retain(|index, _| standing.contains(index)));
                 }
+                Effect::CoordinatorsChanged => self.push_coordinators(),
                 Effect::AnswerChanged(..) | Effect::Dispatch(..) | Effect::RunChanged(_) | Effect::Audited => {}
             }
         }
@@ -212,6 +213,16 @@ impl Post {
         }
     }
 
+    /// Every agent hears whom it should dial.
+    fn push_coordinators(&self) {
+        let coordinators = self.inner.node.replica.read(convert::coordinators);
+        let clusters: Vec<ClusterId> = lock(&self.inner.streams).keys().cloned().collect();
+        for cluster in clusters {
+            let known = wire::Coordinators { coordinators: coordinators.clone() };
+            self.send(&cluster, Body::Coordinators(known));
+        }
+    }
+
     /// Everything an agent must know when it connects.
     #[must_use]
     pub fn welcome(&self, cluster: &ClusterId) -> wire::Welcome {
@@ -221,7 +232,8 @@ impl Post {
             let terms = listing
                 .filter_map(|(application, known)| Some(convert::terms(state, application, known.terms.last()?)))
                 .collect();
-            wire::Welcome { group: state.group.0.clone(), coordinator: me, terms }
+            let coordinators = convert::coordinators(state);
+            wire::Welcome { group: state.group.0.clone(), coordinator: me, terms, coordinators }
         })
     }
 
@@ -233,6 +245,19 @@ impl Post {
         drop(streams);
         let _ = self.inner.connected.send(cluster.clone());
         number
+    }
+
+    /// What an agent has stored, as it says when it connects.
+    pub fn note_stored(&self, cluster: &ClusterId, hello: &wire::Hello) {
+        let reports = stored::reports(&hello.stored, &hello.installation);
+        if reports.is_none() {
+            warn!(%cluster, "what an agent has stored cannot be understood: agent and coordinator differ in release");
+        }
+        self.inner.node.note(|evidence| {
+            let contact = evidence.contacts.entry(cluster.clone()).or_default();
+            contact.installation = InstallationId(hello.installation.clone());
+            contact.stored = reports;
+        });
     }
 
     /// An agent's stream has ended.

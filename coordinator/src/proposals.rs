@@ -32,6 +32,9 @@ enum Key {
     Outcome(RunId, StepId, Attempt),
     Undo(RunId),
     Breaker,
+    Members,
+    Recovery(ApplicationId),
+    Rogues(ApplicationId, ClusterId),
     Register(ClusterId),
 }
 
@@ -50,6 +53,9 @@ impl Key {
             Entry::StepOutcome { run, step, attempt, .. } => Self::Outcome(*run, *step, *attempt),
             Entry::UndoBegun { run, .. } => Self::Undo(*run),
             Entry::Frozen { .. } | Entry::Thawed => Self::Breaker,
+            Entry::MemberChangeEnded { .. } => Self::Members,
+            Entry::Recovered { application, .. } => Self::Recovery(application.clone()),
+            Entry::RogueWriters { application, cluster, .. } => Self::Rogues(application.clone(), cluster.clone()),
             Entry::AgentRegistered(agent) => Self::Register(agent.cluster.clone()),
             Entry::GroupCreated { .. }
             | Entry::CoordinatorJoined(_)
@@ -60,6 +66,10 @@ impl Key {
             | Entry::Resumed { .. }
             | Entry::Acknowledged { .. }
             | Entry::RejoinStarted { .. }
+            | Entry::MemberChange { .. }
+            | Entry::AttestedOff { .. }
+            | Entry::LimitSet { .. }
+            | Entry::PrimaryChosen { .. }
             | Entry::Approved { .. }
             | Entry::Cleared { .. } => return None,
         })

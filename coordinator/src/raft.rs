@@ -32,6 +32,7 @@ mod ondisk;
 mod options;
 mod peers;
 mod propose;
+mod restore;
 mod runtime;
 mod snapshot_file;
 mod state_machine;
@@ -44,6 +45,7 @@ pub use membership::{Membership, MembershipError};
 pub use ondisk::DiskError;
 pub use options::{OptionsError, RaftOptions};
 pub use peers::{DialPeer, PeerError, Peers};
+pub use restore::{RestoreError, restore};
 pub use runtime::seed_this_thread;
 pub use writer::Writing;
 

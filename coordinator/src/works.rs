@@ -25,6 +25,7 @@ use crate::api::peer::PeerHooks;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::join;
+use crate::members::{self, Awaited};
 use crate::node::Node;
 use crate::observer::{Heardings, Post, relay};
 use crate::proposals::Proposals;
@@ -36,6 +37,7 @@ pub struct Works {
     post: Post,
     heardings: Heardings,
     raft: RaftHandle,
+    awaited: Awaited,
 }
 
 /// What other coordinators ask beside raft.
@@ -57,7 +59,7 @@ impl Works {
     pub fn new(id: CoordinatorId, raft: RaftHandle, clock: Arc<dyn Clock>) -> Self {
         let node = Node::with_clock(id, raft.replica(), clock);
         let (post, heardings) = Post::new(node.clone(), Proposals::new(node.clone()), raft.incarnation());
-        Self { node, post, heardings, raft }
+        Self { node, post, heardings, raft, awaited: Awaited::default() }
     }
 
     /// What its parts share.
@@ -70,6 +72,12 @@ impl Works {
     #[must_use]
     pub fn raft(&self) -> &RaftHandle {
         &self.raft
+    }
+
+    /// What a change of the members waits for.
+    #[must_use]
+    pub fn awaited(&self) -> Awaited {
+        self.awaited.clone()
     }
 
     /// Adds what agents and other coordinators call.
@@ -88,11 +96,13 @@ impl Works {
         readiness: Readiness,
         stop: &CancellationToken,
     ) -> (RaftHandle, JoinSet<()>) {
-        let Self { node, post, heardings, mut raft } = self;
+        let Self { node, post, heardings, mut raft, awaited } = self;
         let (for_post, for_engine) = (node.replica.listen(), node.replica.listen());
         let mut parts = JoinSet::new();
         parts.spawn(post.clone().run(for_post, stop.clone()));
         parts.spawn(relay::run(post.clone(), raft.peers(), stop.clone()));
+        let (membership, proposals) = (raft.membership(), post.proposals().clone());
+        parts.spawn(members::run(node.clone(), proposals, membership, awaited, stop.clone()));
         parts.spawn(Engine::new(post, raft.peers()).run(heardings, for_engine, stop.clone()));
         tokio::spawn(join::run(node, myself, readiness, stop.clone()));
         raft.run();

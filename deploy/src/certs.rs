@@ -25,6 +25,16 @@ pub fn agent(cluster: &str) -> String {
     format!("agent-{cluster}")
 }
 
+/// Makes the certificate of one more coordinator, in a folder that has an authority.
+///
+/// # Errors
+/// `regentctl` is missing or fails.
+pub async fn coordinator_certificate(folder: &Path, id: u64, address: IpAddr) -> Result<()> {
+    let (id, address, dir) = (id.to_string(), address.to_string(), folder.display().to_string());
+    let words = ["certs", "coordinator", &id, "--name", &address, "--dir", &dir];
+    ctl::run(words.into_iter().map(String::from)).await.map(drop)
+}
+
 /// Makes an authority, a certificate for each coordinator and agent, with the address where it is dialled, and one for an operator, in a folder of its own.
 ///
 /// # Errors

@@ -90,6 +90,14 @@ impl Ctl {
         Ok(self.json::<ReportAnswer>(&["report", &run.to_string()]).await?.report)
     }
 
+    /// The coordinators that vote, and whether a change of them is under way.
+    ///
+    /// # Errors
+    /// No coordinator answers, or the answer cannot be read.
+    pub async fn members(&self) -> Result<Members> {
+        self.json(&["members"]).await
+    }
+
     async fn json<T: for<'de> Deserialize<'de>>(&self, words: &[&str]) -> Result<T> {
         let text = self.run(&[words, &["-o", "json"]].concat()).await?;
         serde_json::from_str(&text).with_context(|| format!("cannot read the answer of {}: {text}", words.join(" ")))
@@ -136,6 +144,38 @@ struct WhyAnswer {
 #[derive(Deserialize)]
 struct ReportAnswer {
     report: Report,
+}
+
+/// Who belongs to the group.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Members {
+    #[serde(default)]
+    coordinators: Vec<Member>,
+    changing: Option<serde_json::Value>,
+    /// Applications whose primary's agent has not confirmed the present voters.
+    #[serde(default)]
+    pub unconfirmed: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Member {
+    id: u64,
+    #[serde(default)]
+    voter: bool,
+}
+
+impl Members {
+    /// Those that vote, in order.
+    #[must_use]
+    pub fn voters(&self) -> Vec<u64> {
+        self.coordinators.iter().filter(|one| one.voter).map(|one| one.id).collect()
+    }
+
+    /// A change is under way.
+    #[must_use]
+    pub const fn is_changing(&self) -> bool {
+        self.changing.is_some()
+    }
 }
 
 /// The parts of a status that a world looks at.

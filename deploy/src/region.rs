@@ -121,12 +121,12 @@ impl Region {
         self.place.clock.as_ref().context("it goes by the machine's clock")?.step(seconds)
     }
 
-    fn environment(&self) -> BTreeMap<String, String> {
+    pub(crate) fn environment(&self) -> BTreeMap<String, String> {
         self.place.clock.as_ref().map(WallClock::environment).unwrap_or_default()
     }
 
     /// Waits until a program that was just started answers.
-    async fn answers(&self, node: &Node, http: SocketAddr) -> Result<()> {
+    pub(crate) async fn answers(&self, node: &Node, http: SocketAddr) -> Result<()> {
         let (program, process) = (node.program, node.process().context("it was not started")?);
         let alive = format!("http://{http}/livez");
         let work = async move {
@@ -151,6 +151,30 @@ impl Region {
         let is_guard =
             |pid: &Pid| tree::is_running(*pid) && tree::words(*pid).get(1).is_some_and(|word| word == "guard");
         self.keeper.processes().into_iter().find(is_guard)
+    }
+
+    /// Whether its coordinator calls itself ready, and what it says.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn readiness(&self) -> Result<(bool, String)> {
+        let url = format!("http://{}/readyz", self.listens.dashboard);
+        let page = async move {
+            let answer = client()?.get(url).send().await?;
+            let ready = answer.status().is_success();
+            anyhow::Ok((ready, answer.text().await?))
+        };
+        self.place.ground.within(self.place.index, page).await?
+    }
+
+    /// A page of its coordinator's dashboard.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn page(&self, path: &str) -> Result<String> {
+        let url = format!("http://{}{path}", self.listens.dashboard);
+        let page = async move { anyhow::Ok(client()?.get(url).send().await?.error_for_status()?.text().await?) };
+        self.place.ground.within(self.place.index, page).await?
     }
 
     /// The metrics of its coordinator, as text.
@@ -266,7 +290,7 @@ impl Node {
         Ok(())
     }
 
-    async fn start(&self, keeper: &Keeper, environment: BTreeMap<String, String>) -> Result<()> {
+    pub(crate) async fn start(&self, keeper: &Keeper, environment: BTreeMap<String, String>) -> Result<()> {
         ensure!(!self.process().is_some_and(|process| process.is_running()), "{} runs already", self.program);
         let program = place::binary(self.program)?.display().to_string();
         let command = [program, "--config".into(), self.config.display().to_string()];

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -24,8 +24,10 @@ use crate::script::Gate;
 use crate::wait;
 use crate::writer::{WriterOptions, resolve};
 
+mod newcomer;
 mod traces;
 
+pub use newcomer::Newcomer;
 use traces::Traces;
 pub use traces::{take_down, take_down_all};
 
@@ -76,7 +78,7 @@ pub struct World {
     ctl: Ctl,
     traces: Traces,
     /// Held until the end: no other world picks them.
-    _ports: Ports,
+    ports: Mutex<Ports>,
 }
 
 impl World {
@@ -159,7 +161,8 @@ impl World {
         }
         let listens: Vec<SocketAddr> = coordinators.iter().map(|coordinator| coordinator.listen).collect();
         let ctl = Ctl::new(&listens, &Credentials::of(&certificates, certs::OPERATOR));
-        let world = Self { options, ground, regions, service_port: shared.service_port, ctl, traces, _ports: ports };
+        let world =
+            Self { options, ground, regions, service_port: shared.service_port, ctl, traces, ports: Mutex::new(ports) };
         world.write_files(&coordinators, &certificates)?;
         let marks = world.regions.iter().map(|region| region.keeper().mark()).collect();
         world.traces.write(marks)?;

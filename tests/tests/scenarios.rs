@@ -4,8 +4,14 @@
 
 #[path = "scenarios/bad_input.rs"]
 mod bad_input;
+#[path = "scenarios/members.rs"]
+mod members;
 #[path = "scenarios/rejoin.rs"]
 mod rejoin;
+#[path = "scenarios/restore.rs"]
+mod restore;
+#[path = "scenarios/rogue.rs"]
+mod rogue;
 #[path = "scenarios/scene.rs"]
 mod scene;
 #[path = "scenarios/source.rs"]

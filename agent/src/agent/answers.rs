@@ -26,13 +26,21 @@ const fn opens(kind: wire::StepKind) -> bool {
 
 impl Agent {
     pub(super) fn hear_link(&mut self, link: LinkId, event: LinkEvent) {
+        if !self.dialling.knows(link) {
+            return;
+        }
         let Some(event) = self.joining.keep(link, event) else { return };
         if matches!(event, LinkEvent::Up { .. }) && !self.belongs(link, &event) {
             return;
         }
         match event {
             LinkEvent::Up { welcome, say: sender } => {
+                self.note_coordinator(link, coordinator(&welcome));
+                if !self.dialling.knows(link) {
+                    return;
+                }
                 self.links.insert(link, Link::new(coordinator(&welcome), sender));
+                self.hear_coordinators(&welcome.coordinators);
                 for terms in &welcome.terms {
                     self.hear_terms(terms);
                 }
@@ -51,6 +59,7 @@ impl Agent {
             LinkEvent::Heard(Heard::Answer(answer)) => self.hear_answer(link, &answer),
             LinkEvent::Heard(Heard::Terms(terms)) => self.hear_terms(&terms),
             LinkEvent::Heard(Heard::Step(command)) => self.hear_command(&command),
+            LinkEvent::Heard(Heard::Coordinators(known)) => self.hear_coordinators(&known.coordinators),
             // Both end the stream before they get here.
             LinkEvent::Heard(Heard::Welcome(_) | Heard::Refusal(_)) => {}
         }
@@ -370,6 +379,7 @@ impl Agent {
                 }
                 self.retell_holds(&application, now);
             }
+            Event::RogueFenced(application, resource, fenced) => self.rogue_fenced(application, resource, fenced),
             Event::ToBeSaid(statuses) => self.say_statuses(&statuses),
             Event::GroupStored(stored) => self.group_stored(stored),
         }
@@ -382,6 +392,7 @@ impl Agent {
 
     pub(super) fn hear_sight(&mut self, mut sight: Sight) {
         self.look_for_closed(&mut sight);
+        self.look_for_rogue(&sight);
         let name = (sight.application.clone(), sight.resource.clone());
         let before = self.sights.get(&name).map(|(_, sight)| &sight.probe);
         let turned = before.is_none_or(|before| {

@@ -121,6 +121,7 @@ impl Agent {
             guarded: lease.is_guarded(),
             guard_alive: lease.guard_alive(),
             failsafe: lease.by_promises(now),
+            rogues: self.rogues_of(application).iter().map(ToString::to_string).collect(),
         }
     }
 

@@ -9,7 +9,7 @@ use regent_proto::agent::v1 as wire;
 
 use crate::agent::{Agent, Standing, Word};
 use crate::uplink::Pace;
-use crate::uplink::convert::wire_token;
+use crate::uplink::convert::{self, wire_token};
 
 /// For humans and metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -82,7 +82,7 @@ impl Agent {
         let status = Status {
             incarnation: self.incarnation.0,
             links: self.links.len(),
-            coordinators: self.settings.coordinators.len(),
+            coordinators: self.dialling.count(),
             guard_alive: self.guard_alive,
             journal_has_room: self.journal.has_room(),
             steps: self.steps.running(),
@@ -110,14 +110,18 @@ impl Agent {
     fn refresh_hello(&self) {
         let (group, stored): (String, Vec<wire::StoredTerms>) = {
             let view = self.journal.view();
-            let stored = view.applications.iter().filter_map(|(application, view)| {
-                let terms = view.terms.as_ref()?;
-                Some(wire::StoredTerms {
+            let stored = view.applications.iter().map(|(application, view)| {
+                let terms = view.terms.as_ref();
+                let tokens = view.resources.values().map(|resource| resource.token);
+                wire::StoredTerms {
                     application: application.to_string(),
-                    epoch: terms.epoch.0,
-                    terms: Some(wire_token(terms.number)),
-                    primary: terms.primary == self.settings.cluster,
-                })
+                    epoch: terms.map_or(0, |terms| terms.epoch.0),
+                    terms: terms.map(|terms| wire_token(terms.number)),
+                    primary: terms.is_some_and(|terms| terms.primary == self.settings.cluster),
+                    seen: view.seen.0,
+                    token: tokens.chain(terms.map(|terms| terms.number)).max().map(wire_token),
+                    full: terms.map(|terms| convert::wire_terms(application, terms)),
+                }
             });
             (view.group.clone().map(|group| group.0).unwrap_or_default(), stored.collect())
         };

@@ -39,6 +39,7 @@ use async_trait::async_trait;
 
 pub use self::options::PostgresOptions;
 use self::session::Session;
+use super::elsewhere::{self, FenceAt};
 use super::process::children::Children;
 use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rejoin};
 
@@ -162,7 +163,7 @@ impl Driver for Postgres {
     }
 
     fn fence_reach(&self) -> FenceReach {
-        FenceReach::Local
+        self.options.fence.reach()
     }
 
     async fn probe(&self) -> Probe {
@@ -170,7 +171,11 @@ impl Driver for Postgres {
     }
 
     async fn can_end(&self) -> Result<(), DriverError> {
-        self.can_be_ended().await
+        match self.fence_reach() {
+            FenceReach::Local => self.can_be_ended().await,
+            // No process here to be seen; what that means is said where the guard is armed.
+            FenceReach::Remote | FenceReach::Nothing => Ok(()),
+        }
     }
 
     async fn guard(&self, marker: &Marker) -> DriverResult {
@@ -182,7 +187,10 @@ impl Driver for Postgres {
     }
 
     async fn fence_hard(&self) -> DriverResult {
-        self.kill_all().await
+        match self.options.fence {
+            FenceAt::Local => self.kill_all().await,
+            FenceAt::Remote => elsewhere::end(&self.options.hard_fence, &self.options.host, self.options.port).await,
+        }
     }
 
     async fn unfence(&self) -> DriverResult {

@@ -31,6 +31,7 @@ use async_trait::async_trait;
 
 pub use self::options::{RedisOptions, RedisUpstream};
 use self::session::{Failure, Login, Session, command};
+use super::elsewhere::{self, FenceAt};
 use super::process::children::Children;
 use super::process::table::Process;
 use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rejoin};
@@ -142,7 +143,7 @@ impl Driver for Redis {
     }
 
     fn fence_reach(&self) -> FenceReach {
-        FenceReach::Local
+        self.options.fence.reach()
     }
 
     async fn probe(&self) -> Probe {
@@ -150,7 +151,11 @@ impl Driver for Redis {
     }
 
     async fn can_end(&self) -> Result<(), DriverError> {
-        self.can_be_ended().await
+        match self.fence_reach() {
+            FenceReach::Local => self.can_be_ended().await,
+            // No process here to be seen; what that means is said where the guard is armed.
+            FenceReach::Remote | FenceReach::Nothing => Ok(()),
+        }
     }
 
     async fn guard(&self, marker: &Marker) -> DriverResult {
@@ -162,7 +167,10 @@ impl Driver for Redis {
     }
 
     async fn fence_hard(&self) -> DriverResult {
-        self.kill_all().await
+        match self.options.fence {
+            FenceAt::Local => self.kill_all().await,
+            FenceAt::Remote => elsewhere::end(&self.options.hard_fence, &self.options.host, self.options.port).await,
+        }
     }
 
     async fn unfence(&self) -> DriverResult {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regent_core::id::{ApplicationId, ClusterId, Epoch, GroupId, Incarnation, InstallationId, ResourceId, Token};
+use regent_core::id::{
+    ApplicationId, ClusterId, CoordinatorId, Epoch, GroupId, Incarnation, InstallationId, ResourceId, Token,
+};
 use regent_core::terms::Terms;
 use regent_core::time::Span;
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,11 @@ pub enum Record {
     Joined {
         /// Its UUID.
         group: GroupId,
+    },
+    /// The coordinators that the group last said it has.
+    Coordinators {
+        /// Who, and where.
+        coordinators: Vec<KnownCoordinator>,
     },
     /// New terms.
     Terms {
@@ -112,6 +119,16 @@ pub enum Record {
     },
 }
 
+/// Where a coordinator is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KnownCoordinator {
+    /// Its raft id.
+    pub id: CoordinatorId,
+    /// host:port of its gRPC server.
+    pub address: String,
+}
+
 /// Where another cluster's agent is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -170,6 +187,9 @@ pub struct Outcome {
     pub timeline: u64,
     /// Reality already was as asked.
     pub already: bool,
+    /// A fence went hard.
+    #[serde(default)]
+    pub hard: bool,
     /// Servers that still gave an old answer, or from which no new one could be had.
     pub stale_answers: Vec<Stale>,
 }
@@ -239,6 +259,8 @@ pub struct View {
     pub incarnation: Incarnation,
     /// The group.
     pub group: Option<GroupId>,
+    /// The coordinators that the group last said it has.
+    pub coordinators: Vec<KnownCoordinator>,
     /// Largest D stored.
     pub largest_bound: Span,
     /// By application.
@@ -252,6 +274,7 @@ impl View {
             Record::Installed { installation } => self.installation = installation.clone(),
             Record::Started { incarnation } => self.incarnation = *incarnation,
             Record::Joined { group } => self.group = Some(group.clone()),
+            Record::Coordinators { coordinators } => self.coordinators.clone_from(coordinators),
             Record::LargestBound { fail_over_after } => self.bound_at_least(*fail_over_after),
             Record::Terms { application, terms, peers } => {
                 self.bound_at_least(terms.bound.fail_over_after);
@@ -306,6 +329,9 @@ impl View {
             Record::LargestBound { fail_over_after: self.largest_bound },
         ];
         records.extend(self.group.clone().map(|group| Record::Joined { group }));
+        if !self.coordinators.is_empty() {
+            records.push(Record::Coordinators { coordinators: self.coordinators.clone() });
+        }
         for (application, view) in &self.applications {
             let application = || application.clone();
             if view.released {

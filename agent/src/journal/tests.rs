@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use regent_core::id::{ApplicationId, Epoch, GroupId, LogIndex, ResourceId, Token};
+use regent_core::id::{ApplicationId, CoordinatorId, Epoch, GroupId, LogIndex, ResourceId, Token};
 use regent_core::time::Span;
 
 use super::*;
@@ -32,6 +32,9 @@ fn records() -> Vec<Record> {
     let (one, two) = some(&application, &resource);
     vec![
         Record::Joined { group: GroupId("group".to_owned()) },
+        Record::Coordinators {
+            coordinators: vec![KnownCoordinator { id: CoordinatorId(4), address: "four:1".to_owned() }],
+        },
         Record::Seen { application: application.clone(), epoch: Epoch(2) },
         Record::Led { application: application.clone(), epoch: Epoch(2) },
         Record::Marked { application: application.clone(), resource: resource.clone() },

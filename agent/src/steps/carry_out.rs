@@ -248,7 +248,7 @@ impl Bench {
         let mut last = Done { already: true, ..Done::default() };
         for fenced in futures::future::join_all(fences).await {
             let done = fenced.map_err(refused)?;
-            last = Done { already: last.already && done.already, ..done };
+            last = Done { already: last.already && done.already, hard: last.hard || done.hard, ..done };
         }
         if !ended {
             let message = "fenced, but what opened the database before has not ended; fence it again";
@@ -458,6 +458,7 @@ fn outcome(done: Done, took: Duration) -> Outcome {
         position: done.position,
         timeline: done.timeline,
         already: done.already,
+        hard: done.hard,
         stale_answers: stale.collect(),
         ..Outcome::default()
     }

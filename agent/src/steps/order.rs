@@ -157,6 +157,7 @@ impl Order {
             wire::StepKind::Verify => Action::Verify,
             wire::StepKind::Rejoin => Action::Rejoin(Rejoin {
                 upstream_cluster: command.upstream_cluster.clone(),
+                allow_rewind: command.allow_rewind,
                 allow_reclone: command.allow_reclone,
             }),
             wire::StepKind::Run => Action::Run(command.command.clone()),
@@ -219,5 +220,6 @@ pub fn status(name: StepName, outcome: &Outcome) -> wire::StepStatus {
         timeline: outcome.timeline,
         stale_answers: stale.collect(),
         already: outcome.already,
+        hard: outcome.hard,
     }
 }

@@ -91,6 +91,31 @@ pub fn terms(update: &wire::TermsUpdate) -> Result<Offered, WireError> {
     Ok(Offered { application: ApplicationId::new(&update.application)?, terms, peers })
 }
 
+/// Stored terms for the wire: what a restored group goes by.
+#[must_use]
+pub fn wire_terms(application: &ApplicationId, terms: &Terms) -> wire::TermsUpdate {
+    let cluster = |(cluster, listed): (&ClusterId, &Listed)| wire::ListedCluster {
+        cluster: cluster.to_string(),
+        installation: listed.installation.as_ref().map(ToString::to_string).unwrap_or_default(),
+        excluded: listed.excluded,
+        ..wire::ListedCluster::default()
+    };
+    let voters = |set: &BTreeSet<CoordinatorId>| wire::VoterSet { coordinators: set.iter().map(|id| id.0).collect() };
+    wire::TermsUpdate {
+        application: application.to_string(),
+        number: Some(wire_token(terms.number)),
+        epoch: terms.epoch.0,
+        primary: terms.primary.to_string(),
+        fail_over_after_ms: terms.bound.fail_over_after.millis(),
+        fence_budget_ms: terms.bound.fence_budget.millis(),
+        clusters: terms.clusters.iter().map(cluster).collect(),
+        guarded: terms.guarded.iter().map(ToString::to_string).collect(),
+        failsafe: terms.on_coordinator_loss == OnCoordinatorLoss::Failsafe,
+        paused: terms.paused,
+        voters: terms.voters.iter().map(voters).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +137,19 @@ mod tests {
     fn both_sets_of_a_joint_consensus_arrive() {
         let offered = terms(&update(&[&[1, 2, 3], &[2, 3, 4]])).unwrap();
         assert_eq!(offered.terms.voters, [[1, 2, 3], [2, 3, 4]].map(|set| set.map(CoordinatorId).into()));
+    }
+
+    #[test]
+    fn what_is_stored_goes_up_as_it_came_down() {
+        let mut came = update(&[&[1, 2, 3]]);
+        came.clusters = vec![wire::ListedCluster {
+            cluster: "eu".to_owned(),
+            installation: "i".to_owned(),
+            excluded: true,
+            ..wire::ListedCluster::default()
+        }];
+        let offered = terms(&came).unwrap();
+        assert_eq!(wire_terms(&offered.application, &offered.terms), came);
     }
 
     #[test]

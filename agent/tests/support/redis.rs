@@ -105,6 +105,8 @@ impl Server {
             config_file: None,
             start: vec!["/usr/bin/redis-server".into(), self.config().display().to_string()],
             stop: vec!["/usr/bin/redis-cli".into(), "-p".into(), self.port.to_string(), "SHUTDOWN".into()],
+            fence: regent_agent::driver::elsewhere::FenceAt::Local,
+            hard_fence: Vec::new(),
             upstreams: upstreams.collect(),
         }
     }

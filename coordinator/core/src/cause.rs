@@ -13,13 +13,19 @@
 //!
 //! From the first intent on it is not asked again: a fence hides what it was begun for (a database that refuses writes
 //! by command can no longer show that it would have taken them), and to open and fence in turns would be worse than a
-//! failover. What is fenced is followed by the decision, or opened again after D. A *fence* that was proposed just
-//! before the quorum was lost is therefore still carried out when it commits late; that costs a failover which was not
-//! needed any more, and no write.
+//! failover. What is fenced is followed by the decision, or opened again after D. With one exception: the *intent* of the
+//! first fences may itself have been proposed just before the quorum was lost, and commit late. Such a run is noted by the
+//! leader that applies it ([`crate::evidence::Evidence::late_runs`]): nothing of it is dispatched before its cause was seen
+//! once more, as if nothing had begun.
 
+use crate::application::Action;
 use crate::breaker::is_frozen;
+use crate::decide::Viewpoint;
 use crate::entry::Cause;
-use crate::run::Run;
+use crate::evidence::Evidence;
+use crate::id::{Attempt, RunId};
+use crate::run::{Run, RunStatus, Step, StepKind, StepState};
+use crate::state::State;
 use crate::switchover;
 use crate::terms::Window;
 use crate::verdict::{Failure, Scene};
@@ -46,14 +52,32 @@ fn held(scene: &Scene<'_>) -> Option<&'static str> {
     }
 }
 
+/// Fences of the old side are all that was begun, and not one of them has an outcome: nothing is known to have been done.
+#[must_use]
+pub fn is_only_fencing(run: &Run) -> bool {
+    let open = run.decided.is_none() && run.status == RunStatus::Running;
+    let begun = || run.walk().filter(|(_, progress)| progress.token.is_some());
+    let fence = |step: &Step| step.kind == StepKind::Action(Action::Fence) && step.cluster == run.from;
+    open && begun()
+        .all(|(step, progress)| fence(step) && progress.state == StepState::Running && progress.attempts == Attempt(1))
+}
+
+/// True if what was noted as late may be dispatched: its cause was looked at and holds.
+#[must_use]
+pub fn holds(state: &State, evidence: &Evidence, view: Viewpoint, run: RunId) -> bool {
+    let Some(run) = state.runs.get(&run) else { return false };
+    let scene = Scene::new(state, evidence, view.now, view.me, &run.application);
+    scene.is_some_and(|scene| of(&scene, run) == Standing::Holds)
+}
+
 /// Looks at the cause of a run that has not begun to act.
 pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
-    if run.has_begun() {
+    if run.has_begun() && !(is_only_fencing(run) && scene.evidence.late_runs.contains(&run.id)) {
         return Standing::Holds;
     }
     let automatic = match &run.cause {
         Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => true,
-        Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } => false,
+        Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Recovered => false,
     };
     if automatic && let Some(held) = held(scene) {
         return Standing::Gone(held.to_owned());
@@ -76,7 +100,7 @@ pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
             Ok(_) => (true, String::new()),
             Err(rule) => (false, format!("{}: {}", rule.code, rule.detail)),
         },
-        Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } => return Standing::Holds,
+        Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Recovered => return Standing::Holds,
     };
     if holds {
         Standing::Holds

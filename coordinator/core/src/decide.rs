@@ -17,11 +17,14 @@ mod follow;
 mod foresee;
 
 use crate::application::{Beyond, Mode};
+use crate::blast;
 use crate::breaker::{self, is_frozen, lost_clusters};
 use crate::entry::{Cause, Database, Entry, Ground};
 use crate::evidence::{Evidence, Role};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, ResourceId};
 use crate::planted::{self, Mistake};
+use crate::restore;
+use crate::rogue;
 use crate::run::{Run, RunStatus};
 use crate::state::{ApplicationState, State};
 use crate::target::{self, Candidate, Unfit};
@@ -79,6 +82,10 @@ pub fn decide(state: &State, evidence: &Evidence, view: Viewpoint) -> Vec<Entry>
     }
     let mut entries: Vec<Entry> = breaker::propose(state, evidence, view).into_iter().collect();
     for (application, known) in &state.applications {
+        if known.recovering.is_some() {
+            entries.extend(restore::recover(state, evidence, view.now, application, known).ok());
+            continue;
+        }
         if known.epoch == Epoch(0) {
             entries.extend(adopt(state, evidence, view, application, known).ok());
             continue;
@@ -95,6 +102,7 @@ fn of_application(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
     if let Some(run) = run {
         entries.extend(follow::of_run(scene, run, view));
     }
+    entries.extend(rogue::propose(scene));
     let assessment = assess(scene, view);
     match start(scene, &assessment, view, run) {
         Some(entry) => entries.push(entry),
@@ -313,8 +321,21 @@ fn gates(scene: &Scene<'_>, view: Viewpoint, trigger: &Trigger) -> Vec<Rule> {
             format!("the last automatic failover was {passed} ago; {left} left, or `regentctl ack`"),
         ));
     }
-    if matches!(trigger, Trigger::Lost(_)) && remote_fence(scene) {
-        rules.push(rule("remote-fence", "a fence acts on another machine: silence proves nothing"));
+    let lost = match trigger {
+        Trigger::None | Trigger::Lost(_) => Some(scene.primary),
+        Trigger::Failed(_) | Trigger::SelfFenced(_) | Trigger::Unreachable(_) => None,
+    };
+    rules.extend(blast::exceeded(scene.state, scene.application, lost, view.wall));
+    // Said before it is needed, too: whoever looks at a healthy application learns what a lost region would need.
+    if let (Trigger::Lost(_) | Trigger::None, Some(resource)) = (trigger, remote_fence(scene)) {
+        rules.push(rule(
+            "remote-fence",
+            format!(
+                "the fence of {resource} in {} acts on another machine: silence proves nothing, so only a confirmed fence, or \
+                 a failover forced by an operator who attests that it is off, moves the application",
+                scene.primary
+            ),
+        ));
     }
     rules
 }
@@ -338,13 +359,9 @@ fn in_the_way<'a>(scene: &Scene<'a>, trigger: &Trigger) -> Option<&'a Run> {
     }
 }
 
-fn remote_fence(scene: &Scene<'_>) -> bool {
-    scene
-        .state
-        .agents
-        .get(scene.primary)
-        .and_then(|agent| agent.endpoints.get(scene.application))
-        .is_some_and(|endpoints| endpoints.values().any(|endpoint| endpoint.remote_fence))
+fn remote_fence<'a>(scene: &Scene<'a>) -> Option<&'a ResourceId> {
+    let endpoints = scene.state.agents.get(scene.primary)?.endpoints.get(scene.application)?;
+    endpoints.iter().find(|(_, endpoint)| endpoint.remote_fence).map(|(resource, _)| resource)
 }
 
 /// A failover that would be due and is held is audited, once for each change of the rule.

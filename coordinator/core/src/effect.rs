@@ -31,6 +31,8 @@ pub enum Effect {
     Dispatch(RunId, StepId),
     /// A run began, moved or ended.
     RunChanged(RunId),
+    /// A coordinator has joined, moved or left: agents are told whom to dial.
+    CoordinatorsChanged,
     /// An audit record was written.
     Audited,
 }

@@ -8,14 +8,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::application::Application;
+use crate::blast::Limit;
 use crate::id::{
     ApplicationId, Attempt, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, InstallationId,
     LogIndex, RegionId, RequestId, ResourceId, RunId, StepId, SystemId, Token, VoteNumber,
 };
+use crate::members::MemberChange;
+use crate::restore::AgentReport;
 use crate::time::{Span, Timestamp};
 
 /// Format number of entries and state. Raised when a reader of the old form would misread the new one.
-pub const FORMAT: u16 = 1;
+///
+/// 1: the beginning. 2: changes of members, restorations, and rules of decisions that did not count before. Entries and
+/// states of lower numbers are read as they are; what they lack has its default.
+pub const FORMAT: u16 = 2;
 
 /// An entry with what every entry carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,6 +245,65 @@ pub enum Entry {
     },
     /// The breaker's condition has been gone for D.
     Thawed,
+    /// An operator wants one coordinator more, or fewer.
+    MemberChange {
+        /// Which.
+        change: MemberChange,
+        /// Who.
+        by: String,
+        /// Why it goes on though an agent has not confirmed the present voters.
+        overridden: Option<String>,
+    },
+    /// An agent found databases open where the terms say standby, or none any more.
+    RogueWriters {
+        /// Of which application.
+        application: ApplicationId,
+        /// Where.
+        cluster: ClusterId,
+        /// Which; empty: it is over.
+        resources: BTreeSet<ResourceId>,
+    },
+    /// The blast-radius limit of the group.
+    LimitSet {
+        /// The new one.
+        limit: Limit,
+        /// Who.
+        by: String,
+    },
+    /// After a restoration: the agents of all clusters have reported what they have stored.
+    Recovered {
+        /// Which application.
+        application: ApplicationId,
+        /// What each said.
+        reports: BTreeMap<ClusterId, AgentReport>,
+    },
+    /// After a restoration: an operator attests that the databases of a cluster are off.
+    AttestedOff {
+        /// Of which application.
+        application: ApplicationId,
+        /// Where.
+        cluster: ClusterId,
+        /// Who.
+        by: String,
+        /// How that is known.
+        reason: String,
+    },
+    /// After a restoration: an operator decides which cluster goes on as primary.
+    PrimaryChosen {
+        /// Of which application.
+        application: ApplicationId,
+        /// Which.
+        cluster: ClusterId,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// Raft's membership is as it was wished.
+    MemberChangeEnded {
+        /// Whom the change concerned.
+        id: CoordinatorId,
+    },
 }
 
 /// A coordinator as the group knows it.
@@ -333,6 +398,8 @@ pub enum Cause {
         /// A fresh copy is allowed.
         reclone: bool,
     },
+    /// The group was restored from a backup: the primary that the agents had stored is opened again.
+    Recovered,
 }
 
 const fn default_max_write_outage() -> Span {
@@ -350,7 +417,7 @@ impl Cause {
             | Self::SelfFenced
             | Self::Switchover { .. }
             | Self::Forced { .. } => true,
-            Self::Rejoin { .. } => false,
+            Self::Rejoin { .. } | Self::Recovered => false,
         }
     }
 }
@@ -410,6 +477,8 @@ pub enum Ground {
         /// Why.
         reason: String,
     },
+    /// After a restoration: what all agents had stored. It changes no primary.
+    Recovered,
 }
 
 /// How an attempt ended.
@@ -441,6 +510,9 @@ pub struct Report {
     pub timeline: u64,
     /// Reality already was as asked.
     pub already: bool,
+    /// `fence`: the gentle way was not confirmed, and the processes were ended.
+    #[serde(default)]
+    pub hard: bool,
     /// `redirect`: servers that still gave an old answer, or from which no new one could be had.
     pub stale_answers: Vec<StaleAnswer>,
 }

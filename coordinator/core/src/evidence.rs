@@ -3,11 +3,13 @@
 //! Evidence is never replicated. Each coordinator has its own; followers relay theirs to the leader with ages, and
 //! the leader dates them by its own clock. Stale or missing telemetry is *unknown*: never healthy, never dead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{
-    ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId, LogIndex, ResourceId, SystemId, Token,
+    ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId, LogIndex, ResourceId, RunId, SystemId,
+    Token,
 };
+use crate::restore::AgentReport;
 use crate::time::{Moment, Span};
 
 /// Everything one coordinator knows beside the applied state.
@@ -25,6 +27,9 @@ pub struct Evidence {
     pub leading_since: Option<Moment>,
     /// Since when it has known of a leader without a break; none if it knows of none.
     pub led_since: Option<Moment>,
+    /// Leader only: runs whose intents were applied here long after they were proposed, and whose cause has not been seen
+    /// again since; see [`crate::cause`].
+    pub late_runs: BTreeSet<RunId>,
     /// Leader only: since when it has seen, without a break, that not too many clusters are lost at once.
     pub calm_since: Option<Moment>,
 }
@@ -48,6 +53,8 @@ pub struct Contact {
     pub reported: Option<Moment>,
     /// The last probe results.
     pub resources: BTreeMap<ApplicationId, BTreeMap<ResourceId, Sighting>>,
+    /// What it has stored of each application, as it said when it connected; none if it has not said so.
+    pub stored: Option<BTreeMap<ApplicationId, AgentReport>>,
     /// What this agent's probes of other clusters' witness ports gave.
     pub witnesses: BTreeMap<ClusterId, WitnessSight>,
     /// When other clusters' agents last asked this one for a promise, by application.
@@ -75,6 +82,8 @@ pub struct Beat {
     pub guard_alive: bool,
     /// The lease goes on by promises of the other agents.
     pub failsafe: bool,
+    /// Resources that it found open though its terms say standby.
+    pub rogues: BTreeSet<ResourceId>,
     /// Since when, without a break and at this epoch, the agent has said that it holds no lease and has fenced itself.
     pub self_fenced_since: Option<Moment>,
 }

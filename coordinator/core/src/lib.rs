@@ -1,7 +1,9 @@
 //! The decision core of Regent: pure, deterministic, without I/O, clock or randomness.
 pub mod application;
+pub mod backup;
+pub mod blast;
 pub mod breaker;
-mod cause;
+pub mod cause;
 pub mod decide;
 pub mod effect;
 pub mod entry;
@@ -11,9 +13,12 @@ pub mod installation;
 pub mod invariant;
 pub mod lease;
 pub mod measured;
+pub mod members;
 pub mod observer;
 pub mod plan;
 pub mod planted;
+pub mod restore;
+mod rogue;
 pub mod run;
 pub mod state;
 pub mod switchover;

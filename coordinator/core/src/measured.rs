@@ -91,7 +91,8 @@ fn slowest_fences(state: &State, application: &ApplicationId) -> BTreeMap<(Clust
     for run in state.runs.values().filter(|run| run.application == *application) {
         for (step, progress) in run.walk().filter(|(step, _)| step.kind == StepKind::Action(Action::Fence)) {
             let (Some(resource), Some(report)) = (&step.resource, &progress.report) else { continue };
-            if report.already {
+            // What went hard took its half of the budget first, and says nothing of how long a fence takes.
+            if report.already || report.hard {
                 continue;
             }
             let longest: &mut Span = slowest.entry((step.cluster.clone(), resource.clone())).or_default();

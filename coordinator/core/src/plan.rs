@@ -31,6 +31,8 @@ pub struct Route<'a> {
     pub to: &'a ClusterId,
     /// Guarded resources that all unconfirmed terms agree on; no other may be promoted.
     pub promotable: &'a BTreeSet<ResourceId>,
+    /// Other standbys, which follow the new primary from then on.
+    pub followers: &'a [ClusterId],
 }
 
 /// Plans a failover. The same arguments always give the same plan.
@@ -38,7 +40,7 @@ pub struct Route<'a> {
 pub fn failover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     let fenced_first = match route.cause {
         Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced | Cause::Switchover { .. } => true,
-        Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } => false,
+        Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Recovered => false,
     };
     let mut planning = Planning { document, route, fenced_first, steps: Vec::new(), stage: 0 };
     planning.fence(fenced_first);
@@ -49,6 +51,7 @@ pub fn failover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     for line in lines.iter().filter(|line| line.when != Some(Manner::Graceful)) {
         planning.line(line);
     }
+    planning.follow();
     if fenced_first {
         planning.undo();
     }
@@ -93,8 +96,32 @@ pub fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
         // A side that dies now is not waited for; but a switchover has ended when the old side follows.
         step.detached &= step.kind != StepKind::Action(Action::Rejoin);
     }
+    planning.follow();
     planning.undo();
     planning.undo_services(before);
+    planning.steps
+}
+
+/// Plans the end of a recovery: what the primary had open is opened again at the new epoch, and names and services are
+/// where the failover's runbook would have them. Nothing is restored, run or asked: nobody takes over.
+#[must_use]
+pub fn recovery(document: &Application, route: &Route<'_>) -> Vec<Step> {
+    let mut planning = Planning { document, route, fenced_first: false, steps: Vec::new(), stage: 0 };
+    for resource in document.guarded() {
+        let mut step = planning.step(StepKind::Action(Action::Promote), Some(&resource), route.to);
+        step.timeout = default::timeout(Action::Promote, None).plus(document.automation.bound.fail_over_after);
+        step.retries = default::retries(Action::Promote);
+        planning.push(step);
+    }
+    planning.stage += 1;
+    let lines = document.runbooks.get("failover").map(|runbook| runbook.lines.as_slice()).unwrap_or_default();
+    let repeated = |line: &&Line| {
+        let serves = matches!(line.action, Action::Activate | Action::Redirect | Action::Verify);
+        serves && line.when != Some(Manner::Graceful)
+    };
+    for line in lines.iter().filter(repeated) {
+        planning.line(line);
+    }
     planning.steps
 }
 
@@ -172,6 +199,22 @@ impl Planning<'_> {
     fn decide(&mut self) {
         let step = self.step(StepKind::Decide, None, self.route.to);
         self.push(step);
+        self.stage += 1;
+    }
+
+    /// The standbys that were no target follow the new primary: tried, and never awaited. Nothing is rewound for it; one
+    /// whose history parts from the new primary's says so, and is quarantined.
+    fn follow(&mut self) {
+        for cluster in self.route.followers {
+            for resource in self.document.guarded() {
+                let mut step = self.step(StepKind::Action(Action::Rejoin), Some(&resource), cluster);
+                step.timeout = default::timeout(Action::Rejoin, None);
+                step.retries = default::retries(Action::Rejoin);
+                step.on_failure = OnFailure::Continue;
+                step.detached = true;
+                self.push(step);
+            }
+        }
         self.stage += 1;
     }
 

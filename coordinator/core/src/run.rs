@@ -240,7 +240,7 @@ impl Run {
     pub fn old_side_fenced(&self) -> bool {
         match self.decided.as_ref().map(|decided| &decided.ground) {
             Some(Ground::Fenced { .. } | Ground::Switched { .. }) => true,
-            Some(Ground::Lost { .. } | Ground::Forced { .. }) | None => false,
+            Some(Ground::Lost { .. } | Ground::Forced { .. } | Ground::Recovered) | None => false,
         }
     }
 
@@ -292,8 +292,8 @@ impl Run {
         done.find(|(step, _)| is_it(step)).and_then(|(_, progress)| progress.report.as_ref()?.position)
     }
 
-    /// A success of the last attempt is still to be noted. Of a run that has succeeded only that a side which was told
-    /// to rejoin does follow: nothing waited for it.
+    /// The end of the last attempt is still to be noted. Of a run that has succeeded only that a side which was told to
+    /// rejoin does follow, or why not: nothing waited for it.
     #[must_use]
     pub fn hears(&self, step: &Step, progress: &Progress) -> bool {
         match progress.state {

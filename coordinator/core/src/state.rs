@@ -9,12 +9,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::application::Application;
+use crate::blast::{Begun, Limit};
 use crate::effect::Effect;
 use crate::entry::{Agent, Coordinator, Database, FORMAT, Record};
 use crate::id::{
-    ApplicationId, ClusterId, CoordinatorId, Epoch, GroupId, Incarnation, LogIndex, RequestId, ResourceId, Revision,
-    RunId, Token, VoteNumber,
+    ApplicationId, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, LogIndex, RequestId, ResourceId,
+    Revision, RunId, Token, VoteNumber,
 };
+use crate::members::MemberChange;
+use crate::restore::Recovering;
 use crate::run::Run;
 use crate::terms::Terms;
 use crate::time::{Span, Timestamp};
@@ -22,6 +25,8 @@ use crate::time::{Span, Timestamp};
 pub(crate) mod apply;
 mod audit;
 mod change;
+mod members;
+mod recovery;
 pub(crate) mod register;
 mod rejoin;
 mod votes;
@@ -48,6 +53,12 @@ pub struct State {
     pub voters: Vec<BTreeSet<CoordinatorId>>,
     /// Coordinators by raft id.
     pub coordinators: BTreeMap<CoordinatorId, Coordinator>,
+    /// Coordinators that were removed, with their identity: their ids are used up.
+    #[serde(default)]
+    pub removed: BTreeMap<CoordinatorId, IdentityId>,
+    /// A change of the members that is under way.
+    #[serde(default)]
+    pub changing: Option<MemberChange>,
     /// The incarnation of each observer that has effect.
     pub observers: BTreeMap<CoordinatorId, Incarnation>,
     /// Agents by cluster.
@@ -65,6 +76,12 @@ pub struct State {
     /// Clusters whose loss a human has acknowledged: the breaker opens again only for others.
     #[serde(default)]
     pub acknowledged: BTreeSet<ClusterId>,
+    /// The group's own blast-radius limit.
+    #[serde(default)]
+    pub limit: Limit,
+    /// Automatic failovers that began, as far as they count for the limit.
+    #[serde(default)]
+    pub begun: VecDeque<Begun>,
     /// Rises whenever a DNS answer changes; the SOA's serial.
     pub dns_serial: u32,
     /// Outcomes of the last mutations by request id, oldest first.
@@ -124,6 +141,12 @@ pub struct ApplicationState {
     pub refusal: Option<(String, String)>,
     /// The run that is under way, if any.
     pub run: Option<RunId>,
+    /// Databases that accepted writes where the terms say standby, by cluster.
+    #[serde(default)]
+    pub rogues: BTreeMap<ClusterId, BTreeSet<ResourceId>>,
+    /// The group was restored, and not all agents have been heard: nothing is granted or decided.
+    #[serde(default)]
+    pub recovering: Option<Recovering>,
     /// Resources left half-changed, by the cluster where they are, with the run that left them so.
     pub stuck: BTreeMap<ClusterId, BTreeMap<ResourceId, RunId>>,
 }
@@ -175,6 +198,8 @@ impl Default for State {
             applied: LogIndex(0),
             voters: Vec::new(),
             coordinators: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            changing: None,
             observers: BTreeMap::new(),
             agents: BTreeMap::new(),
             votes: BTreeMap::new(),
@@ -183,6 +208,8 @@ impl Default for State {
             paused: None,
             frozen: None,
             acknowledged: BTreeSet::new(),
+            limit: Limit::default(),
+            begun: VecDeque::new(),
             dns_serial: 1,
             requests: VecDeque::new(),
             audit: VecDeque::new(),

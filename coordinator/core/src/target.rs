@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::application::Beyond;
+use crate::application::{Beyond, ResourceKind};
 use crate::entry::{Finding, Gap};
-use crate::evidence::{Health, Role};
+use crate::evidence::{Health, Role, Sighting};
 use crate::id::{ClusterId, ResourceId};
 use crate::terms::Window;
 use crate::time::{Span, Timestamp};
@@ -78,6 +78,9 @@ fn judge(scene: &Scene<'_>, cluster: &ClusterId) -> Result<Candidate, Unfit> {
         if seen.role != Role::Standby {
             return unfit("no-standby", format!("{resource} is no standby"));
         }
+        if let Some(why) = parted(scene, &resource, seen) {
+            return unfit("another-history", why);
+        }
         let Some(position) = seen.position else {
             return unfit("no-position", format!("{resource} answers probes and reports no position"));
         };
@@ -93,6 +96,30 @@ fn judge(scene: &Scene<'_>, cluster: &ClusterId) -> Result<Candidate, Unfit> {
     }
     let told = candidate.loss.map_or_else(|| "cannot be told".to_owned(), |loss| format!("would be {loss}"));
     unfit("beyond-max-data-loss", format!("the loss {told}, the limit is {limit}"))
+}
+
+/// A standby whose history is not the primary's: another database, or one that stayed on a timeline which the primary has
+/// left. What it has beyond the fork, nobody else has; what it lacks, it will not get.
+fn parted(scene: &Scene<'_>, resource: &ResourceId, seen: &Sighting) -> Option<String> {
+    let postgres = scene.known.document.resources.get(resource)?.kind == ResourceKind::Postgres;
+    if !postgres {
+        return None;
+    }
+    let primary = scene.evidence.sighting(scene.primary, scene.application, resource);
+    let adopted = scene.known.databases.get(scene.primary).and_then(|databases| databases.get(resource));
+    let known = primary.map(|seen| &seen.system_id).filter(|id| !id.0.is_empty());
+    let system = known.or(adopted.map(|database| &database.system_id).filter(|id| !id.0.is_empty()));
+    if let Some(system) = system.filter(|id| !seen.system_id.0.is_empty() && **id != seen.system_id) {
+        return Some(format!("{resource} is another database: {} instead of {system}", seen.system_id));
+    }
+    let led = primary.filter(|seen| seen.role == Role::Primary).map_or(0, |seen| seen.timeline);
+    let led = led.max(adopted.map_or(0, |database| database.timeline));
+    (seen.timeline > 0 && seen.timeline < led).then(|| {
+        format!(
+            "{resource} stayed on timeline {}, the primary's is {led}; have it follow: `regentctl rejoin`",
+            seen.timeline
+        )
+    })
 }
 
 /// The distance between what the primary last reported and what the candidate has, and the loss in time.

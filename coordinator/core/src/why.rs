@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::decide::{self, Trigger, Viewpoint};
 use crate::evidence::Evidence;
 use crate::id::{ApplicationId, ClusterId, Epoch};
+use crate::restore;
 use crate::state::State;
 use crate::time::Span;
 use crate::verdict::Scene;
@@ -81,7 +82,10 @@ pub fn explain(
         earliest: None,
     };
     let Some(scene) = Scene::new(state, evidence, view.now, view.me, application) else {
-        let held = decide::adopt(state, evidence, view, application, known);
+        let held = match known.recovering {
+            Some(_) => restore::recover(state, evidence, view.now, application, known),
+            None => decide::adopt(state, evidence, view, application, known),
+        };
         explanation.held_by = held.err().into_iter().collect();
         return Some(explanation);
     };

@@ -8,8 +8,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use regent_core::time::Span;
 
 use crate::command::{
-    Ack, Apply, Approve, Audit, Certs, Clear, Completion, Describe, Get, Members, Pause, Rejoin, ReportCommand, Resume,
-    Runs, Schema, Status, Switchover, Validate, Why,
+    Ack, Apply, Approve, Audit, Backup, Certs, Clear, Completion, Describe, Get, LimitCommand, Members, Pause, Recover,
+    Rejoin, ReportCommand, Restore, Resume, Runs, Schema, Status, Switchover, Validate, Why,
 };
 use crate::connection::Connection;
 use crate::failure::{Failure, USAGE};
@@ -94,6 +94,10 @@ enum Command {
     Ack(Ack),
     Audit(Audit),
     Members(Members),
+    Limit(LimitCommand),
+    Backup(Backup),
+    Restore(Restore),
+    Recover(Recover),
     Certs(Certs),
     Completion(Completion),
 }
@@ -119,6 +123,7 @@ impl Cli {
             Command::Validate(command) => command.run(),
             Command::Schema(command) => command.run(),
             Command::Certs(command) => command.run(),
+            Command::Restore(command) => command.run(),
             Command::Completion(command) => command.run(),
             Command::Apply(command) => command.run(&global.connect()?).await,
             Command::Get(command) => command.run(&global.connect()?).await,
@@ -136,6 +141,9 @@ impl Cli {
             Command::Ack(command) => command.run(&global.connect()?).await,
             Command::Audit(command) => command.run(&global.connect()?).await,
             Command::Members(command) => command.run(&global.connect()?).await,
+            Command::Limit(command) => command.run(&global.connect()?).await,
+            Command::Backup(command) => command.run(&global.connect()?).await,
+            Command::Recover(command) => command.run(&global.connect()?).await,
         }
     }
 }

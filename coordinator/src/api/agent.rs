@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::observer::{Post, STREAM_ROOM};
 
 pub mod convert;
+pub(crate) mod stored;
 
 /// How long a new stream may take to say who it is.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
@@ -86,6 +87,7 @@ async fn speak(
     let welcome = ConnectResponse { body: Some(Body::Welcome(post.welcome(&cluster))) };
     sender.try_send(Ok(welcome)).map_err(|_| Status::unavailable("the stream is not being read"))?;
     let number = post.attach(&cluster, sender.clone());
+    post.note_stored(&cluster, &hello);
     info!(%cluster, release = hello.release, "an agent connected");
     let registering = tokio::spawn(register(post.clone(), hello, cluster.clone(), sender.clone()));
     let ended = listen(post, &cluster, stream).await;

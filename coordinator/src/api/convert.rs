@@ -64,7 +64,7 @@ pub(crate) fn explanation(explanation: &why::Explanation) -> wire::Explanation {
     }
 }
 
-fn rule(rule: &why::Rule) -> wire::Rule {
+pub(crate) fn rule(rule: &why::Rule) -> wire::Rule {
     wire::Rule { code: rule.code.clone(), detail: rule.detail.clone() }
 }
 
@@ -106,6 +106,7 @@ fn cause(cause: &Cause) -> wire::Cause {
         Cause::SelfFenced => ("self-fenced", "", "", String::new()),
         Cause::Switchover { by, .. } => ("switchover", by.as_str(), "", String::new()),
         Cause::Forced { by, reason } => ("forced", by.as_str(), reason.as_str(), String::new()),
+        Cause::Recovered => ("recovered", "", "the group was restored from a backup", String::new()),
         Cause::Rejoin { by, reclone: false } => ("rejoin", by.as_str(), "", String::new()),
         Cause::Rejoin { by, reclone: true } => ("rejoin", by.as_str(), "a fresh copy is allowed", String::new()),
     };
@@ -132,6 +133,10 @@ fn decision(decided: &Decided) -> wire::Decision {
         Ground::Switched { run } => {
             "switched".clone_into(&mut decision.ground);
             decision.detail = format!("fences and catch-up of run {run} were confirmed");
+        }
+        Ground::Recovered => {
+            "recovered".clone_into(&mut decision.ground);
+            "the agents of all clusters reported what they had stored".clone_into(&mut decision.detail);
         }
         Ground::Forced { operator, second, attestation, reason } => {
             "forced".clone_into(&mut decision.ground);

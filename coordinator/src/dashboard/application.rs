@@ -47,6 +47,11 @@ pub(super) fn draw(view: &View, application: &ApplicationView) -> Markup {
 
 fn notices(application: &ApplicationView) -> Markup {
     html! {
+        @if let Some(missing) = &application.recovering {
+            div.banner.bad role="alert" { (icon(Tone::Bad)) p {
+                strong { "Recovering. " } "Nothing is granted or decided: " (missing)
+            } }
+        }
         @if let Some(pause) = &application.paused {
             div.banner.warn { (icon(Tone::Warn)) p {
                 strong { "Paused" } " by " (pause.by) " since " (time(&pause.at)) ": " (pause.reason)
@@ -102,6 +107,9 @@ fn place(cluster: &ClusterInApplication) -> Markup {
                 span.region { (cluster.region) }
                 span.role { (cluster.role.as_str()) }
                 (state(cluster.health))
+            }
+            @if !cluster.rogues.is_empty() {
+                p { (badge(Tone::Bad, "rogue writer")) " " (cluster.rogues.join(", ")) " accepted writes where the terms say standby" }
             }
             @if let Some(reason) = &cluster.excluded {
                 p { (badge(Tone::Warn, "excluded")) " " (reason) }

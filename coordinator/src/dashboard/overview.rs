@@ -69,6 +69,7 @@ fn heading(application: &ApplicationView) -> Markup {
             @if let Some(run) = application.run {
                 a.badge.live href={ "/runs/" (run) } { (icon(Tone::Live)) span { "run " (run) } }
             }
+            @if application.recovering.is_some() { (badge(Tone::Bad, "recovering")) }
             @if application.paused.is_some() { (badge(Tone::Warn, "paused")) }
             @if let Some(cool_down) = &application.cool_down {
                 (badge(Tone::Warn, &format!("cooling down, {}", format::age(cool_down.left_ms))))
@@ -104,6 +105,7 @@ fn place(cluster: &ClusterInApplication) -> Markup {
                 } @else {
                     span.number { "lag " (known(lag(cluster))) }
                 }
+                @if !cluster.rogues.is_empty() { (badge(Tone::Bad, "rogue writer")) }
                 @if cluster.excluded.is_some() { (badge(Tone::Warn, "excluded")) }
                 @if cluster.failsafe { (badge(Tone::Warn, "failsafe")) }
             }

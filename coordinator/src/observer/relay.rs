@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{Post, Said};
-use crate::api::agent::convert;
+use crate::api::agent::{convert, stored};
 use crate::raft::Peers;
 
 /// Between two messages to the leader. Small against three intervals of the shortest D, 600 ms.
@@ -59,7 +59,15 @@ fn observe(post: &Post) -> ObserveRequest {
     let node = post.node();
     let now = node.now();
     let observations = node.see(|evidence| {
-        evidence.contacts.iter().map(|(cluster, contact)| observation(cluster, contact, now)).collect()
+        let said = |contact: &Contact| {
+            // Of use only to a group that was restored.
+            node.replica.read(|state| {
+                let recovers = state.applications.values().any(|known| known.recovering.is_some());
+                contact.stored.as_ref().filter(|_| recovers).map(|reports| stored::to_wire(state, reports))
+            })
+        };
+        let all = evidence.contacts.iter();
+        all.map(|(cluster, contact)| observation(cluster, contact, now, said(contact))).collect()
     });
     ObserveRequest {
         coordinator: node.id.0,
@@ -88,6 +96,8 @@ fn take_one(contact: &mut Contact, observation: &Observation, now: Moment) {
     let date = |age: Option<u64>| age.map(|age| now.before(Span::from_millis(age)));
     contact.installation = InstallationId(observation.installation.clone());
     contact.incarnation = Incarnation(observation.incarnation);
+    contact.stored =
+        observation.has_stored.then(|| stored::reports(&observation.stored, &observation.installation)).flatten();
     contact.two_way = contact.two_way.max(date(observation.two_way_ms));
     contact.beats = convert::beats(&observation.applications, Some(contact), now);
     contact.last_beat = contact.last_beat.max(date(observation.beat_ms));
@@ -96,7 +106,14 @@ fn take_one(contact: &mut Contact, observation: &Observation, now: Moment) {
     }
 }
 
-fn observation(cluster: &ClusterId, contact: &Contact, now: Moment) -> Observation {
+fn observation(
+    cluster: &ClusterId,
+    contact: &Contact,
+    now: Moment,
+    stored: Option<Vec<wire::StoredTerms>>,
+) -> Observation {
+    let has_stored = stored.is_some();
+    let stored = stored.unwrap_or_default();
     let age = |at: Option<Moment>| at.map(|at| now.since(at).millis());
     let reported = contact.reported.unwrap_or(now);
     Observation {
@@ -108,6 +125,8 @@ fn observation(cluster: &ClusterId, contact: &Contact, now: Moment) -> Observati
         applications: contact.beats.iter().map(|(id, beat)| beat_of(id, beat)).collect(),
         report: contact.reported.map(|_| report(contact, reported)),
         report_age_ms: now.since(reported).millis(),
+        stored,
+        has_stored,
     }
 }
 
@@ -210,5 +229,6 @@ fn beat_of(id: &ApplicationId, beat: &Beat) -> wire::ApplicationBeat {
         guarded: beat.guarded,
         guard_alive: beat.guard_alive,
         failsafe: beat.failsafe,
+        rogues: beat.rogues.iter().map(ToString::to_string).collect(),
     }
 }

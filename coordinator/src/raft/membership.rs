@@ -59,6 +59,22 @@ impl Membership {
         self.raft.add_learner(id.0, BasicNode::new(address), true).await.map(|_| ()).map_err(explain)
     }
 
+    /// As [`Self::add_learner`], without waiting until it has caught up.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn begin_learner(&self, id: CoordinatorId, address: &str) -> Result<(), MembershipError> {
+        self.raft.add_learner(id.0, BasicNode::new(address), false).await.map(|_| ()).map_err(explain)
+    }
+
+    /// Gives a learner a vote; for one that has it in a joint membership, ends that. Harmless if it is so already.
+    ///
+    /// # Errors
+    /// If this node does not lead, or cannot commit it.
+    pub async fn make_voter(&self, id: CoordinatorId) -> Result<(), MembershipError> {
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id.0]))).await
+    }
+
     /// Makes a learner a voter.
     ///
     /// # Errors

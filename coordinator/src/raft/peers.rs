@@ -268,6 +268,16 @@ impl Peers {
 
     fn accepts(&self, id: CoordinatorId, named: Option<&str>) -> bool {
         let Some(named) = named else { return false };
+        if self.shared.read(|state| state.removed.contains_key(&id)) {
+            if lock(&self.refused).insert((id, named.to_owned())) {
+                tracing::warn!(
+                    coordinator = id.0,
+                    identity = named,
+                    "A coordinator that was removed still speaks: end it"
+                );
+            }
+            return false;
+        }
         match self.known(id) {
             Some(known) if known.0 != named => {
                 if lock(&self.refused).insert((id, named.to_owned())) {

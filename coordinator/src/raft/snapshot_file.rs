@@ -125,10 +125,13 @@ pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<Content, DiskError> {
         Ok(content) => content.state.format,
         Err(_) => codec::decode::<Numbered>(body).map_or(entry::FORMAT, |numbered| numbered.state.format),
     };
-    if found != entry::FORMAT {
+    if found > entry::FORMAT {
         return Err(DiskError::Format { path: path.to_owned(), found: u64::from(found) });
     }
-    content.map_err(DiskError::codec(path))
+    let mut content = content.map_err(DiskError::codec(path))?;
+    // What an older form lacks has its default by now.
+    content.state.format = entry::FORMAT;
+    Ok(content)
 }
 
 /// Of a snapshot only the number of its form.
@@ -156,6 +159,16 @@ mod tests {
     struct NewerState {
         format: u16,
         regions: Vec<String>,
+    }
+
+    #[test]
+    fn a_state_of_an_older_form_is_taken_up() {
+        let path = Path::new("/data/snapshot");
+        let state = State { format: 1, restoration: 3, ..State::default() };
+        let body = codec::encode(&Content { meta: SnapshotMeta::default(), state }).unwrap();
+        let bytes = [MAGIC.as_slice(), Sha256::digest(&body).as_slice(), &body].concat();
+        let read = decode(path, &bytes).unwrap().state;
+        assert_eq!((read.format, read.restoration), (entry::FORMAT, 3));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod full_disk;
 mod group;
 mod kill;
 mod newer;
+mod restored;
 mod suite;
 
 use std::path::Path;

@@ -4,6 +4,7 @@ use regent_core::application::DnsProvider;
 use regent_core::decide::Viewpoint;
 use regent_core::evidence::{Beat, Contact, LeaseState};
 use regent_core::id::{ApplicationId, ClusterId};
+use regent_core::restore;
 use regent_core::state::ApplicationState;
 use regent_core::why;
 use serde::Serialize;
@@ -44,6 +45,8 @@ pub struct ApplicationView {
     pub answers: Vec<AnswerView>,
     /// The application's own pause; the global one stands in the view.
     pub paused: Option<PauseView>,
+    /// The group was restored from a backup: what is missing before anything is granted or decided.
+    pub recovering: Option<String>,
     /// The cool-down, while it lasts.
     pub cool_down: Option<CoolDownView>,
     /// The automatic action that is being refused now.
@@ -93,6 +96,8 @@ pub struct ClusterInApplication {
     pub guard_alive: Option<bool>,
     /// Why it is no candidate until an operator's rejoin.
     pub excluded: Option<String>,
+    /// Databases that accepted writes where the terms say standby.
+    pub rogues: Vec<String>,
     /// Its resources.
     pub resources: Vec<ResourceView>,
 }
@@ -190,6 +195,10 @@ impl ApplicationView {
             clusters,
             answers: answers(inputs, id, known),
             paused: known.paused.as_ref().map(PauseView::build),
+            recovering: known.recovering.as_ref().map(|_| {
+                let held = restore::recover(inputs.state, inputs.evidence, inputs.now, id, known).err();
+                held.map_or_else(|| "all agents have reported".to_owned(), |rule| rule.detail)
+            }),
             cool_down: cool_down(inputs, known),
             refusal: known.refusal.as_ref().map(|(rule, detail)| RefusalView {
                 application: id.to_string(),
@@ -256,6 +265,7 @@ impl ClusterInApplication {
             guarded: beat.is_some_and(|beat| beat.guarded),
             guard_alive: beat.filter(|_| is_fresh).map(|beat| beat.guard_alive),
             excluded: known.excluded.get(cluster).cloned(),
+            rogues: known.rogues.get(cluster).into_iter().flatten().map(ToString::to_string).collect(),
             resources,
         }
     }

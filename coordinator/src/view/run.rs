@@ -341,7 +341,8 @@ fn beginning(run: &Run) -> (&'static str, Timestamp) {
         | Cause::AgentUnreachable
         | Cause::SelfFenced
         | Cause::Forced { .. }
-        | Cause::Rejoin { .. } => false,
+        | Cause::Rejoin { .. }
+        | Cause::Recovered => false,
     };
     if let (false, Some(at)) = (planned, run.finding.last_contact) {
         return ("last-contact", at.min(run.started));
@@ -375,7 +376,9 @@ impl LossView {
     fn build(run: &Run, objective_ms: Option<u64>) -> Self {
         let none_by_catch_up = match run.decided.as_ref().map(|decided| &decided.ground) {
             Some(Ground::Switched { .. }) => true,
-            Some(Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Forced { .. }) | None => false,
+            Some(Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Forced { .. } | Ground::Recovered) | None => {
+                false
+            }
         };
         let databases: Vec<GapView> = run.finding.gaps.iter().map(|(id, gap)| GapView::build(id, gap)).collect();
         let known = !databases.is_empty();

@@ -270,6 +270,7 @@ pub(super) fn cause(cause: &Cause) -> (&'static str, String) {
         }
         Cause::Switchover { by, .. } => ("switchover", format!("planned by {by}")),
         Cause::Forced { by, reason } => ("forced", format!("forced by {by}: {reason}")),
+        Cause::Recovered => ("recovered", "opened again after the group was restored from a backup".to_owned()),
         Cause::Rejoin { by, reclone: false } => ("rejoin", format!("taken back by {by}")),
         Cause::Rejoin { by, reclone: true } => ("rejoin", format!("taken back by {by}, with a fresh copy if need be")),
     }
@@ -283,6 +284,7 @@ pub(super) fn ground(ground: &Ground) -> (&'static str, String) {
         Ground::Switched { .. } => {
             ("switched", "the old side is fenced and the new one has caught up, confirmed".to_owned())
         }
+        Ground::Recovered => ("recovered", "the agents of all clusters reported what they had stored".to_owned()),
         Ground::Forced { operator, second, attestation, reason } => {
             let second = second.as_ref().map_or_else(String::new, |second| format!(" with {second}"));
             ("forced", format!("by {operator}{second}: {reason}; attested: {attestation}"))

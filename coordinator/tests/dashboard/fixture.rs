@@ -409,6 +409,8 @@ fn adopted(document: Application, primary: &str, epoch: u64) -> ApplicationState
         paused: None,
         cooling_since: None,
         refusal: None,
+        recovering: None,
+        rogues: BTreeMap::new(),
         run: None,
         stuck: BTreeMap::new(),
     }
@@ -426,6 +428,7 @@ fn beat(lease: LeaseState) -> Beat {
         guarded: true,
         guard_alive: true,
         failsafe: false,
+        rogues: BTreeSet::new(),
         self_fenced_since: None,
     }
 }
@@ -502,6 +505,7 @@ fn contact(name: &str, at: regent_core::time::Moment, primary: bool) -> Contact 
         beats: BTreeMap::new(),
         reported: Some(at),
         resources: BTreeMap::from([(application("shop"), shop), (application("billing"), billing)]),
+        stored: None,
         witnesses: BTreeMap::new(),
         promises: BTreeMap::new(),
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use regent_coordinator::api::{Parts, TransferLeader, routes};
+use regent_coordinator::members::Awaited;
 use regent_coordinator::node::Node;
 use regent_coordinator::replica::{Leadership, Propose, ProposeError, Replica, Shared};
 use regent_core::application::{Application, ResourceKind, parse};
@@ -141,7 +142,8 @@ impl World {
     async fn serve(authority: &Authority, node: Node, shared: Arc<Shared>, log: Arc<Log>) -> Self {
         let tls = authority.tls(&Identity::Coordinator(node.id.0));
         let stop = CancellationToken::new();
-        let parts = Parts { node: node.clone(), tls: tls.clone(), transfer: log.clone(), stop: stop.clone() };
+        let (transfer, awaited) = (log.clone(), Awaited::default());
+        let parts = Parts { node: node.clone(), tls: tls.clone(), transfer, awaited, stop: stop.clone() };
         let routes = routes(parts).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::driver::elsewhere::FenceAt;
 use crate::secret::Secret;
 
 /// One PostgreSQL server on this machine.
@@ -41,6 +42,12 @@ pub struct PostgresOptions {
     pub start: Vec<String>,
     /// Stops the server and returns.
     pub stop: Vec<String>,
+    /// Where its processes are: `remote` if not on this machine, and PGDATA is only reached from here. Default: `local`.
+    #[serde(default)]
+    pub fence: FenceAt,
+    /// `remote` only: ends the server on its own machine, and returns when it is gone.
+    #[serde(default)]
+    pub hard_fence: Vec<String>,
     /// By cluster: how a superuser reaches its server, for `pg_rewind`; `key=value` pairs as libpq reads them.
     #[serde(default)]
     pub upstreams: BTreeMap<String, Secret>,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::driver::elsewhere::FenceAt;
 use crate::secret::Secret;
 
 /// One Redis server on this machine.
@@ -35,6 +36,12 @@ pub struct RedisOptions {
     pub start: Vec<String>,
     /// Stops the server and returns.
     pub stop: Vec<String>,
+    /// Where its process is: `remote` if not on this machine. Default: `local`.
+    #[serde(default)]
+    pub fence: FenceAt,
+    /// `remote` only: ends the server on its own machine, and returns when it is gone.
+    #[serde(default)]
+    pub hard_fence: Vec<String>,
     /// By cluster: how to follow it.
     #[serde(default)]
     pub upstreams: BTreeMap<String, RedisUpstream>,

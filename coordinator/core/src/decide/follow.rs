@@ -56,7 +56,8 @@ fn decision(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry> {
         | Cause::AgentUnreachable
         | Cause::SelfFenced
         | Cause::Forced { .. }
-        | Cause::Rejoin { .. } => decide_fenced(scene, run, view),
+        | Cause::Rejoin { .. }
+        | Cause::Recovered => decide_fenced(scene, run, view),
     }
 }
 

@@ -68,7 +68,7 @@ fn promotes_first(run: &Run, spec: &Step) -> bool {
 const fn is_automatic(cause: &Cause) -> bool {
     match cause {
         Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => true,
-        Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } => false,
+        Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Recovered => false,
     }
 }
 
@@ -136,8 +136,13 @@ pub(crate) fn outcome(
         stick(applying, id, &spec, code, message);
     }
     applying.effects.push(Effect::RunChanged(id));
-    if spec.kind == StepKind::Action(Action::Rejoin) && matches!(outcome, Outcome::Succeeded(_)) {
-        rejoin::readmit(applying, id, &spec.cluster);
+    if spec.kind == StepKind::Action(Action::Rejoin) {
+        match outcome {
+            Outcome::Succeeded(_) => rejoin::readmit(applying, id, &spec.cluster),
+            Outcome::Failed { code, message, .. } => {
+                rejoin::note_divergence(applying, id, &spec.cluster, code, message);
+            }
+        }
     }
     finish_if_done(applying, id);
     applying.done()

@@ -4,7 +4,7 @@ use super::{Progress, Run, RunStatus, Step, StepKind, StepState, UNDO_STAGE};
 use crate::application::Action;
 use crate::entry::{Entry, Outcome, Report};
 use crate::id::{Attempt, StepId};
-use crate::time::{Span, Timestamp, Waits};
+use crate::time::{Span, Waits};
 
 /// First back-off between two attempts; doubled each time.
 const BACK_OFF: Span = Span::from_millis(200);

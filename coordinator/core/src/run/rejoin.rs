@@ -1,7 +1,7 @@
 //! The end of a quarantine: a side that was left follows the present primary, with every guarded database.
 //!
 //! Only that ends it, and only for the epoch in which it was seen: by a run of its own, which an operator begins, or
-//! by the `rejoin` lines of a failover. Those are not awaited, so their success may come after the run has ended.
+//! by the `rejoin` lines of a failover. Those are not awaited, so their end may come after the run's.
 
 use std::collections::BTreeSet;
 
@@ -37,6 +37,24 @@ pub(crate) fn readmit(applying: &mut Applying<'_>, id: RunId, cluster: &ClusterI
     }
 }
 
+/// The code of a side that was not taken back, because it has what the primary lacks.
+pub(crate) const DIVERGED: &str = "rejoin-diverged";
+
+/// A side has what the primary lacks: it stays out, or is put out, and what it has is shown where it is shown. Only an
+/// operator's rejoin gives that up (S5).
+pub(super) fn note_divergence(applying: &mut Applying<'_>, id: RunId, cluster: &ClusterId, code: &str, message: &str) {
+    let Some(application) = applying.state.runs.get(&id).map(|run| run.application.clone()) else { return };
+    let Some(known) = applying.state.applications.get_mut(&application) else { return };
+    if code != DIVERGED || known.primary.as_ref() == Some(cluster) {
+        return;
+    }
+    if known.excluded.insert(cluster.clone(), message.to_owned()).as_deref() == Some(message) {
+        return;
+    }
+    renew_terms(applying, &application);
+    applying.audit("diverged", Some(&application), Some(id), &format!("agent {cluster}"), message);
+}
+
 /// An outcome that comes after its run has ended: only that a database follows is still worth something.
 pub(super) fn late(
     applying: &mut Applying<'_>,
@@ -48,11 +66,25 @@ pub(super) fn late(
     let at = applying.at;
     let Some(run) = applying.state.runs.get_mut(&id) else { return ignored("unknown run") };
     let Some((spec, progress)) = run.step(step) else { return ignored("unknown step") };
-    let Outcome::Succeeded(report) = outcome else { return ignored("the run has ended") };
     if !run.hears(spec, progress) || progress.attempts != attempt {
         return ignored("the run has ended");
     }
     let cluster = spec.cluster.clone();
+    let report = match outcome {
+        Outcome::Succeeded(report) => report,
+        Outcome::Failed { code, message, .. } => {
+            let failure = Some((code.clone(), message.clone()));
+            if progress.failure == failure {
+                return ignored("told before");
+            }
+            if let Some(progress) = run.progress_mut(step) {
+                progress.failure = failure;
+            }
+            applying.effects.push(Effect::RunChanged(id));
+            note_divergence(applying, id, &cluster, code, message);
+            return applying.done();
+        }
+    };
     if let Some(progress) = run.progress_mut(step) {
         progress.state = StepState::Succeeded;
         progress.ended = Some(at);

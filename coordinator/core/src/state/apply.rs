@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Applied, AuditRecord, REQUEST_LIMIT, State, change, register, rejoin, votes};
+use super::{Applied, AuditRecord, REQUEST_LIMIT, State, change, members, recovery, register, rejoin, votes};
 use crate::effect::Effect;
 use crate::entry::{Entry, FORMAT, Record};
 use crate::id::{ApplicationId, CoordinatorId, LogIndex, RunId, Token};
@@ -137,6 +137,19 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
         Entry::Refused { application, rule, detail } => register::refusal(applying, application, rule, detail),
         Entry::Frozen { clusters } => register::frozen(applying, clusters),
         Entry::Thawed => register::thawed(applying),
+        Entry::RogueWriters { application, cluster, resources } => {
+            register::rogue_writers(applying, application, cluster, resources)
+        }
+        Entry::LimitSet { limit, by } => register::limit_set(applying, *limit, by),
+        Entry::Recovered { application, reports } => recovery::recovered(applying, application, reports),
+        Entry::AttestedOff { application, cluster, by, reason } => {
+            recovery::attested(applying, application, cluster, by, reason)
+        }
+        Entry::PrimaryChosen { application, cluster, by, reason } => {
+            recovery::chosen(applying, application, cluster, by, reason)
+        }
+        Entry::MemberChange { change, by, overridden } => members::change(applying, change, by, overridden.as_deref()),
+        Entry::MemberChangeEnded { id } => members::ended(applying, *id),
     }
 }
 

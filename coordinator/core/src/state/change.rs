@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::apply::{Applying, ignored, refused};
+use super::recovery::refuse_recovering;
 use super::register::renew_terms;
 use super::{ApplicationState, Applied, RUN_LIMIT, rejoin};
 use crate::application::Action;
+use crate::blast;
 use crate::effect::Effect;
 use crate::entry::{Cause, Finding, Ground};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, LogIndex, ResourceId, RunId, Token};
@@ -39,13 +41,17 @@ pub(super) fn run_started(
     let Some(known) = applying.state.applications.get(application) else {
         return refused("unknown-application", format!("{application} does not exist"));
     };
+    if let Err(not) = refuse_recovering(known) {
+        return not;
+    }
     if known.epoch != epoch {
         return ignored("the epoch has moved on");
     }
     let window = Window::new(&known.terms);
     let sound = check_target(applying, known, &window, to)
         .and_then(|()| check_pause(known, &window))
-        .and_then(|()| check_plannable(known, &window, cause));
+        .and_then(|()| check_plannable(known, &window, cause))
+        .and_then(|()| check_radius(applying, application, None, blast::is_automatic(cause)));
     if let Err(Broken(rule, detail)) = sound {
         return refused(rule, detail);
     }
@@ -55,7 +61,8 @@ pub(super) fn run_started(
     }
     let Some(known) = applying.state.applications.get(application) else { return ignored("gone") };
     let promotable = Window::new(&known.terms).guarded_in_each();
-    let route = Route { cause, from: &from, to, promotable: &promotable };
+    let followers = followers(known, &from, to);
+    let route = Route { cause, from: &from, to, promotable: &promotable, followers: &followers };
     let (steps, by) = match cause {
         Cause::Switchover { by, .. } => (plan::switchover(&known.document, &route), by.as_str()),
         Cause::RegionLost
@@ -63,7 +70,8 @@ pub(super) fn run_started(
         | Cause::AgentUnreachable
         | Cause::SelfFenced
         | Cause::Forced { .. }
-        | Cause::Rejoin { .. } => (plan::failover(&known.document, &route), "leader"),
+        | Cause::Rejoin { .. }
+        | Cause::Recovered => (plan::failover(&known.document, &route), "leader"),
     };
     let id = RunId(applying.index.0);
     let opening = Opening {
@@ -75,6 +83,9 @@ pub(super) fn run_started(
         finding: finding.clone(),
         at: applying.at,
     };
+    if blast::is_automatic(cause) {
+        blast::note(applying.state, application, None, applying.at);
+    }
     begin(applying, Run::begin(id, steps, opening));
     applying.audit("run-started", Some(application), Some(id), by, format!("from {from} to {to}"));
     applying.done()
@@ -85,6 +96,9 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     let Some(known) = applying.state.applications.get(decide.application) else {
         return refused("unknown-application", format!("{} does not exist", decide.application));
     };
+    if let Err(not) = refuse_recovering(known) {
+        return not;
+    }
     if known.epoch != decide.from {
         return ignored("the epoch has moved on");
     }
@@ -93,12 +107,16 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     }
     let Some(from) = known.primary.clone() else { return ignored("not adopted") };
     let promotable = Window::new(&known.terms).guarded_in_each();
+    let followers = followers(known, &from, decide.to);
     let document = known.document.clone();
     let epoch = if planted::makes(Mistake::EpochStays) { decide.from } else { decide.from.next() };
     let continued = match decide.ground {
         Ground::Fenced { run } | Ground::Switched { run } => Some(*run),
-        Ground::Lost { .. } | Ground::Forced { .. } => None,
+        Ground::Lost { .. } | Ground::Forced { .. } | Ground::Recovered => None,
     };
+    if blast::begins(decide.ground) {
+        blast::note(applying.state, decide.application, Some(&from), applying.at);
+    }
     supersede(applying, decide.application, continued);
     if let Some(known) = applying.state.applications.get_mut(decide.application) {
         known.epoch = epoch;
@@ -119,8 +137,8 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
         id
     } else {
         let cause = cause_of(decide.ground);
-        let steps =
-            plan::failover(&document, &Route { cause: &cause, from: &from, to: decide.to, promotable: &promotable });
+        let route = Route { cause: &cause, from: &from, to: decide.to, promotable: &promotable, followers: &followers };
+        let steps = plan::failover(&document, &route);
         let id = RunId(applying.index.0);
         let opening = Opening {
             application: decide.application.clone(),
@@ -138,12 +156,20 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     };
     let actor = match decide.ground {
         Ground::Forced { operator, .. } => operator.clone(),
-        Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Switched { .. } => "quorum".to_owned(),
+        Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Switched { .. } | Ground::Recovered => {
+            "quorum".to_owned()
+        }
     };
     let detail = format!("epoch {epoch}: {from} → {} on ground {}", decide.to, ground_name(decide.ground));
     applying.audit("decided", Some(decide.application), Some(id), &actor, detail);
     run::apply::finish_if_done(applying, id);
     applying.done()
+}
+
+/// The listed standbys beside the two, but those in quarantine.
+fn followers(known: &ApplicationState, from: &ClusterId, to: &ClusterId) -> Vec<ClusterId> {
+    let others = known.document.clusters.iter().filter(|cluster| *cluster != from && *cluster != to);
+    others.filter(|cluster| !known.excluded.contains_key(*cluster)).cloned().collect()
 }
 
 fn ground_name(ground: &Ground) -> String {
@@ -154,6 +180,7 @@ fn ground_name(ground: &Ground) -> String {
         }
         Ground::Fenced { run } => format!("fenced by run {run}"),
         Ground::Switched { run } => format!("switched by run {run}"),
+        Ground::Recovered => "recovered".to_owned(),
         Ground::Forced { reason, attestation, .. } => format!("forced: {reason}; attested: {attestation}"),
     }
 }
@@ -161,7 +188,7 @@ fn ground_name(ground: &Ground) -> String {
 fn cause_of(ground: &Ground) -> Cause {
     match ground {
         Ground::Forced { operator, reason, .. } => Cause::Forced { by: operator.clone(), reason: reason.clone() },
-        Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Switched { .. } => Cause::RegionLost,
+        Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Switched { .. } | Ground::Recovered => Cause::RegionLost,
     }
 }
 
@@ -210,6 +237,7 @@ fn check(applying: &Applying<'_>, known: &ApplicationState, decide: &Decide<'_>)
             check_databases(known, &window)?;
             check_frozen(applying)?;
             check_pause(known, &window)?;
+            check_radius(applying, decide.application, known.primary.as_ref(), true)?;
             check_votes(applying, known, &window, votes)
         }
         Ground::Fenced { run } => {
@@ -226,6 +254,8 @@ fn check(applying: &Applying<'_>, known: &ApplicationState, decide: &Decide<'_>)
             check_fences(applying, known, &window, *run, decide.to, &[Action::Fence, Action::CatchUp])?;
             check_positions(applying, &window, *run)
         }
+        // It stands where the reports were weighed, and nowhere else.
+        Ground::Recovered => Err(Broken("not-recovering", "a decision rests on no recovery".to_owned())),
         Ground::Forced { operator, attestation, reason, .. } => {
             if operator.is_empty() || attestation.is_empty() || reason.is_empty() {
                 return Err(Broken("attestation-missing", "operator, attestation and reason must be named".to_owned()));
@@ -251,7 +281,8 @@ fn check_plannable(known: &ApplicationState, window: &Window<'_>, cause: &Cause)
         | Cause::AgentUnreachable
         | Cause::SelfFenced
         | Cause::Forced { .. }
-        | Cause::Rejoin { .. } => Ok(()),
+        | Cause::Rejoin { .. }
+        | Cause::Recovered => Ok(()),
     }
 }
 
@@ -281,6 +312,19 @@ fn check_frozen(applying: &Applying<'_>) -> Result<(), Broken> {
             Err(Broken("frozen", "several clusters were lost at once; look, then `regentctl ack`".to_owned()))
         }
         Some(_) | None => Ok(()),
+    }
+}
+
+/// What begins by itself is counted; beyond the limit a human looks first.
+fn check_radius(
+    applying: &Applying<'_>,
+    application: &ApplicationId,
+    lost: Option<&ClusterId>,
+    automatic: bool,
+) -> Result<(), Broken> {
+    match blast::exceeded(applying.state, application, lost, applying.at).filter(|_| automatic) {
+        Some(rule) => Err(Broken("blast-radius", rule.detail)),
+        None => Ok(()),
     }
 }
 

@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::{Applying, ignored, refused};
+use super::recovery::refuse_recovering;
 use super::{Answer, ApplicationState, Applied, Pause, State};
 use crate::application::Application;
+use crate::blast::{self, Limit};
 use crate::effect::Effect;
 use crate::entry::{Agent, Coordinator, Database};
 use crate::id::{ApplicationId, ClusterId, Epoch, GroupId, InstallationId, ResourceId, Revision, Token};
 use crate::installation;
+use crate::restore::Recovering;
 use crate::terms::{Listed, Terms};
+use crate::time::Span;
 
 pub(super) fn group_created(applying: &mut Applying<'_>, group: &GroupId) -> Applied {
     if !applying.state.group.0.is_empty() {
@@ -34,9 +38,16 @@ pub(super) fn coordinator_joined(applying: &mut Applying<'_>, coordinator: &Coor
                 ),
             );
         }
-        _ => {}
+        Some(_) | None => {}
+    }
+    if applying.state.removed.contains_key(&coordinator.id) {
+        return refused(
+            "id-used-up",
+            format!("coordinator {} was removed from the group; add this one under a new id", coordinator.id),
+        );
     }
     applying.state.coordinators.insert(coordinator.id, coordinator.clone());
+    applying.effects.push(Effect::CoordinatorsChanged);
     let actor = format!("coordinator {}", coordinator.id);
     applying.audit("coordinator-joined", None, None, &actor, format!("region {}", coordinator.region));
     applying.done()
@@ -128,6 +139,9 @@ pub(super) fn document(applying: &mut Applying<'_>, document: &Application, by: 
             cooling_since: None,
             refusal: None,
             run: None,
+            rogues: BTreeMap::new(),
+            // Agents may know a former life of it: their epochs and numbers only rise.
+            recovering: (applying.state.restoration > 0).then(Recovering::default),
             stuck: BTreeMap::new(),
         };
         applying.state.applications.insert(name.clone(), fresh);
@@ -195,6 +209,9 @@ pub(super) fn adopt(
     let Some(known) = applying.state.applications.get(application) else {
         return refused("unknown-application", format!("{application} does not exist"));
     };
+    if let Err(not) = refuse_recovering(known) {
+        return not;
+    }
     if known.epoch != Epoch(0) {
         return ignored("adopted before");
     }
@@ -324,8 +341,49 @@ pub(super) fn acknowledged(applying: &mut Applying<'_>, application: Option<&App
     } else {
         let clusters = applying.state.frozen.take().unwrap_or_default();
         applying.state.acknowledged.extend(clusters);
+        applying.state.begun.clear();
     }
     applying.audit("acknowledged", application, None, by, "");
+    applying.done()
+}
+
+/// Said once for each change; it changes nothing else.
+pub(super) fn rogue_writers(
+    applying: &mut Applying<'_>,
+    application: &ApplicationId,
+    cluster: &ClusterId,
+    resources: &BTreeSet<ResourceId>,
+) -> Applied {
+    let Some(known) = applying.state.applications.get_mut(application) else { return ignored("unknown application") };
+    if known.rogues.get(cluster).map_or(resources.is_empty(), |before| before == resources) {
+        return ignored("told before");
+    }
+    let names: Vec<&str> = resources.iter().map(ResourceId::as_str).collect();
+    let event = if resources.is_empty() {
+        known.rogues.remove(cluster);
+        "rogue-writer-ended"
+    } else {
+        known.rogues.insert(cluster.clone(), resources.clone());
+        "rogue-writer"
+    };
+    let detail = format!("{} in {cluster}", if names.is_empty() { "none".to_owned() } else { names.join(", ") });
+    applying.audit(event, Some(application), None, &format!("agent {cluster}"), detail);
+    applying.done()
+}
+
+pub(super) fn limit_set(applying: &mut Applying<'_>, limit: Limit, by: &str) -> Applied {
+    if limit.window.is_some_and(|window| window == Span::ZERO || window > blast::LONGEST_WINDOW) {
+        return refused(
+            "limit-senseless",
+            format!("the window must be longer than none and at most {}", blast::LONGEST_WINDOW),
+        );
+    }
+    if applying.state.limit == limit {
+        return ignored("unchanged");
+    }
+    applying.state.limit = limit;
+    let (events, window) = blast::limit(applying.state);
+    applying.audit("limit-set", None, None, by, format!("{events} automatic failovers within {window}"));
     applying.done()
 }
 

@@ -6,6 +6,7 @@
 use super::Applied;
 use super::apply::{Applying, ignored, refused};
 use super::change::{begin, supersede};
+use super::recovery::refuse_recovering;
 use super::register::renew_terms;
 use crate::entry::{Cause, Finding};
 use crate::id::{ApplicationId, ClusterId, RunId};
@@ -23,6 +24,9 @@ pub(super) fn started(
     let Some(known) = applying.state.applications.get(application) else {
         return refused("unknown-application", format!("{application} does not exist"));
     };
+    if let Err(not) = refuse_recovering(known) {
+        return not;
+    }
     let Some(primary) = known.primary.clone() else {
         return refused("not-adopted", "no primary is known that could be followed");
     };
@@ -75,7 +79,11 @@ pub(super) fn give_way(applying: &mut Applying<'_>, application: &ApplicationId,
     let Some(known) = applying.state.applications.get(application) else { return Err(ignored("unknown application")) };
     let yields = match cause {
         Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => Run::yields_to_failover,
-        Cause::RegionLost | Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } => Run::gives_way,
+        Cause::RegionLost
+        | Cause::Switchover { .. }
+        | Cause::Forced { .. }
+        | Cause::Rejoin { .. }
+        | Cause::Recovered => Run::gives_way,
     };
     match known.run.and_then(|id| applying.state.runs.get(&id)) {
         Some(run) if !yields(run) => Err(refused("run-under-way", format!("run {} is under way", run.id))),

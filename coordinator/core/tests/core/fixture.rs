@@ -305,6 +305,7 @@ pub fn evidence(now: Moment, silent: Moment) -> Evidence {
                 (resource("cache"), sighting(at, role, Some(50))),
             ]),
         )]),
+        stored: None,
         witnesses: BTreeMap::new(),
         promises: BTreeMap::new(),
     };

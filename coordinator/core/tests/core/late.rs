@@ -1,7 +1,8 @@
 //! A run whose beginning was committed late: its cause is looked at again before it acts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use regent_core::cause;
 use regent_core::decide::decide;
 use regent_core::entry::{Cause, Entry, Finding};
 use regent_core::evidence::{Evidence, Health};
@@ -10,7 +11,7 @@ use regent_core::run::RunStatus;
 use regent_core::time::{Moment, Span};
 
 use crate::fixture::*;
-use crate::running::{begin, failed_database};
+use crate::running::{begin, end, failed_database};
 
 const NOW: Moment = Moment(200_000);
 
@@ -81,4 +82,40 @@ fn an_agent_that_is_heard_again_by_most_is_not_fenced() {
     world.done(withdraw(1, 1, &west(), 2));
     let entries = decide(&world.state, &seen, view(NOW, &world));
     assert!(matches!(entries.as_slice(), [Entry::UndoBegun { run: which, .. }] if *which == run), "{entries:?}");
+}
+
+#[test]
+fn fences_whose_intents_were_applied_late_wait_for_their_cause() {
+    let mut world = World::protected();
+    let run = failed_database(&mut world);
+    begin(&mut world, run, "Fence db@west-1");
+    let mut gone = evidence(NOW, NOW);
+    gone.late_runs = BTreeSet::from([run]);
+    assert!(!cause::holds(&world.state, &gone, view(NOW, &world), run));
+    let entries = decide(&world.state, &gone, view(NOW, &world));
+    assert!(matches!(entries.as_slice(), [Entry::UndoBegun { run: which, .. }] if *which == run), "{entries:?}");
+    let mut holding = failed();
+    holding.late_runs = BTreeSet::from([run]);
+    assert!(cause::holds(&world.state, &holding, view(NOW, &world), run));
+    assert_eq!(intents(&decide(&world.state, &holding, view(NOW, &world))), 1, "the other fence");
+    // Who has not looked yet dispatches nothing and takes nothing back.
+    let mut young = gone.clone();
+    young.leading_since = Some(NOW);
+    assert!(!cause::holds(&world.state, &young, view(NOW, &world), run));
+    assert_eq!(decide(&world.state, &young, view(NOW, &world)), vec![]);
+}
+
+#[test]
+fn a_late_fence_with_an_outcome_is_not_looked_at_again() {
+    let mut world = World::protected();
+    let run = failed_database(&mut world);
+    let begun = begin(&mut world, run, "Fence db@west-1");
+    end(&mut world, run, begun, succeeded());
+    let mut gone = evidence(NOW, NOW);
+    gone.late_runs = BTreeSet::from([run]);
+    assert_eq!(
+        intents(&decide(&world.state, &gone, view(NOW, &world))),
+        1,
+        "to open and fence in turns would be worse"
+    );
 }

@@ -9,6 +9,7 @@
 )]
 
 mod approving;
+mod blast;
 mod breaking;
 mod clocks;
 mod closed;
@@ -17,8 +18,10 @@ mod fixture;
 mod installing;
 mod late;
 mod measuring;
+mod members;
 mod observing;
 mod random;
+mod recovering;
 mod rejoining;
 mod running;
 mod stuck;

@@ -86,6 +86,17 @@ fn a_fence_must_be_done_in_half_of_its_share() {
 }
 
 #[test]
+fn a_fence_that_went_hard_is_no_measure() {
+    let mut world = World::protected();
+    let run = failed_database(&mut world);
+    let fence = begin(&mut world, run, "Fence db@west-1");
+    let report = Report { driver: Span::from_secs(30), hard: true, ..Report::default() };
+    end(&mut world, run, fence, Outcome::Succeeded(report));
+    world.done(Entry::UndoBegun { run, reason: "a test".into() });
+    assert_eq!(check(&world.state, &with(SMALLEST), &BTreeMap::new()), Ok(()));
+}
+
+#[test]
 fn the_way_to_an_agent_is_reckoned_from_the_receipts_that_it_names() {
     let world = World::protected();
     let mut observer = Observer::new(CoordinatorId(1), Incarnation(1), Moment(1_000_000));

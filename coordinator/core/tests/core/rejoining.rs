@@ -2,10 +2,10 @@
 
 use regent_core::application::Action;
 use regent_core::decide::{assess, decide};
-use regent_core::entry::{Cause, Clearing, Entry, Finding};
+use regent_core::entry::{Cause, Clearing, Entry, Finding, Outcome};
 use regent_core::evidence::{Health, Role};
 use regent_core::id::{Attempt, RunId};
-use regent_core::run::{RunStatus, StepState};
+use regent_core::run::{RunStatus, StepKind, StepState};
 use regent_core::terms::Window;
 use regent_core::time::{Moment, Span};
 use regent_core::verdict::Scene;
@@ -225,4 +225,72 @@ fn a_late_success_counts_for_the_epoch_in_which_it_was_asked() {
     newest.epoch = known.epoch;
     world.done(Entry::StepOutcome { run, step: cache.0, attempt: cache.1, outcome: succeeded() });
     assert!(world.known().excluded.contains_key(&west()), "it followed then, not now");
+}
+
+/// A failover in a document with a third cluster, that follows.
+fn with_a_third() -> (World, regent_core::id::RunId) {
+    let mut world = World::fresh();
+    let third = cluster("north-1");
+    world.done(Entry::AgentRegistered(agent(&third, "in")));
+    let mut wider = document();
+    wider.clusters.push(third);
+    world.done(Entry::Applied { application: Box::new(wider), by: "ann".into() });
+    world.adopt();
+    world.confirm(&west());
+    let run = lost(&mut world);
+    (world, run)
+}
+
+#[test]
+fn other_standbys_are_pointed_at_the_new_primary_and_not_awaited() {
+    let (world, run) = with_a_third();
+    let run = &world.state.runs[&run];
+    let following: Vec<_> = run.steps.iter().filter(|step| step.cluster == cluster("north-1")).collect();
+    assert_eq!(following.len(), 2, "both databases: {following:?}");
+    for step in &following {
+        assert!(step.kind == StepKind::Action(Action::Rejoin) && step.detached, "{step:?}");
+    }
+    let promoted =
+        run.steps.iter().filter(|step| step.kind == StepKind::Action(Action::Promote)).map(|step| step.stage);
+    assert!(promoted.max() < following.iter().map(|step| step.stage).min(), "not before there is somebody to follow");
+    // One in quarantine is left alone.
+    let mut other = World::fresh();
+    let third = cluster("north-1");
+    other.done(Entry::AgentRegistered(agent(&third, "in")));
+    let mut wider = document();
+    wider.clusters.push(third.clone());
+    other.done(Entry::Applied { application: Box::new(wider), by: "ann".into() });
+    other.adopt();
+    other.confirm(&west());
+    other.state.applications.get_mut(&app()).unwrap().excluded.insert(third.clone(), "left".into());
+    let run = lost(&mut other);
+    assert!(other.state.runs[&run].steps.iter().all(|step| step.cluster != third));
+}
+
+#[test]
+fn a_side_that_diverged_is_put_out_with_what_was_measured() {
+    let (mut world, run) = with_a_third();
+    let third = cluster("north-1");
+    let diverged = |bytes: &str| Outcome::Failed {
+        code: "rejoin-diverged".into(),
+        message: format!("beyond the fork lie {bytes} bytes of WAL"),
+        retryable: false,
+    };
+    for wanted in ["Promote cache@central-1", "Promote db@central-1", "Redirect www@central-1"] {
+        perform(&mut world, run, wanted);
+    }
+    for wanted in ["Activate core@central-1", "Activate edge@central-1", "Verify checks@central-1"] {
+        perform(&mut world, run, wanted);
+    }
+    let begun = ["Rejoin cache@north-1", "Rejoin db@north-1"].map(|wanted| begin(&mut world, run, wanted));
+    assert!(!world.known().excluded.contains_key(&third));
+    // It comes after the run has ended: nothing waited for it.
+    world.done(Entry::StepOutcome { run, step: begun[1].0, attempt: begun[1].1, outcome: diverged("4711") });
+    assert!(world.known().excluded[&third].contains("4711 bytes"), "{:?}", world.known().excluded);
+    assert_eq!(world.state.audit.back().unwrap().event, "diverged");
+    assert!(
+        world.known().terms.last().unwrap().clusters[&third].excluded,
+        "no promise is asked of it, it is no target"
+    );
+    world.ignored(Entry::StepOutcome { run, step: begun[1].0, attempt: begun[1].1, outcome: diverged("4711") });
 }

@@ -56,6 +56,9 @@ fn text(application: &wire::Application, document: &str) -> String {
         let (rto, rpo) = (words::maybe(objectives.rto.as_ref()), words::maybe(objectives.rpo.as_ref()));
         line("Objectives:", &format!("RTO {rto}, RPO {rpo}"));
     }
+    if let Some(missing) = &application.recovering {
+        line("Recovering:", &missing.detail);
+    }
     if let Some(paused) = &application.paused {
         line("Paused:", &format!("by {} at {}: {}", paused.by, words::time(paused.at.as_ref()), paused.reason));
     }
@@ -119,6 +122,15 @@ pub(super) fn placements(application: &wire::Application) -> String {
         ]);
     }
     let mut text = table.to_string();
+    for placement in application.placements.iter().filter(|placement| !placement.rogues.is_empty()) {
+        let _ = writeln!(
+            text,
+            "ROGUE WRITER in {}: {} accepted writes where the terms say standby; its agent fences it (in a pause it only \
+             tells); take it back with `regentctl rejoin`",
+            placement.cluster,
+            placement.rogues.join(", ")
+        );
+    }
     for placement in application.placements.iter().filter(|placement| !placement.excluded.is_empty()) {
         let _ = writeln!(text, "{} is no candidate: {}", placement.cluster, placement.excluded);
     }

@@ -107,7 +107,9 @@ pub(super) fn state(application: &wire::Application) -> String {
     if let Some(paused) = &application.paused {
         states.push(format!("paused by {}", paused.by));
     }
-    if application.primary.is_empty() {
+    if application.recovering.is_some() {
+        states.push("recovering".to_owned());
+    } else if application.primary.is_empty() {
         states.push("not adopted yet".to_owned());
     } else if !application.confirmed {
         states.push("newest terms not confirmed".to_owned());

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use regent_proto::operator::v1 as wire;
 
+use super::member_change::{Add, Remove, changes};
 use super::notice;
 use crate::connection::{Connection, request_id};
 use crate::failure::Failure;
@@ -10,13 +11,15 @@ use crate::output::{OutputArg, say};
 use crate::table::Table;
 use crate::words;
 
-/// Shows the coordinators of the group, or hands leadership to another one.
+/// Shows the coordinators of the group, changes who belongs to it, or hands leadership to another one.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
 Examples:
   regentctl members
-  regentctl members transfer-leader 2        before the region of the present leader is taken down")]
+  regentctl members transfer-leader 2        before the region of the present leader is taken down
+  regentctl members remove 3                 one that is lost for good, or that is to be replaced
+  regentctl members add 4 --address 10.0.3.10:7101")]
 pub(crate) struct Members {
     #[command(subcommand)]
     action: Option<Action>,
@@ -34,17 +37,22 @@ enum Action {
         /// Its id.
         to: u64,
     },
+    Add(Add),
+    Remove(Remove),
 }
 
 impl Members {
     pub(crate) async fn run(self, connection: &Connection) -> Result<(), Failure> {
-        if let Some(Action::TransferLeader { to }) = self.action {
-            return transfer(connection, to).await;
+        match self.action {
+            Some(Action::TransferLeader { to }) => return transfer(connection, to).await,
+            Some(Action::Add(add)) => return add.run(connection).await,
+            Some(Action::Remove(remove)) => return remove.run(connection).await,
+            None => {}
         }
         let request = wire::MembersRequest { stale_ok: self.stale_ok };
         let answer = connection.call(|mut services| async move { services.cluster.members(request).await }).await?;
         notice(answer.view.as_ref());
-        self.output.output.print("MembersResponse", &answer, |answer| table(&answer.coordinators))
+        self.output.output.print("MembersResponse", &answer, |answer| table(&answer.coordinators) + &changes(answer))
     }
 }
 

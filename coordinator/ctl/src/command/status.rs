@@ -112,6 +112,11 @@ fn text(status: &wire::Status) -> String {
             "FROZEN: {clusters} looked lost at once; nothing happens by itself until that is over or `regentctl ack --all`"
         );
     }
+    for application in &status.applications {
+        if let Some(missing) = &application.recovering {
+            let _ = writeln!(text, "RECOVERING, {}: {}", application.name, missing.detail);
+        }
+    }
     let _ = write!(text, "\nCOORDINATORS\n{}", members::table(&status.coordinators));
     let _ = write!(text, "\nCLUSTERS, as each coordinator sees them\n{}", matrix(status));
     let _ = writeln!(text, "\nAPPLICATIONS\n{}", get::table(&status.applications).trim_end());

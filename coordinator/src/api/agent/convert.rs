@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use regent_core::application::{Action, Application, OnCoordinatorLoss};
-use regent_core::entry::{Agent, Cause, Endpoint, Outcome, Report, StaleAnswer};
+use regent_core::entry::{Agent, Cause, Coordinator, Endpoint, Outcome, Report, StaleAnswer};
 use regent_core::evidence::{
     Beat, Contact, FenceState, Health, LeaseState, PromiseSight, Role, Sighting, UpstreamSight, WitnessSight,
 };
@@ -54,6 +54,13 @@ pub fn agent(hello: &wire::Hello) -> Result<Agent, NameError> {
         witness_key: hello.witness_key.clone(),
         endpoints,
     })
+}
+
+/// Whom agents should dial.
+#[must_use]
+pub fn coordinators(state: &State) -> Vec<wire::CoordinatorAddress> {
+    let address = |known: &Coordinator| wire::CoordinatorAddress { id: known.id.0, address: known.grpc.clone() };
+    state.coordinators.values().map(address).collect()
 }
 
 /// Terms with the addresses and keys that the agents need beside them.
@@ -121,6 +128,7 @@ fn one_beat(beat: &wire::ApplicationBeat) -> Beat {
         guarded: beat.guarded,
         guard_alive: beat.guard_alive,
         failsafe: beat.failsafe,
+        rogues: beat.rogues.iter().filter_map(|name| ResourceId::new(name).ok()).collect(),
         self_fenced_since: None,
     }
 }
@@ -216,6 +224,7 @@ pub fn outcome(status: &wire::StepStatus) -> Option<Outcome> {
             position: status.position,
             timeline: status.timeline,
             already: status.already,
+            hard: status.hard,
             stale_answers: status
                 .stale_answers
                 .iter()
@@ -263,11 +272,18 @@ pub fn command(state: &State, document: &Application, run: &Run, step: &Step) ->
         addresses: endpoint.map(|endpoint| endpoint.addresses.clone()).unwrap_or_default(),
         position: position(run, step),
         upstream_cluster: if kind == wire::StepKind::Rejoin { run.to.to_string() } else { String::new() },
+        allow_rewind: may_give_up(run, step),
         allow_reclone: matches!(run.cause, Cause::Rejoin { reclone: true, .. }),
         command: step.command.clone(),
         dns_name: dns.map(|dns| dns.name.clone()).unwrap_or_default(),
         dns_ttl_seconds: dns.map_or(0, |dns| u32::try_from(dns.ttl.millis() / 1000).unwrap_or(u32::MAX)),
     })
+}
+
+/// A side gives up what the primary lacks only where an operator named it: in a rejoin, or as the old side of a
+/// switchover, of which nothing is lost. What a failover leaves or repoints is never rewound by itself (S5).
+fn may_give_up(run: &Run, step: &Step) -> bool {
+    matches!(run.cause, Cause::Rejoin { .. } | Cause::Switchover { .. }) && step.cluster == run.from
 }
 
 /// What a catch-up waits for, and a promotion after it demands: what the old side reported after its fence.

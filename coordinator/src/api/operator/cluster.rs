@@ -58,6 +58,7 @@ type Sender = mpsc::Sender<Result<wire::ClusterServiceWatchResponse, Status>>;
 
 #[tonic::async_trait]
 impl ClusterService for Operators {
+    type BackupStream = Pin<Box<dyn Stream<Item = Result<wire::BackupResponse, Status>> + Send>>;
     type WatchStream = Pin<Box<dyn Stream<Item = Result<wire::ClusterServiceWatchResponse, Status>> + Send>>;
 
     async fn status(&self, request: Request<wire::StatusRequest>) -> Result<Response<wire::StatusResponse>, Status> {
@@ -143,11 +144,36 @@ impl ClusterService for Operators {
     }
 
     async fn members(&self, request: Request<wire::MembersRequest>) -> Result<Response<wire::MembersResponse>, Status> {
-        auth::operator(&request)?;
-        self.fresh(request.get_ref().stale_ok).await?;
-        let leadership = self.leadership();
-        let coordinators = self.node().replica.read(|state| view::coordinators(state, &leadership));
-        Ok(Response::new(wire::MembersResponse { coordinators, view: Some(self.view()) }))
+        self.list_members(request).await
+    }
+
+    async fn add_member(
+        &self,
+        request: Request<wire::AddMemberRequest>,
+    ) -> Result<Response<wire::AddMemberResponse>, Status> {
+        self.begin_adding(request).await
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<wire::RemoveMemberRequest>,
+    ) -> Result<Response<wire::RemoveMemberResponse>, Status> {
+        self.begin_removing(request).await
+    }
+
+    async fn backup(&self, request: Request<wire::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        self.make_backup(request).await
+    }
+
+    async fn set_limit(
+        &self,
+        request: Request<wire::SetLimitRequest>,
+    ) -> Result<Response<wire::SetLimitResponse>, Status> {
+        self.change_limit(request).await
+    }
+
+    async fn recover(&self, request: Request<wire::RecoverRequest>) -> Result<Response<wire::RecoverResponse>, Status> {
+        self.note_recovery(request).await
     }
 
     async fn transfer_leader(

@@ -48,7 +48,7 @@ fn service_lost(run: &Run) -> Option<Timestamp> {
                 run.walk().filter(|(step, _)| stops(step.kind)).filter_map(|(_, progress)| progress.started).min();
             Some(stopped.unwrap_or(run.started))
         }
-        Cause::Rejoin { .. } => None,
+        Cause::Rejoin { .. } | Cause::Recovered => None,
     }
 }
 

@@ -83,6 +83,7 @@ pub(super) fn placement(
         cluster: cluster.to_string(),
         role: role.into(),
         excluded: excluded.cloned().unwrap_or_default(),
+        rogues: known.rogues.get(cluster).into_iter().flatten().map(ToString::to_string).collect(),
         lease: lease.unwrap_or(wire::LeaseState::Unknown).into(),
         lease_left: left.map(span),
         fence: fence.unwrap_or(wire::FenceState::Unknown).into(),

@@ -8,6 +8,7 @@ use regent_core::entry::Coordinator;
 use regent_core::evidence::Evidence;
 use regent_core::id::{ApplicationId, ClusterId, CoordinatorId};
 use regent_core::lease::DEFAULT_FAIL_OVER_AFTER;
+use regent_core::restore;
 use regent_core::state::{ApplicationState, State};
 use regent_core::time::{Moment, Span, Timestamp};
 use regent_proto::operator::v1 as wire;
@@ -76,6 +77,8 @@ pub(super) fn status(
         clusters: clusters(&look),
         applications: state.applications.iter().map(|(id, known)| application(&look, id, known)).collect(),
         runs: recent_runs(state, wall),
+        restoration: state.restoration,
+        limit: Some(super::limit::shown(state, wall)),
     }
 }
 
@@ -141,6 +144,17 @@ fn observers(state: &State, me: CoordinatorId) -> BTreeSet<CoordinatorId> {
     all
 }
 
+/// What a restored group still waits for; in the moment between the last report and its commit, nothing.
+fn recovering(look: &Look<'_>, id: &ApplicationId, known: &ApplicationState) -> wire::Rule {
+    match restore::recover(look.state, look.evidence, look.now, id, known) {
+        Err(rule) => convert::rule(&rule),
+        Ok(_) => {
+            let (code, detail) = ("recovering".to_owned(), "all agents have reported".to_owned());
+            wire::Rule { code, detail }
+        }
+    }
+}
+
 /// One application in all its clusters.
 pub(super) fn application(look: &Look<'_>, id: &ApplicationId, known: &ApplicationState) -> wire::Application {
     let document: &Application = &known.document;
@@ -158,6 +172,7 @@ pub(super) fn application(look: &Look<'_>, id: &ApplicationId, known: &Applicati
         cooling_until: known.cooling_since.map(|since| time(later(since, cooldown))),
         refusal: known.refusal.as_ref().map(|(code, detail)| wire::Rule { code: code.clone(), detail: detail.clone() }),
         run: known.run.map_or(0, |run| run.0),
+        recovering: known.recovering.as_ref().map(|_| recovering(look, id, known)),
         placements: document.clusters.iter().map(|cluster| placement(look, id, known, cluster)).collect(),
         answers: answers(look.state, id, known),
         stuck: known
