@@ -134,6 +134,9 @@ pub struct Automation {
     pub max_data_loss: Span,
     /// What happens beyond it.
     pub beyond_max_data_loss: Beyond,
+    /// A switchover that is not decided so long after writes were first kept out is undone. Default 30 s.
+    #[serde(default = "default::max_write_outage")]
+    pub max_write_outage: Span,
     /// What a primary does that no coordinator majority reaches.
     pub on_coordinator_loss: OnCoordinatorLoss,
     /// Failed probes in a row that make a resource suspect. Default 3.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::application::Application;
+use crate::application::{Application, default};
 use crate::id::{
     ApplicationId, Attempt, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, InstallationId,
     LogIndex, RegionId, RequestId, ResourceId, RunId, StepId, SystemId, Token, VoteNumber,
@@ -191,6 +191,15 @@ pub enum Entry {
         /// Why.
         reason: String,
     },
+    /// An operator ends a run that is under way.
+    Aborted {
+        /// Which run.
+        run: RunId,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// A human's yes to the question of an `approve` step.
     Approved {
         /// Of which run.
@@ -306,7 +315,7 @@ pub enum Cause {
         /// Who.
         by: String,
         /// Without a decision so long after writes were first kept out, everything is undone.
-        #[serde(default = "default_max_write_outage")]
+        #[serde(default = "default::max_write_outage")]
         max_write_outage: Span,
     },
     /// An operator's failover.
@@ -323,10 +332,6 @@ pub enum Cause {
         /// A fresh copy is allowed.
         reclone: bool,
     },
-}
-
-const fn default_max_write_outage() -> Span {
-    crate::switchover::MAX_WRITE_OUTAGE
 }
 
 impl Cause {

@@ -1,4 +1,5 @@
 //! The decision core of Regent: pure, deterministic, without I/O, clock or randomness.
+pub mod advice;
 pub mod application;
 pub mod breaker;
 mod cause;

@@ -18,8 +18,8 @@ use crate::time::{Span, Timestamp};
 use crate::verdict::{Scene, rule};
 use crate::why::Rule;
 
-/// Without a decision so long after writes were first kept out, everything is undone, unless the operator says else.
-pub const MAX_WRITE_OUTAGE: Span = Span::from_secs(30);
+/// A write outage that can be allowed: no promise is made by zero, and none for longer than a day.
+pub const WRITE_OUTAGES: std::ops::RangeInclusive<Span> = Span::from_millis(100)..=Span::from_secs(24 * 3600);
 
 /// Whether a switchover may start now; with the cluster it would go to. Without a wish that is the first fit one.
 ///

@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use regent_core::time::Span;
 
 use crate::command::{
-    Ack, Apply, Approve, Audit, Certs, Clear, Completion, Describe, Get, Members, Pause, Rejoin, ReportCommand, Resume,
+    Abort, Ack, Apply, Approve, Audit, Certs, Clear, Completion, Describe, Get, Members, Pause, Rejoin, ReportCommand, Resume,
     Runs, Schema, Status, Switchover, Validate, Why,
 };
 use crate::connection::Connection;
@@ -87,6 +87,7 @@ enum Command {
     Report(ReportCommand),
     Approve(Approve),
     Clear(Clear),
+    Abort(Abort),
     Switchover(Switchover),
     Rejoin(Rejoin),
     Pause(Pause),
@@ -128,6 +129,7 @@ impl Cli {
             Command::Runs(command) => command.run(&global.connect()?).await,
             Command::Report(command) => command.run(&global.connect()?).await,
             Command::Clear(command) => command.run(&global.connect()?).await,
+            Command::Abort(command) => command.run(&global.connect()?).await,
             Command::Approve(command) => command.run(&global.connect()?).await,
             Command::Switchover(command) => command.run(&global.connect()?).await,
             Command::Rejoin(command) => command.run(&global.connect()?).await,

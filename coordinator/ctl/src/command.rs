@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod abort;
 mod ack;
 mod apply;
 mod approve;
@@ -21,6 +22,7 @@ mod switchover;
 mod validate;
 mod why;
 
+pub(crate) use abort::Abort;
 pub(crate) use ack::Ack;
 pub(crate) use apply::Apply;
 pub(crate) use approve::Approve;

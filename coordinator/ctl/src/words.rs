@@ -67,6 +67,7 @@ pub(crate) fn status(run: &wire::Run) -> &'static str {
         wire::RunStatus::Succeeded => "succeeded",
         wire::RunStatus::Undone => "undone",
         wire::RunStatus::Superseded => "superseded",
+        wire::RunStatus::Aborted => "aborted",
         wire::RunStatus::Failed => "failed",
     }
 }

@@ -1,9 +1,10 @@
 //! From the core's types to those of the operators' protocol. Nothing is decided here.
 
 use prost_types::{Duration, Timestamp as WireTime};
+use regent_core::advice::{self, Advice};
 use regent_core::entry::{Cause, Ground};
 use regent_core::run::{Decided, Progress, Run, RunStatus, Step, StepKind, StepState};
-use regent_core::state::{AuditRecord, Pause};
+use regent_core::state::{AuditRecord, Pause, State};
 use regent_core::time::{Span, Timestamp};
 use regent_core::why;
 use regent_proto::operator::v1 as wire;
@@ -68,7 +69,11 @@ fn rule(rule: &why::Rule) -> wire::Rule {
     wire::Rule { code: rule.code.clone(), detail: rule.detail.clone() }
 }
 
-pub(crate) fn run(run: &Run) -> wire::Run {
+pub(crate) fn advice(advice: Advice) -> wire::Advice {
+    wire::Advice { state: advice.state.to_owned(), next: advice.next }
+}
+
+pub(crate) fn run(state: &State, run: &Run) -> wire::Run {
     wire::Run {
         id: run.id.0,
         application: run.application.to_string(),
@@ -90,11 +95,18 @@ pub(crate) fn run(run: &Run) -> wire::Run {
             RunStatus::Succeeded => wire::RunStatus::Succeeded,
             RunStatus::Undone => wire::RunStatus::Undone,
             RunStatus::Superseded => wire::RunStatus::Superseded,
+            RunStatus::Aborted => wire::RunStatus::Aborted,
             RunStatus::Failed => wire::RunStatus::Failed,
         }
         .into(),
         started: Some(time(run.started)),
         ended: run.ended.map(time),
+        abort: run.abort.as_ref().map(|abort| wire::Abort {
+            by: abort.by.clone(),
+            reason: abort.reason.clone(),
+            at: Some(time(abort.at)),
+        }),
+        advice: Some(advice(advice::of_run(state, run))),
     }
 }
 

@@ -52,6 +52,9 @@ fn notices(application: &ApplicationView) -> Markup {
                 strong { "Paused" } " by " (pause.by) " since " (time(&pause.at)) ": " (pause.reason)
             } }
         }
+        @if application.run.is_none() && application.advice.state != "steady" {
+            p.next { strong { "Next" } " (" (application.advice.state) ") " (application.advice.next) }
+        }
         @if let Some(refusal) = &application.refusal {
             div.banner.warn { (icon(Tone::Warn)) p {
                 strong { "Automatic action refused" } " by the rule " code { (refusal.rule) } ": " (refusal.detail)

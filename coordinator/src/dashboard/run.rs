@@ -64,6 +64,10 @@ pub(super) fn headline(view: &View, run: &RunView, linked: bool) -> Markup {
                 span { "Waiting for " (awaited) }
             }
         }
+        @if let Some((by, reason)) = &run.aborted {
+            p.awaiting { (icon(Tone::Warn)) span { "Aborted by " (by) ": " (reason) } }
+        }
+        p.next { strong { "Next" } " " (run.advice.next) }
     }
 }
 

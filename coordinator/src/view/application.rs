@@ -1,5 +1,6 @@
 //! An application: where it is, how it is in each cluster, and why a failover would or would not start.
 
+use regent_core::advice::{self, Advice};
 use regent_core::application::DnsProvider;
 use regent_core::decide::Viewpoint;
 use regent_core::evidence::{Beat, Contact, LeaseState};
@@ -52,6 +53,8 @@ pub struct ApplicationView {
     pub run: Option<u64>,
     /// Resources left half-changed, with the run that left them.
     pub stuck: Vec<(String, u64)>,
+    /// Where it stands, and what a human can do now.
+    pub advice: Advice,
     /// Why a failover would, or would not, start now.
     pub why: WhyView,
     /// The primary's health as shown on one line: its verdict in one word.
@@ -204,6 +207,7 @@ impl ApplicationView {
                     stuck.iter().map(move |(resource, run)| (format!("{resource} in {cluster}"), run.0))
                 })
                 .collect(),
+            advice: advice::of_application(inputs.state, id, known, inputs.wall),
             why,
             health: at_primary,
         }

@@ -111,6 +111,8 @@ words! {
         Undone = "undone",
         /// Ended by a decision of a higher epoch.
         Superseded = "superseded",
+        /// Ended by an operator when only a side still had to follow.
+        Aborted = "aborted",
         /// Ended without success.
         Failed = "failed",
     }
@@ -187,6 +189,7 @@ impl From<RunStatus> for RunState {
             RunStatus::Succeeded => Self::Succeeded,
             RunStatus::Undone => Self::Undone,
             RunStatus::Superseded => Self::Superseded,
+            RunStatus::Aborted => Self::Aborted,
             RunStatus::Failed => Self::Failed,
         }
     }

@@ -367,6 +367,7 @@ fn document(name: &str) -> Application {
             cooldown: Span::from_secs(3600),
             max_data_loss: Span::from_secs(5),
             beyond_max_data_loss: Beyond::Ask,
+            max_write_outage: Span::from_secs(30),
             on_coordinator_loss: OnCoordinatorLoss::Failsafe,
             probe_failures: 3,
         },

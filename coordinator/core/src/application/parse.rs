@@ -11,6 +11,7 @@ use super::mistake::{Mistake, Mistakes, Place, Placed};
 use super::{Application, Automation, Objectives, default, node, promotion, resource, runbook};
 use crate::id::{ApplicationId, ClusterId};
 use crate::lease::{DEFAULT_FAIL_OVER_AFTER, SMALLEST_FAIL_OVER_AFTER, TimeBound};
+use crate::switchover::WRITE_OUTAGES;
 use crate::time::Span;
 
 /// Parses and validates a document.
@@ -89,12 +90,17 @@ fn automation(draft: AutomationDraft, rpo: Option<Span>, mistakes: &mut Mistakes
         }
         Err(format!("{given} is too short: below {SMALLEST_FAIL_OVER_AFTER} a fence cannot be done in its share"))
     });
+    let max_write_outage = draft.max_write_outage.then(mistakes, |given| {
+        let (least, most) = (WRITE_OUTAGES.start(), WRITE_OUTAGES.end());
+        if WRITE_OUTAGES.contains(&given) { Ok(given) } else { Err(format!("give a time from {least} to {most}")) }
+    });
     Some(Automation {
         mode: draft.mode.or(default::MODE)?,
         bound: TimeBound::new(bound.or(DEFAULT_FAIL_OVER_AFTER)?),
         cooldown: draft.cooldown.or(default::COOLDOWN)?,
         max_data_loss: draft.max_data_loss.or(rpo?)?,
         beyond_max_data_loss: draft.beyond_max_data_loss.or(default::BEYOND)?,
+        max_write_outage: max_write_outage.or(default::MAX_WRITE_OUTAGE)?,
         on_coordinator_loss: draft.on_coordinator_loss.or(default::ON_COORDINATOR_LOSS)?,
         probe_failures: draft.probe_failures.or(default::PROBE_FAILURES)?,
     })

@@ -31,6 +31,7 @@ fn document(out: &mut String, application: &Application) -> fmt::Result {
     writeln!(out, "    cooldown: {}", automation.cooldown)?;
     writeln!(out, "    maxDataLoss: {}", automation.max_data_loss)?;
     writeln!(out, "    beyondMaxDataLoss: {}", automation.beyond_max_data_loss)?;
+    writeln!(out, "    maxWriteOutage: {}", automation.max_write_outage)?;
     writeln!(out, "    onCoordinatorLoss: {}", automation.on_coordinator_loss)?;
     writeln!(out, "    probeFailures: {}", automation.probe_failures)?;
     writeln!(out, "  runbooks:")?;

@@ -9,6 +9,7 @@ use super::words::Word;
 use super::{Action, DnsProvider, Manner, Mode, OnCoordinatorLoss, OnFailure, ResourceKind, default, resource};
 use crate::id::NAME_LIMIT;
 use crate::lease::{DEFAULT_FAIL_OVER_AFTER, SMALLEST_FAIL_OVER_AFTER};
+use crate::switchover::WRITE_OUTAGES;
 
 /// The JSON schema of the document.
 #[must_use]
@@ -144,6 +145,8 @@ fn automation() -> Value {
                 "examples": super::words::BEYOND,
                 "default": default::BEYOND.to_string(),
             },
+            "maxWriteOutage": described(span(), &format!("A switchover that is not decided so long after writes were first kept out is undone, and the old primary serves again. From {} to {}. Default: {}.", WRITE_OUTAGES.start(), WRITE_OUTAGES.end(), default::MAX_WRITE_OUTAGE))
+                .with("default", json!(default::MAX_WRITE_OUTAGE)),
             "onCoordinatorLoss": explained(OnCoordinatorLoss::WORDS, "What a primary does that no majority of coordinators reaches.", |loss| match loss {
                 OnCoordinatorLoss::Failsafe => "Go on while the agents of all other clusters promise not to promote.",
                 OnCoordinatorLoss::Fence => "Refuse writes when the lease lapses.",

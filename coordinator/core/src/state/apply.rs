@@ -125,7 +125,8 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
         Entry::StepOutcome { run, step, attempt, outcome } => {
             run::apply::outcome(applying, *run, *step, *attempt, outcome)
         }
-        Entry::UndoBegun { run, reason } => run::apply::undo_begun(applying, *run, reason),
+        Entry::UndoBegun { run, reason } => run::undo::undo_begun(applying, *run, reason),
+        Entry::Aborted { run, by, reason } => run::abort::aborted(applying, *run, by, reason),
         Entry::Approved { run, step, by, reason } => run::approve::approved(applying, *run, *step, by, reason),
         Entry::Cleared { run, step, how, by } => run::apply::cleared(applying, *run, *step, *how, by),
         Entry::Paused { application, by, reason } => register::paused(applying, application.as_ref(), by, reason),

@@ -83,6 +83,7 @@ pub fn document() -> Application {
             cooldown: Span::from_secs(3600),
             max_data_loss: Span::from_secs(5),
             beyond_max_data_loss: Beyond::Ask,
+            max_write_outage: Span::from_secs(30),
             on_coordinator_loss: OnCoordinatorLoss::Failsafe,
             probe_failures: 3,
         },
@@ -145,6 +146,11 @@ impl World {
         world.adopt();
         world.confirm(&west());
         world
+    }
+
+    /// The same from here on, apart.
+    pub fn copy(&self) -> Self {
+        Self { state: self.state.clone(), wall: self.wall, effects: vec![], log: vec![] }
     }
 
     pub fn adopt(&mut self) {

@@ -11,6 +11,7 @@
 mod approving;
 mod deciding;
 mod fixture;
+mod intervening;
 mod late;
 mod measuring;
 mod observing;

@@ -18,7 +18,7 @@ fn rejoin(reclone: bool) -> Entry {
 }
 
 /// The west is lost, the centre is primary of epoch 2, and the failover has ended.
-fn failed_over() -> World {
+pub fn failed_over() -> World {
     let mut world = World::protected();
     let run = lost(&mut world);
     finish(&mut world, run);
@@ -41,7 +41,7 @@ fn finish(world: &mut World, run: RunId) {
 }
 
 /// Begins a rejoin of the west and gives its run.
-fn rejoining(world: &mut World, reclone: bool) -> RunId {
+pub fn rejoining(world: &mut World, reclone: bool) -> RunId {
     let run = RunId(world.done(rejoin(reclone)).0);
     assert_eq!(world.known().run, Some(run));
     run

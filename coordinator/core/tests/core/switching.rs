@@ -16,7 +16,7 @@ use crate::running::{begin, due, end, find, perform};
 const NOW: Moment = Moment(200_000);
 
 /// Protected, with a runbook for switchovers.
-fn ready() -> World {
+pub fn ready() -> World {
     let mut world = World::fresh();
     let mut with_runbook = document();
     let lines = vec![
@@ -44,22 +44,22 @@ fn asked(world: &World) -> Entry {
     }
 }
 
-fn started(world: &mut World) -> RunId {
+pub fn started(world: &mut World) -> RunId {
     let entry = asked(world);
     world.done(entry);
     world.known().run.unwrap()
 }
 
-fn at(position: u64) -> Outcome {
+pub fn at(position: u64) -> Outcome {
     Outcome::Succeeded(Report { position: Some(position), ..Report::default() })
 }
 
-fn reach(world: &mut World, run: RunId, step: &str, outcome: Outcome) {
+pub fn reach(world: &mut World, run: RunId, step: &str, outcome: Outcome) {
     let begun = begin(world, run, step);
     end(world, run, begun, outcome);
 }
 
-fn fenced(world: &mut World) -> RunId {
+pub fn fenced(world: &mut World) -> RunId {
     let run = started(world);
     perform(world, run, "Quiesce core@west-1");
     reach(world, run, "Fence db@west-1", at(1000));

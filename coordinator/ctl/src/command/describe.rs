@@ -47,6 +47,9 @@ fn text(application: &wire::Application, document: &str) -> String {
     };
     line("Name:", &application.name);
     line("State:", &get::state(application));
+    if let Some(advice) = &application.advice {
+        line("Next:", &format!("{}: {}", advice.state, advice.next));
+    }
     line("Primary:", if application.primary.is_empty() { "not adopted yet" } else { &application.primary });
     line("Epoch:", &application.epoch.to_string());
     line("Revision:", &application.revision.to_string());

@@ -92,7 +92,10 @@ pub(super) async fn follow(connection: &Connection, run: u64, output: Output) ->
                 wire::RunStatus::Stuck => return Err(Failure::Stuck(stuck(seen))),
                 wire::RunStatus::Running | wire::RunStatus::Undoing | wire::RunStatus::Unspecified => {}
                 wire::RunStatus::Succeeded => return Ok(()),
-                wire::RunStatus::Undone | wire::RunStatus::Superseded | wire::RunStatus::Failed => {
+                wire::RunStatus::Undone
+                | wire::RunStatus::Superseded
+                | wire::RunStatus::Aborted
+                | wire::RunStatus::Failed => {
                     return Err(Failure::failed(format!("run {run} ended: {}", words::status(seen))));
                 }
             }
@@ -245,9 +248,15 @@ fn text(run: &wire::Run) -> String {
     if run.ended.is_some() {
         let _ = writeln!(text, "Ended:    {}", words::time(run.ended.as_ref()));
     }
+    if let Some(advice) = &run.advice {
+        let _ = writeln!(text, "Next:     {}", advice.next);
+    }
     let _ = write!(text, "\n{}", steps(run));
     if run.status() == wire::RunStatus::Stuck {
         let _ = write!(text, "\n{}", stuck(run));
+    }
+    if let Some(abort) = &run.abort {
+        let _ = writeln!(text, "\nAborted by {} at {}: {}", abort.by, words::time(abort.at.as_ref()), abort.reason);
     }
     for step in asking(run) {
         let _ = write!(text, "\nA human is asked: {}\n  yes:  {}", step.question, yes(run, step));

@@ -32,7 +32,7 @@ pub(crate) struct Switchover {
     /// To which cluster. Default: the first fit one in order of preference.
     #[arg(long, value_name = "CLUSTER")]
     to: Option<String>,
-    /// Undone if it is not decided so long after writes were first kept out. Default: 30s.
+    /// Undone if it is not decided so long after writes were first kept out. Default: maxWriteOutage of the document.
     #[arg(long, value_name = "TIME", value_parser = span)]
     max_write_outage: Option<Duration>,
     /// Say whether it could start now; change nothing.

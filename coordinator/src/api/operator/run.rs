@@ -5,6 +5,7 @@ use std::pin::Pin;
 use regent_core::entry::{Clearing, Entry};
 use regent_core::id::{RunId, StepId};
 use regent_core::run::Run;
+use regent_core::state::State;
 use regent_proto::operator::v1 as wire;
 use regent_proto::operator::v1::run_service_server::RunService;
 use tokio::sync::mpsc;
@@ -30,7 +31,7 @@ impl RunService for Operators {
         let application = self.known_or_all(&asked.application)?;
         let runs = self.node().replica.read(|state| {
             let all = state.runs.values().rev();
-            all.filter(|run| application.as_ref().is_none_or(|id| run.application == *id)).map(convert::run).collect()
+            all.filter(|run| application.as_ref().is_none_or(|id| run.application == *id)).map(|run| convert::run(state, run)).collect()
         });
         Ok(Response::new(wire::RunServiceListResponse { runs, view: Some(self.view()) }))
     }
@@ -42,7 +43,7 @@ impl RunService for Operators {
         auth::operator(&request)?;
         let asked = request.into_inner();
         self.fresh(asked.stale_ok).await?;
-        let run = self.run(asked.run, convert::run)?;
+        let run = self.run(asked.run, |state, run| convert::run(state, run))?;
         Ok(Response::new(wire::RunServiceGetResponse { run: Some(run), view: Some(self.view()) }))
     }
 
@@ -52,7 +53,7 @@ impl RunService for Operators {
     ) -> Result<Response<Self::WatchStream>, Status> {
         auth::operator(&request)?;
         let id = request.get_ref().run;
-        self.run(id, |_| ())?;
+        self.run(id, |_, _| ())?;
         let (sender, receiver) = mpsc::channel(1);
         let operators = self.clone();
         tokio::spawn(async move { operators.follow(id, &sender).await });
@@ -98,7 +99,7 @@ impl RunService for Operators {
             return Err(Fault::Field { field: "reason", problem }.into());
         }
         self.fresh(false).await?;
-        self.run(asked.run, |_| ())?;
+        self.run(asked.run, |_, _| ())?;
         let entry = Entry::Approved { run: RunId(asked.run), step: StepId(asked.step), by, reason: asked.reason };
         let index = self.propose(id, &format!("run {}", asked.run), entry).await?;
         Ok(Response::new(wire::ApproveResponse { index }))
@@ -116,16 +117,22 @@ impl RunService for Operators {
             }
         };
         self.fresh(false).await?;
-        self.run(asked.run, |_| ())?;
+        self.run(asked.run, |_, _| ())?;
         let entry = Entry::Cleared { run: RunId(asked.run), step: StepId(asked.step), how, by };
         let index = self.propose(id, &format!("run {}", asked.run), entry).await?;
         Ok(Response::new(wire::ClearResponse { index }))
     }
+
+    async fn abort(&self, request: Request<wire::AbortRequest>) -> Result<Response<wire::AbortResponse>, Status> {
+        let by = auth::operator(&request)?;
+        self.abort_run(request.into_inner(), by).await.map(Response::new)
+    }
 }
 
 impl Operators {
-    fn run<R>(&self, id: u64, look: impl FnOnce(&Run) -> R) -> Result<R, Fault> {
-        self.node().replica.read(|state| state.runs.get(&RunId(id)).map(look)).ok_or_else(|| unknown(id))
+    pub(super) fn run<R>(&self, id: u64, look: impl FnOnce(&State, &Run) -> R) -> Result<R, Fault> {
+        let found = self.node().replica.read(|state| state.runs.get(&RunId(id)).map(|run| look(state, run)));
+        found.ok_or_else(|| unknown(id))
     }
 
     /// Sends the run whenever it has changed, until it has ended, the caller is gone or the process stops.
@@ -134,7 +141,7 @@ impl Operators {
         let mut last = None;
         loop {
             applied.mark_unchanged();
-            let (run, ended) = match self.run(id, |run| (convert::run(run), run.status.is_final())) {
+            let (run, ended) = match self.run(id, |state, run| (convert::run(state, run), run.status.is_final())) {
                 Ok(found) => found,
                 Err(fault) => {
                     let _ = sender.send(Err(fault.into())).await;

@@ -3,7 +3,7 @@
 use regent_core::evidence::{Contact, Evidence, FenceState, Health, LeaseState, Role, Sighting};
 use regent_core::id::{ApplicationId, ClusterId, CoordinatorId, ResourceId};
 use regent_core::state::{ApplicationState, State};
-use regent_core::time::{Moment, Span};
+use regent_core::time::{Moment, Span, Timestamp};
 use regent_proto::operator::v1 as wire;
 
 use crate::api::convert::{span, time};
@@ -18,6 +18,8 @@ pub(super) struct Look<'a> {
     pub(super) evidence: &'a Evidence,
     /// By its monotonic clock.
     pub(super) now: Moment,
+    /// By its wall clock.
+    pub(super) wall: Timestamp,
 }
 
 /// What one coordinator sees of one cluster's agent, as far as it is known here.

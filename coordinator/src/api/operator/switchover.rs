@@ -3,7 +3,7 @@
 use regent_core::decide::Viewpoint;
 use regent_core::entry::{Cause, Entry};
 use regent_core::id::{ApplicationId, ClusterId, RequestId};
-use regent_core::switchover::{self, MAX_WRITE_OUTAGE};
+use regent_core::switchover::{self, WRITE_OUTAGES};
 use regent_core::target;
 use regent_core::time::Span;
 use regent_core::verdict::Scene;
@@ -13,9 +13,6 @@ use tonic::Status;
 
 use super::{Operators, application_id, request_id, unknown_application};
 use crate::api::status::Fault;
-
-/// A write outage that is allowed is at least this, and at most a day: no promise is made by zero.
-const OUTAGES: std::ops::RangeInclusive<Span> = Span::from_millis(100)..=Span::from_secs(24 * 3600);
 
 impl Operators {
     /// The leader's word, since only it has heard all; else what this coordinator sees.
@@ -101,7 +98,7 @@ impl Operators {
         application: &ApplicationId,
         to: &str,
         by: String,
-        max_write_outage: Span,
+        max_write_outage: Option<Span>,
     ) -> Result<Entry, Fault> {
         let view = self.viewpoint();
         self.node().replica.read(|state| {
@@ -113,6 +110,8 @@ impl Operators {
                 let to = if to.is_empty() { first() } else { to.to_owned() };
                 let to =
                     ClusterId::new(&to).map_err(|error| Fault::Field { field: "to", problem: error.to_string() })?;
+                // The word of the command counts for this one run, else the document's.
+                let max_write_outage = max_write_outage.unwrap_or(known.document.automation.max_write_outage);
                 let reasons = vec![format!("{by} asked for it")];
                 let scene = Scene::new(state, evidence, view.now, view.me, application);
                 let ranked = scene.as_ref().map(target::rank).unwrap_or_default().into_iter().flatten();
@@ -149,13 +148,13 @@ fn wish(to: &str) -> Result<Option<ClusterId>, Fault> {
     Ok(Some(cluster))
 }
 
-fn outage(given: Option<&prost_types::Duration>) -> Result<Span, Fault> {
-    let Some(given) = given else { return Ok(MAX_WRITE_OUTAGE) };
+fn outage(given: Option<&prost_types::Duration>) -> Result<Option<Span>, Fault> {
+    let Some(given) = given else { return Ok(None) };
     let seconds = u64::try_from(given.seconds).ok();
     let rest = u64::try_from(given.nanos / 1_000_000).ok();
     let span = seconds.zip(rest).map(|(seconds, rest)| Span::from_secs(seconds).plus(Span::from_millis(rest)));
-    span.filter(|span| OUTAGES.contains(span)).ok_or_else(|| {
-        let problem = format!("give a time from {} to {}", OUTAGES.start(), OUTAGES.end());
+    span.filter(|span| WRITE_OUTAGES.contains(span)).map(Some).ok_or_else(|| {
+        let problem = format!("give a time from {} to {}", WRITE_OUTAGES.start(), WRITE_OUTAGES.end());
         Fault::Field { field: "max_write_outage", problem }
     })
 }

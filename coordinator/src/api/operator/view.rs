@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use regent_core::advice;
 use regent_core::application::Application;
 use regent_core::entry::Coordinator;
 use regent_core::evidence::Evidence;
@@ -66,7 +67,7 @@ pub(super) fn status(
     now: Moment,
     wall: Timestamp,
 ) -> wire::Status {
-    let look = Look { me: leadership.me, state, evidence, now };
+    let look = Look { me: leadership.me, state, evidence, now, wall };
     wire::Status {
         view: None,
         group: state.group.0.clone(),
@@ -170,6 +171,7 @@ pub(super) fn application(look: &Look<'_>, id: &ApplicationId, known: &Applicati
                 cluster: cluster.to_string(),
             })
             .collect(),
+        advice: Some(convert::advice(advice::of_application(look.state, id, known, look.wall))),
     }
 }
 
@@ -197,7 +199,7 @@ fn answers(state: &State, id: &ApplicationId, known: &ApplicationState) -> Vec<w
 
 fn recent_runs(state: &State, wall: Timestamp) -> Vec<wire::Run> {
     let recent = |ended: Option<Timestamp>| ended.is_none_or(|ended| wall.since(ended) <= RECENT);
-    state.runs.values().rev().filter(|run| recent(run.ended)).map(convert::run).collect()
+    state.runs.values().rev().filter(|run| recent(run.ended)).map(|run| convert::run(state, run)).collect()
 }
 
 fn later(at: Timestamp, by: Span) -> Timestamp {

@@ -38,8 +38,9 @@ fn automation() -> impl Strategy<Value = Automation> {
     let beyond =
         prop_oneof![Just(Beyond::Refuse), span().prop_map(Beyond::Wait), Just(Beyond::Ask), Just(Beyond::Accept)];
     let modes = (select(Mode::ALL), beyond, select(OnCoordinatorLoss::ALL));
-    (modes, 2000..u64::MAX, span(), span(), 1..=100_u32).prop_map(
-        |(modes, bound, cooldown, max_data_loss, probe_failures)| {
+    let outages = 100..=86_400_000_u64;
+    (modes, 2000..u64::MAX, span(), span(), outages, 1..=100_u32).prop_map(
+        |(modes, bound, cooldown, max_data_loss, outage, probe_failures)| {
             let (mode, beyond_max_data_loss, on_coordinator_loss) = modes;
             let bound = TimeBound::new(Span::from_millis(bound));
             Automation {
@@ -48,6 +49,7 @@ fn automation() -> impl Strategy<Value = Automation> {
                 cooldown,
                 max_data_loss,
                 beyond_max_data_loss,
+                max_write_outage: Span::from_millis(outage),
                 on_coordinator_loss,
                 probe_failures,
             }

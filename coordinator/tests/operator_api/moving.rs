@@ -1,0 +1,82 @@
+//! An application that can be moved on plan, and agents that are heard all the time.
+#![allow(dead_code, reason = "two test programs share it, and neither uses all of it")]
+
+use std::time::Duration;
+
+use regent_coordinator::node::Node;
+use regent_core::application::parse;
+use regent_core::entry::{Entry, Outcome, Report};
+use regent_core::id::RunId;
+use regent_core::run::{StepKind, StepState, UNDO_STAGE};
+use regent_core::state::State;
+
+use crate::world::{World, attempt, commit, hear, shop_state};
+
+/// As the example application, and with a runbook for switchovers.
+const MOVING: &str = "\
+apiVersion: regent/v1
+kind: Application
+metadata: { name: shop }
+spec:
+  objectives: { rto: 1h, rpo: 5m }
+  clusters: [eu-west-1, eu-central-1]
+  resources:
+    orders-db: { kind: postgres }
+    www: { kind: dns, name: shop.regent.test., ttl: 30s }
+    checks: { kind: http }
+  automation: { mode: automatic, failoverAfter: 60s, OPTIONS }
+  runbooks:
+    failover:
+      - promote: [orders-db]
+        retries: 0
+      - redirect: [www]
+      - verify: [checks]
+    switchover:
+      - catchUp: [orders-db]
+      - promote: [orders-db]
+      - redirect: [www]
+      - verify: [checks]
+      - rejoin: [orders-db]
+";
+
+/// Adopted and confirmed in eu-west-1, with these settings of `automation` beside.
+pub(crate) fn movable(options: &str) -> State {
+    let mut state = shop_state();
+    let document = parse(&MOVING.replace("OPTIONS", options)).unwrap();
+    commit(&mut state, Entry::Applied { application: Box::new(document), by: "ann".into() });
+    state
+}
+
+/// Both agents are heard now, and go on to be until the test ends.
+pub(crate) fn keep_hearing(node: &Node) {
+    hear(node);
+    node.note(|evidence| evidence.leading_since.get_or_insert(regent_core::time::Moment(0)));
+    let node = node.clone();
+    tokio::spawn(async move {
+        let mut beat = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            beat.tick().await;
+            hear(&node);
+        }
+    });
+}
+
+/// The next steps of the run that wait for an agent are done, until one of this kind has been.
+pub(crate) fn advance(world: &World, run: u64, until: StepKind) {
+    loop {
+        let step = world.node.replica.read(|state| {
+            let run = &state.runs[&RunId(run)];
+            let mut open = run.walk().filter(|(step, _)| step.stage != UNDO_STAGE && step.kind != StepKind::Decide);
+            let (step, _) = open.find(|(_, progress)| progress.state == StepState::Pending).unwrap();
+            (step.id.0, step.kind)
+        });
+        let report = Report { position: Some(50_331_648), ..Report::default() };
+        for entry in attempt(run, step.0, 1, Outcome::Succeeded(report)) {
+            let applied = world.apply(entry);
+            assert!(matches!(applied, regent_core::state::Applied::Done(_)), "{applied:?}");
+        }
+        if step.1 == until {
+            return;
+        }
+    }
+}
