@@ -31,6 +31,7 @@ enum Key {
     Intent(RunId, StepId, Attempt),
     Outcome(RunId, StepId, Attempt),
     Undo(RunId),
+    Commit(ApplicationId),
     Breaker,
     Register(ClusterId),
 }
@@ -49,6 +50,7 @@ impl Key {
             Entry::StepIntent { run, step, attempt } => Self::Intent(*run, *step, *attempt),
             Entry::StepOutcome { run, step, attempt, .. } => Self::Outcome(*run, *step, *attempt),
             Entry::UndoBegun { run, .. } => Self::Undo(*run),
+            Entry::Committed { application, .. } => Self::Commit(application.clone()),
             Entry::Frozen { .. } | Entry::Thawed => Self::Breaker,
             Entry::AgentRegistered(agent) => Self::Register(agent.cluster.clone()),
             Entry::GroupCreated { .. }
@@ -59,6 +61,8 @@ impl Key {
             | Entry::Resumed { .. }
             | Entry::Acknowledged { .. }
             | Entry::RejoinStarted { .. }
+            | Entry::Held { .. }
+            | Entry::Unheld { .. }
             | Entry::Aborted { .. }
             | Entry::Approved { .. }
             | Entry::Cleared { .. } => return None,

@@ -44,6 +44,17 @@ pub fn of_application(state: &State, id: &ApplicationId, known: &ApplicationStat
             "several clusters look lost at once; look at them and at the networks, then `regentctl ack --all`",
         );
     }
+    if let Some(window) = &known.window {
+        return advice(
+            "commit-window",
+            format!(
+                "run {} can be rolled back to {} for another {}: `regentctl rollback {id}`, or `regentctl commit {id}`",
+                window.run,
+                window.back_to,
+                window.left(wall)
+            ),
+        );
+    }
     if let Some(cluster) = known.excluded.keys().next() {
         return advice(
             "quarantined",
@@ -54,6 +65,12 @@ pub fn of_application(state: &State, id: &ApplicationId, known: &ApplicationStat
         return advice(
             "cooling-down",
             format!("an automatic failover waits; look at what happened, then `regentctl ack {id}`"),
+        );
+    }
+    if let Some(hold) = &known.held {
+        return advice(
+            "held",
+            format!("no planned move begins, by {}: {}; `regentctl unhold {id}` ends it", hold.by, hold.reason),
         );
     }
     if let Some((rule, _)) = &known.refusal {
@@ -144,6 +161,14 @@ fn stuck(run: &Run) -> Option<String> {
 /// What is left to do once a run has ended: nothing, unless the old side does not follow.
 fn ended(state: &State, run: &Run) -> String {
     let known = state.applications.get(&run.application);
+    let window = known.and_then(|known| known.window.as_ref()).filter(|window| window.run == run.id);
+    if let Some(window) = window {
+        let application = &run.application;
+        return format!(
+            "it can be rolled back to {}: `regentctl rollback {application}`, or made to stay: `regentctl commit {application}`",
+            window.back_to
+        );
+    }
     if known.is_some_and(|known| known.excluded.contains_key(&run.from)) {
         return format!("{} is quarantined: `regentctl rejoin {} {}`", run.from, run.application, run.from);
     }

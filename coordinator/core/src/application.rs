@@ -137,6 +137,9 @@ pub struct Automation {
     /// A switchover that is not decided so long after writes were first kept out is undone. Default 30 s.
     #[serde(default = "default::max_write_outage")]
     pub max_write_outage: Span,
+    /// So long a finished switchover can be rolled back, unless it is committed before. Default: not at all.
+    #[serde(default)]
+    pub commit_within: Option<Span>,
     /// What a primary does that no coordinator majority reaches.
     pub on_coordinator_loss: OnCoordinatorLoss,
     /// Failed probes in a row that make a resource suspect. Default 3.

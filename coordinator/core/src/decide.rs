@@ -22,7 +22,7 @@ use crate::evidence::{Evidence, Role};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, ResourceId};
 use crate::planted::{self, Mistake};
 use crate::run::{Run, RunStatus};
-use crate::state::{ApplicationState, State};
+use crate::state::{ApplicationState, State, rolls_back};
 use crate::target::{self, Candidate, Unfit};
 use crate::terms::Window;
 use crate::time::{Moment, Span, Timestamp};
@@ -92,12 +92,20 @@ fn of_application(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
     if let Some(run) = run {
         entries.extend(follow::of_run(scene, run, view));
     }
+    entries.extend(commit_in_time(scene, run, view));
     let assessment = assess(scene, view);
     match start(scene, &assessment, view, run) {
         Some(entry) => entries.push(entry),
         None => entries.extend(refusal(scene, &assessment, run)),
     }
     entries
+}
+
+/// A switchover that nobody rolled back in its time stands.
+fn commit_in_time(scene: &Scene<'_>, run: Option<&Run>, view: Viewpoint) -> Option<Entry> {
+    let window = scene.known.window.as_ref().filter(|window| window.is_over(view.wall))?;
+    let application = scene.application.clone();
+    (!run.is_some_and(rolls_back)).then_some(Entry::Committed { application, run: window.run, by: None })
 }
 
 fn start(scene: &Scene<'_>, assessment: &Assessment, view: Viewpoint, run: Option<&Run>) -> Option<Entry> {
@@ -113,6 +121,7 @@ fn start(scene: &Scene<'_>, assessment: &Assessment, view: Viewpoint, run: Optio
             cause,
             to: candidate.cluster.clone(),
             finding: target::finding(scene, candidate, vec![reason], view.wall),
+            plan: None,
         })
     };
     match &assessment.trigger {

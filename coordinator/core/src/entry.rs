@@ -12,6 +12,8 @@ use crate::id::{
     ApplicationId, Attempt, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, InstallationId,
     LogIndex, RegionId, RequestId, ResourceId, RunId, StepId, SystemId, Token, VoteNumber,
 };
+use crate::plan::Digest;
+use crate::switchover::Purpose;
 use crate::time::{Span, Timestamp};
 
 /// Format number of entries and state. Raised when a reader of the old form would misread the new one.
@@ -114,6 +116,9 @@ pub enum Entry {
         to: ClusterId,
         /// What was known when it was proposed.
         finding: Finding,
+        /// The plan that an operator has seen: another one is refused.
+        #[serde(default)]
+        plan: Option<Digest>,
     },
     /// An operator takes a cluster back: its databases follow the primary again.
     RejoinStarted {
@@ -190,6 +195,31 @@ pub enum Entry {
         run: RunId,
         /// Why.
         reason: String,
+    },
+    /// No planned move until it is lifted. A failover is not held.
+    Held {
+        /// Which application.
+        application: ApplicationId,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// Ends a hold.
+    Unheld {
+        /// Which application.
+        application: ApplicationId,
+        /// Who.
+        by: String,
+    },
+    /// A finished switchover stands: its commit window closes.
+    Committed {
+        /// Which application.
+        application: ApplicationId,
+        /// The switchover.
+        run: RunId,
+        /// Who; none: its time has passed.
+        by: Option<String>,
     },
     /// An operator ends a run that is under way.
     Aborted {
@@ -317,6 +347,9 @@ pub enum Cause {
         /// Without a decision so long after writes were first kept out, everything is undone.
         #[serde(default = "default::max_write_outage")]
         max_write_outage: Span,
+        /// A switchover, the way back, or a rollback.
+        #[serde(default)]
+        purpose: Purpose,
     },
     /// An operator's failover.
     Forced {

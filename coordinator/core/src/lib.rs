@@ -14,6 +14,8 @@ pub mod measured;
 pub mod observer;
 pub mod plan;
 pub mod planted;
+pub mod preflight;
+pub mod protection;
 pub mod run;
 pub mod state;
 pub mod switchover;

@@ -22,11 +22,14 @@ use crate::time::{Span, Timestamp};
 pub(crate) mod apply;
 mod audit;
 mod change;
+mod hold;
 pub(crate) mod register;
 mod rejoin;
 mod votes;
+pub(crate) mod window;
 
 pub use audit::{AUDIT_LIMIT, AuditRecord};
+pub use window::{CommitWindow, rolls_back};
 
 /// How many request ids are remembered.
 pub const REQUEST_LIMIT: usize = 4096;
@@ -126,6 +129,12 @@ pub struct ApplicationState {
     pub run: Option<RunId>,
     /// Resources left half-changed, by the cluster where they are, with the run that left them so.
     pub stuck: BTreeMap<ClusterId, BTreeMap<ResourceId, RunId>>,
+    /// No planned move begins; a failover does.
+    #[serde(default)]
+    pub held: Option<Pause>,
+    /// The switchover that can still be rolled back.
+    #[serde(default)]
+    pub window: Option<CommitWindow>,
 }
 
 /// What a DNS name answers.

@@ -21,6 +21,18 @@ pub struct Candidate {
     pub loss: Option<Span>,
 }
 
+impl Candidate {
+    /// The expected loss, one sentence for each database.
+    #[must_use]
+    pub fn sentences(&self) -> Vec<String> {
+        let of = |(resource, gap): (&ResourceId, &Gap)| {
+            let time = gap.lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string());
+            format!("{resource}: {time} ({})", gap.text)
+        };
+        self.gaps.iter().map(of).collect()
+    }
+}
+
 /// Why a cluster cannot take over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit {

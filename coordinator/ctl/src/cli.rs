@@ -8,8 +8,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use regent_core::time::Span;
 
 use crate::command::{
-    Abort, Ack, Apply, Approve, Audit, Certs, Clear, Completion, Describe, Get, Members, Pause, Rejoin, ReportCommand, Resume,
-    Runs, Schema, Status, Switchover, Validate, Why,
+    Abort, Ack, Apply, Approve, Audit, Certs, Clear, Commit, Completion, Describe, Failback, Get, Hold, Members, Pause,
+    Plan, Rejoin, ReportCommand, Resume, Rollback, Runs, Schema, Status, Switchover, Unhold, Validate, Why,
 };
 use crate::connection::Connection;
 use crate::failure::{Failure, USAGE};
@@ -88,7 +88,13 @@ enum Command {
     Approve(Approve),
     Clear(Clear),
     Abort(Abort),
+    Plan(Plan),
     Switchover(Switchover),
+    Rollback(Rollback),
+    Commit(Commit),
+    Failback(Failback),
+    Hold(Hold),
+    Unhold(Unhold),
     Rejoin(Rejoin),
     Pause(Pause),
     Resume(Resume),
@@ -132,6 +138,12 @@ impl Cli {
             Command::Abort(command) => command.run(&global.connect()?).await,
             Command::Approve(command) => command.run(&global.connect()?).await,
             Command::Switchover(command) => command.run(&global.connect()?).await,
+            Command::Plan(command) => command.run(&global.connect()?).await,
+            Command::Rollback(command) => command.run(&global.connect()?).await,
+            Command::Commit(command) => command.run(&global.connect()?).await,
+            Command::Failback(command) => command.run(&global.connect()?).await,
+            Command::Hold(command) => command.run(&global.connect()?).await,
+            Command::Unhold(command) => command.run(&global.connect()?).await,
             Command::Rejoin(command) => command.run(&global.connect()?).await,
             Command::Pause(command) => command.run(&global.connect()?).await,
             Command::Resume(command) => command.run(&global.connect()?).await,

@@ -24,6 +24,7 @@ mod cluster;
 mod document;
 mod forward;
 mod intervene;
+pub(in crate::api) mod plan;
 mod report;
 mod run;
 mod sight;

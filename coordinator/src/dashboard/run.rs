@@ -74,6 +74,8 @@ pub(super) fn headline(view: &View, run: &RunView, linked: bool) -> Markup {
 fn purpose(run: &RunView) -> &'static str {
     match run.cause {
         "switchover" => "Switchover",
+        "failback" => "Failback",
+        "rollback" => "Rollback",
         "forced" => "Forced failover",
         "rejoin" => "Rejoin",
         _ => "Failover",

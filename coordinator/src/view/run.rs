@@ -18,7 +18,8 @@ pub struct RunView {
     pub id: u64,
     /// Of which application.
     pub application: String,
-    /// `region-lost`, `resource-failed`, `agent-unreachable`, `switchover`, `forced` or `rejoin`.
+    /// `region-lost`, `resource-failed`, `agent-unreachable`, `self-fenced`, `switchover`, `failback`, `rollback`, `forced`
+    /// or `rejoin`.
     pub cause: &'static str,
     /// The cause in a sentence.
     pub cause_detail: String,

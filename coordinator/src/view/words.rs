@@ -4,6 +4,7 @@ use regent_core::application::{Action, Beyond, Mode, OnFailure};
 use regent_core::entry::{Cause, Ground};
 use regent_core::evidence::{self, FenceState, LeaseState};
 use regent_core::run::{RunStatus, StepKind, StepState};
+use regent_core::switchover::Purpose;
 use serde::Serialize;
 
 macro_rules! words {
@@ -271,7 +272,10 @@ pub(super) fn cause(cause: &Cause) -> (&'static str, String) {
         Cause::SelfFenced => {
             ("self-fenced", "the primary's agent fenced it itself and did not open it again".to_owned())
         }
-        Cause::Switchover { by, .. } => ("switchover", format!("planned by {by}")),
+        Cause::Switchover { by, purpose: Purpose::Rollback { of }, .. } => {
+            ("rollback", format!("run {of} is rolled back by {by}"))
+        }
+        Cause::Switchover { by, purpose, .. } => (purpose.as_str(), format!("planned by {by}")),
         Cause::Forced { by, reason } => ("forced", format!("forced by {by}: {reason}")),
         Cause::Rejoin { by, reclone: false } => ("rejoin", format!("taken back by {by}")),
         Cause::Rejoin { by, reclone: true } => ("rejoin", format!("taken back by {by}, with a fresh copy if need be")),

@@ -368,6 +368,7 @@ fn document(name: &str) -> Application {
             max_data_loss: Span::from_secs(5),
             beyond_max_data_loss: Beyond::Ask,
             max_write_outage: Span::from_secs(30),
+            commit_within: None,
             on_coordinator_loss: OnCoordinatorLoss::Failsafe,
             probe_failures: 3,
         },
@@ -412,6 +413,8 @@ fn adopted(document: Application, primary: &str, epoch: u64) -> ApplicationState
         refusal: None,
         run: None,
         stuck: BTreeMap::new(),
+        held: None,
+        window: None,
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) const SPEC_KEYS: &[&str] = &["objectives", "clusters", "resources", "
 pub(super) const OBJECTIVES_KEYS: &[&str] = &["rto", "rpo"];
 pub(super) const RESOURCE_KEYS: &[&str] = &["kind", "after", "name", "ttl", "provider"];
 pub(super) const AUTOMATION_KEYS: &[&str] =
-    &["mode", "failoverAfter", "cooldown", "maxDataLoss", "beyondMaxDataLoss", "maxWriteOutage", "onCoordinatorLoss", "probeFailures"];
+    &["mode", "failoverAfter", "cooldown", "maxDataLoss", "beyondMaxDataLoss", "maxWriteOutage", "commitWithin", "onCoordinatorLoss", "probeFailures"];
 pub(super) const RUNBOOK_KEYS: &[&str] = &["failover", "switchover", "drill"];
 pub(super) const OPTION_KEYS: &[&str] = &["timeout", "retries", "onFailure", "when"];
 pub(super) const RUN_KEYS: &[&str] = &["resource", "command"];
@@ -71,6 +71,7 @@ pub(super) struct AutomationDraft {
     pub(super) max_data_loss: Field<Span>,
     pub(super) beyond_max_data_loss: Field<Beyond>,
     pub(super) max_write_outage: Field<Span>,
+    pub(super) commit_within: Field<Span>,
     pub(super) on_coordinator_loss: Field<OnCoordinatorLoss>,
     pub(super) probe_failures: Field<u32>,
 }
@@ -199,6 +200,7 @@ fn automation(value: Option<&Value<'_>>, mistakes: &mut Mistakes) -> Option<Auto
             max_data_loss: Field::Absent,
             beyond_max_data_loss: Field::Absent,
             max_write_outage: Field::Absent,
+            commit_within: Field::Absent,
             on_coordinator_loss: Field::Absent,
             probe_failures: Field::Absent,
         });
@@ -215,6 +217,7 @@ fn automation(value: Option<&Value<'_>>, mistakes: &mut Mistakes) -> Option<Auto
             Beyond::read(&text).ok_or_else(|| format!("{} is not one of {words}", quote(&text)))
         }),
         max_write_outage: fields.span("maxWriteOutage", mistakes),
+        commit_within: fields.span("commitWithin", mistakes),
         on_coordinator_loss: fields.word("onCoordinatorLoss", mistakes),
         probe_failures: fields.number("probeFailures", 1, MOST_PROBE_FAILURES, mistakes),
     })

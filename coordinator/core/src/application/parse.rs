@@ -94,6 +94,10 @@ fn automation(draft: AutomationDraft, rpo: Option<Span>, mistakes: &mut Mistakes
         let (least, most) = (WRITE_OUTAGES.start(), WRITE_OUTAGES.end());
         if WRITE_OUTAGES.contains(&given) { Ok(given) } else { Err(format!("give a time from {least} to {most}")) }
     });
+    let commit_within = draft.commit_within.then(mistakes, |given| match given {
+        Span::ZERO => Err("a window that closes at once is none; leave the key out".to_owned()),
+        given => Ok(Some(given)),
+    });
     Some(Automation {
         mode: draft.mode.or(default::MODE)?,
         bound: TimeBound::new(bound.or(DEFAULT_FAIL_OVER_AFTER)?),
@@ -101,6 +105,7 @@ fn automation(draft: AutomationDraft, rpo: Option<Span>, mistakes: &mut Mistakes
         max_data_loss: draft.max_data_loss.or(rpo?)?,
         beyond_max_data_loss: draft.beyond_max_data_loss.or(default::BEYOND)?,
         max_write_outage: max_write_outage.or(default::MAX_WRITE_OUTAGE)?,
+        commit_within: commit_within.or(None)?,
         on_coordinator_loss: draft.on_coordinator_loss.or(default::ON_COORDINATOR_LOSS)?,
         probe_failures: draft.probe_failures.or(default::PROBE_FAILURES)?,
     })

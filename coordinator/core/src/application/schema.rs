@@ -147,6 +147,7 @@ fn automation() -> Value {
             },
             "maxWriteOutage": described(span(), &format!("A switchover that is not decided so long after writes were first kept out is undone, and the old primary serves again. From {} to {}. Default: {}.", WRITE_OUTAGES.start(), WRITE_OUTAGES.end(), default::MAX_WRITE_OUTAGE))
                 .with("default", json!(default::MAX_WRITE_OUTAGE)),
+            "commitWithin": described(span(), "So long after a switchover it can be rolled back (regentctl rollback), until it is committed: by regentctl commit, by the next move, or when the time has passed. Default: there is no such window."),
             "onCoordinatorLoss": explained(OnCoordinatorLoss::WORDS, "What a primary does that no majority of coordinators reaches.", |loss| match loss {
                 OnCoordinatorLoss::Failsafe => "Go on while the agents of all other clusters promise not to promote.",
                 OnCoordinatorLoss::Fence => "Refuse writes when the lease lapses.",

@@ -11,7 +11,7 @@ use crate::entry::{Cause, Clearing, Outcome, Report};
 use crate::id::{Attempt, RunId, StepId};
 use crate::planted::{self, Mistake};
 use crate::state::apply::{Applying, ignored, refused};
-use crate::state::{Answer, Applied};
+use crate::state::{Answer, Applied, window};
 
 /// A step is about to be done: the only thing that lets an effect happen (S3).
 pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attempt: Attempt) -> Applied {
@@ -177,6 +177,7 @@ pub(crate) fn finish_if_done(applying: &mut Applying<'_>, id: RunId) {
     run.end(status, at);
     let application = run.application.clone();
     release(applying, id);
+    window::open(applying, id);
     applying.audit("run-ended", Some(&application), Some(id), "leader", status.to_string());
 }
 

@@ -100,6 +100,8 @@ pub(super) fn document(applying: &mut Applying<'_>, document: &Application, by: 
             refusal: None,
             run: None,
             stuck: BTreeMap::new(),
+            held: None,
+            window: None,
         };
         applying.state.applications.insert(name.clone(), fresh);
         applying.audit("applied", Some(name), None, by, "revision 1");

@@ -84,6 +84,7 @@ pub fn document() -> Application {
             max_data_loss: Span::from_secs(5),
             beyond_max_data_loss: Beyond::Ask,
             max_write_outage: Span::from_secs(30),
+            commit_within: None,
             on_coordinator_loss: OnCoordinatorLoss::Failsafe,
             probe_failures: 3,
         },

@@ -9,12 +9,14 @@
 )]
 
 mod approving;
+mod committing;
 mod deciding;
 mod fixture;
 mod intervening;
 mod late;
 mod measuring;
 mod observing;
+mod planning;
 mod random;
 mod rejoining;
 mod running;

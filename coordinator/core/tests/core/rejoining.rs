@@ -150,7 +150,7 @@ fn a_failover_does_not_wait_for_a_rejoin() {
     let cause = Cause::ResourceFailed { resource: resource("db"), detail: "gone".into() };
     // Nor does a leader of before, who still thought it fit, decide for what is being rebuilt.
     let (epoch, finding) = (fresh.known().epoch, Finding::default());
-    let started = Entry::RunStarted { application: app(), epoch, cause, to: central(), finding };
+    let started = Entry::RunStarted { application: app(), epoch, cause, to: central(), finding, plan: None };
     assert_eq!(fresh.refused(started), "not-a-target");
     let votes = [fresh.vote(1, &west(), 1, Span::ZERO), fresh.vote(2, &west(), 1, Span::ZERO)];
     assert_eq!(fresh.refused(fresh.lost(&votes)), "not-a-target");

@@ -62,6 +62,25 @@ fn text(application: &wire::Application, document: &str) -> String {
     if let Some(paused) = &application.paused {
         line("Paused:", &format!("by {} at {}: {}", paused.by, words::time(paused.at.as_ref()), paused.reason));
     }
+    if let Some(protection) = &application.protection {
+        let word = if protection.protected { "yes" } else { "NO" };
+        line("Protected:", &format!("{word}: {}", protection.sentence));
+    }
+    if let Some(window) = &application.commit_window {
+        line(
+            "Commit window:",
+            &format!(
+                "run {} can be rolled back to {} for another {}, until {}",
+                window.run,
+                window.back_to,
+                words::maybe(window.left.as_ref()),
+                words::time(window.until.as_ref())
+            ),
+        );
+    }
+    if let Some(held) = &application.held {
+        line("Held:", &format!("by {} at {}: {}", held.by, words::time(held.at.as_ref()), held.reason));
+    }
     if application.cooling_until.is_some() {
         let until = words::time(application.cooling_until.as_ref());
         line("Cooling down:", &format!("until {until}, or `regentctl ack {}`", application.name));

@@ -13,6 +13,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::switchover::{Move, Moving};
 use super::{Operators, report, request_id};
 use crate::api::status::Fault;
 use crate::api::{auth, convert};
@@ -87,7 +88,74 @@ impl RunService for Operators {
         request: Request<wire::SwitchoverRequest>,
     ) -> Result<Response<wire::SwitchoverResponse>, Status> {
         let by = auth::operator(&request)?;
-        self.begin_switchover(request.into_inner(), by).await.map(Response::new)
+        let asked = request.into_inner();
+        let wanted = Move {
+            request_id: asked.request_id,
+            application: asked.application,
+            kind: wire::PlanKind::Switchover,
+            to: asked.to,
+            max_write_outage: asked.max_write_outage,
+            plan: asked.plan,
+        };
+        let Moving { index, run, to } = self.begin_move(wanted, by).await?;
+        Ok(Response::new(wire::SwitchoverResponse { index, run, to }))
+    }
+
+    async fn failback(
+        &self,
+        request: Request<wire::FailbackRequest>,
+    ) -> Result<Response<wire::FailbackResponse>, Status> {
+        let by = auth::operator(&request)?;
+        let asked = request.into_inner();
+        let wanted = Move {
+            request_id: asked.request_id,
+            application: asked.application,
+            kind: wire::PlanKind::Failback,
+            to: String::new(),
+            max_write_outage: asked.max_write_outage,
+            plan: String::new(),
+        };
+        let Moving { index, run, to } = self.begin_move(wanted, by).await?;
+        Ok(Response::new(wire::FailbackResponse { index, run, to }))
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<wire::RollbackRequest>,
+    ) -> Result<Response<wire::RollbackResponse>, Status> {
+        let by = auth::operator(&request)?;
+        let asked = request.into_inner();
+        let wanted = Move {
+            request_id: asked.request_id,
+            application: asked.application,
+            kind: wire::PlanKind::Rollback,
+            to: String::new(),
+            max_write_outage: asked.max_write_outage,
+            plan: String::new(),
+        };
+        let Moving { index, run, to } = self.begin_move(wanted, by).await?;
+        Ok(Response::new(wire::RollbackResponse { index, run, to }))
+    }
+
+    async fn plan(&self, request: Request<wire::PlanRequest>) -> Result<Response<wire::PlanResponse>, Status> {
+        let caller = auth::operator_or_forwarded(&request)?;
+        let pass_on = caller != auth::Caller::Forwarded && !auth::is_forwarded(&request);
+        self.look_at_plan(request.into_inner(), pass_on).await.map(Response::new)
+    }
+
+    async fn commit(&self, request: Request<wire::CommitRequest>) -> Result<Response<wire::CommitResponse>, Status> {
+        let by = auth::operator(&request)?;
+        self.commit_switchover(request.into_inner(), by).await.map(Response::new)
+    }
+
+    async fn hold(&self, request: Request<wire::HoldRequest>) -> Result<Response<wire::HoldResponse>, Status> {
+        let by = auth::operator(&request)?;
+        self.hold_application(request.into_inner(), by).await.map(Response::new)
+    }
+
+    async fn unhold(&self, request: Request<wire::UnholdRequest>) -> Result<Response<wire::UnholdResponse>, Status> {
+        let by = auth::operator(&request)?;
+        self.unhold_application(request.into_inner(), by).await.map(Response::new)
     }
 
     async fn approve(&self, request: Request<wire::ApproveRequest>) -> Result<Response<wire::ApproveResponse>, Status> {

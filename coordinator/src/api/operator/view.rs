@@ -9,8 +9,10 @@ use regent_core::entry::Coordinator;
 use regent_core::evidence::Evidence;
 use regent_core::id::{ApplicationId, ClusterId, CoordinatorId};
 use regent_core::lease::DEFAULT_FAIL_OVER_AFTER;
+use regent_core::protection;
 use regent_core::state::{ApplicationState, State};
 use regent_core::time::{Moment, Span, Timestamp};
+use regent_core::verdict::Scene;
 use regent_proto::operator::v1 as wire;
 use tokio::time::Instant;
 
@@ -172,7 +174,26 @@ pub(super) fn application(look: &Look<'_>, id: &ApplicationId, known: &Applicati
             })
             .collect(),
         advice: Some(convert::advice(advice::of_application(look.state, id, known, look.wall))),
+        held: known.held.as_ref().map(convert::pause),
+        commit_window: known.window.as_ref().map(|window| wire::CommitWindow {
+            run: window.run.0,
+            back_to: window.back_to.to_string(),
+            until: Some(time(later(window.since, window.within))),
+            left: Some(span(window.left(look.wall))),
+        }),
+        protection: protected(look, id),
     }
+}
+
+/// By what this coordinator has heard; a follower hears less than the leader.
+fn protected(look: &Look<'_>, id: &ApplicationId) -> Option<wire::Protection> {
+    let scene = Scene::new(look.state, look.evidence, look.now, look.me, id)?;
+    let found = protection::of(&scene);
+    Some(wire::Protection {
+        protected: found.is_protected(),
+        by: found.by.iter().map(ToString::to_string).collect(),
+        sentence: found.sentence(),
+    })
 }
 
 pub(super) fn objectives(document: &Application) -> wire::Objectives {

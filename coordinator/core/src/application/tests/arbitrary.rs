@@ -38,9 +38,9 @@ fn automation() -> impl Strategy<Value = Automation> {
     let beyond =
         prop_oneof![Just(Beyond::Refuse), span().prop_map(Beyond::Wait), Just(Beyond::Ask), Just(Beyond::Accept)];
     let modes = (select(Mode::ALL), beyond, select(OnCoordinatorLoss::ALL));
-    let outages = 100..=86_400_000_u64;
+    let outages = (100..=86_400_000_u64, option::of((1..u64::MAX).prop_map(Span::from_millis)));
     (modes, 2000..u64::MAX, span(), span(), outages, 1..=100_u32).prop_map(
-        |(modes, bound, cooldown, max_data_loss, outage, probe_failures)| {
+        |(modes, bound, cooldown, max_data_loss, (outage, commit_within), probe_failures)| {
             let (mode, beyond_max_data_loss, on_coordinator_loss) = modes;
             let bound = TimeBound::new(Span::from_millis(bound));
             Automation {
@@ -50,6 +50,7 @@ fn automation() -> impl Strategy<Value = Automation> {
                 max_data_loss,
                 beyond_max_data_loss,
                 max_write_outage: Span::from_millis(outage),
+                commit_within,
                 on_coordinator_loss,
                 probe_failures,
             }
