@@ -5,9 +5,10 @@ use serde::Serialize;
 
 use crate::application::Action;
 use crate::breaker::is_frozen;
+use crate::decide::awaits;
 use crate::id::ApplicationId;
 use crate::run::{Progress, Run, RunStatus, Step, StepKind, StepState};
-use crate::state::{ApplicationState, State};
+use crate::state::{ApplicationState, OrderState, State};
 use crate::time::Timestamp;
 
 /// A named state with what to do next.
@@ -31,6 +32,14 @@ pub fn of_application(state: &State, id: &ApplicationId, known: &ApplicationStat
     };
     if let Some(run) = known.run.and_then(|run| state.runs.get(&run)) {
         return of_run(state, run);
+    }
+    if let Some(order) = &known.order {
+        let state = match order.state {
+            OrderState::Asked => "asking",
+            OrderState::Silent => "unanswered",
+            OrderState::Given { .. } => "ordered",
+        };
+        return advice(state, awaits(order, id, primary));
     }
     if state.paused.is_some() {
         return advice("paused", "nothing happens by itself; `regentctl resume --all` ends it");

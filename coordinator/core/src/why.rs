@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::decide::{self, Trigger, Viewpoint};
+use crate::decide::{self, Trigger, Viewpoint, awaits};
 use crate::evidence::Evidence;
 use crate::id::{ApplicationId, ClusterId, Epoch};
 use crate::plan::{self, Estimate};
@@ -109,7 +109,7 @@ pub fn explain(
     explanation.if_lost_now = Some(scene.fail_over_after());
     explanation.notes = notes(&scene, view);
     // What is expected comes from the plan that would be carried out.
-    let plan = plan::show_failover(&scene, view, None);
+    let plan = plan::show_failover(&scene, view);
     explanation.expected = assessment.target.as_ref().map(|_| plan.forecast.outage);
     explanation.held_by = assessment.held_by;
     explanation.others = assessment.unfit.into_iter().map(|unfit| (unfit.cluster, unfit.detail)).collect();
@@ -126,6 +126,9 @@ fn notes(scene: &Scene<'_>, view: Viewpoint) -> Vec<Note> {
     let protection = protection::of(scene);
     if !protection.is_protected() {
         notes.push(preflight::warning("not-protected", protection.sentence()));
+    }
+    if let Some(order) = &scene.known.order {
+        notes.push(preflight::info("order", awaits(order, scene.application, scene.primary)));
     }
     if let Some(window) = &scene.known.window {
         let detail = format!(

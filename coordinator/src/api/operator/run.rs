@@ -158,19 +158,17 @@ impl RunService for Operators {
         self.unhold_application(request.into_inner(), by).await.map(Response::new)
     }
 
+    async fn failover(
+        &self,
+        request: Request<wire::FailoverRequest>,
+    ) -> Result<Response<wire::FailoverResponse>, Status> {
+        let by = auth::operator(&request)?;
+        self.order_failover(request.into_inner(), by).await.map(Response::new)
+    }
+
     async fn approve(&self, request: Request<wire::ApproveRequest>) -> Result<Response<wire::ApproveResponse>, Status> {
         let by = auth::operator(&request)?;
-        let asked = request.into_inner();
-        let id = request_id(&asked.request_id)?;
-        if asked.reason.trim().is_empty() {
-            let problem = "say why the run may go on; others will read it".to_owned();
-            return Err(Fault::Field { field: "reason", problem }.into());
-        }
-        self.fresh(false).await?;
-        self.run(asked.run, |_, _| ())?;
-        let entry = Entry::Approved { run: RunId(asked.run), step: StepId(asked.step), by, reason: asked.reason };
-        let index = self.propose(id, &format!("run {}", asked.run), entry).await?;
-        Ok(Response::new(wire::ApproveResponse { index }))
+        self.say_yes(request.into_inner(), by).await.map(Response::new)
     }
 
     async fn clear(&self, request: Request<wire::ClearRequest>) -> Result<Response<wire::ClearResponse>, Status> {
@@ -193,7 +191,12 @@ impl RunService for Operators {
 
     async fn abort(&self, request: Request<wire::AbortRequest>) -> Result<Response<wire::AbortResponse>, Status> {
         let by = auth::operator(&request)?;
-        self.abort_run(request.into_inner(), by).await.map(Response::new)
+        let asked = request.into_inner();
+        self.fresh(false).await?;
+        if let Some(answer) = self.take_back(&asked, &by).await {
+            return answer.map(Response::new);
+        }
+        self.abort_run(asked, by).await.map(Response::new)
     }
 }
 
