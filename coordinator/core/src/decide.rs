@@ -374,11 +374,9 @@ fn remote_fence(scene: &Scene<'_>) -> bool {
         .is_some_and(|endpoints| endpoints.values().any(|endpoint| endpoint.remote_fence))
 }
 
-/// Nothing but a rule, or a human, keeps it from starting: time alone brings nothing more.
+/// A rule, or a human, keeps it from starting, and not the time alone that it needs.
 fn is_due(assessment: &Assessment) -> bool {
-    let waits = |held: &Rule| {
-        matches!(held.code.as_str(), "time-bound" | "leads-too-briefly" | "not-all-reported" | "no-answer" | "self-fenced")
-    };
+    let waits = |held: &Rule| matches!(held.code.as_str(), "time-bound" | "leads-too-briefly");
     assessment.trigger != Trigger::None && !assessment.held_by.iter().any(waits)
 }
 

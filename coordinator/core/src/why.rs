@@ -128,7 +128,7 @@ fn notes(scene: &Scene<'_>, view: Viewpoint) -> Vec<Note> {
         notes.push(preflight::warning("not-protected", protection.sentence()));
     }
     if let Some(order) = &scene.known.order {
-        notes.push(preflight::info("order", awaits(order, scene.application, scene.primary)));
+        notes.push(preflight::remark("order", awaits(order, scene.application, scene.primary)));
     }
     if let Some(window) = &scene.known.window {
         let detail = format!(
@@ -137,11 +137,11 @@ fn notes(scene: &Scene<'_>, view: Viewpoint) -> Vec<Note> {
             window.back_to,
             window.left(view.wall)
         );
-        notes.push(preflight::info("commit-window", detail));
+        notes.push(preflight::remark("commit-window", detail));
     }
     if let Some(hold) = &scene.known.held {
         let detail = format!("planned moves are held by {}: {}; a failover is not", hold.by, hold.reason);
-        notes.push(preflight::info("held", detail));
+        notes.push(preflight::remark("held", detail));
     }
     notes
 }

@@ -93,6 +93,7 @@ pub(crate) fn complete(world: &World, run: u64) {
     let databases = std::collections::BTreeMap::new();
     let confirmed = Entry::TermsConfirmed { application: shop(), terms, cluster: to, installation, databases };
     assert!(matches!(world.apply(confirmed), Applied::Done(_)));
+    say(&world.node);
 }
 
 /// The next steps of the run that wait for an agent are done, until one of this kind has been.

@@ -76,7 +76,7 @@ pub fn switchover(scene: &Scene<'_>, view: Viewpoint, asked: &Asked<'_>) -> Show
     if let Some(candidate) = &candidate {
         let lags = candidate.gaps.iter().map(|(resource, gap)| {
             let lag = gap.lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string());
-            preflight::info("lag", format!("{resource} in {} is behind by {lag} ({})", candidate.cluster, gap.text))
+            preflight::remark("lag", format!("{resource} in {} is behind by {lag} ({})", candidate.cluster, gap.text))
         });
         shown.notes.extend(lags);
         let nothing = |resource: &_| format!("{resource}: nothing; the decision waits for its last position");
@@ -116,7 +116,7 @@ pub fn ordered(scene: &Scene<'_>, wish: &Wish) -> Shown {
     let cause = Cause::Forced { by: wish.by.clone(), reason: wish.why().to_owned() };
     let mut shown = show(scene, cause, Some(wish.to.clone()), begins);
     shown.notes = refusals.into_iter().map(Note::from).collect();
-    shown.notes.push(preflight::info("way", way.sentence()));
+    shown.notes.push(preflight::remark("way", way.sentence()));
     if scene.verdict() == Verdict::Healthy {
         let detail = format!("{} serves: `regentctl switchover` would lose nothing", scene.primary);
         shown.notes.push(preflight::warning("primary-serves", detail));
@@ -150,7 +150,7 @@ fn finish(mut shown: Shown) -> Shown {
     if !shown.steps.is_empty() {
         let forecast = &shown.forecast;
         let text = format!("writes are kept out for {}; the whole takes {}", forecast.outage, forecast.total);
-        shown.notes.push(preflight::info("expected-time", text));
+        shown.notes.push(preflight::remark("expected-time", text));
     }
     shown.notes.sort_by_key(|note| note.severity);
     shown

@@ -31,7 +31,7 @@ async fn a_run_is_aborted_and_says_what_is_next() {
     let id = run.to_string();
     holds(&operator.does(&["runs", &id]).await, &["Next:     it can still be undone: `regentctl abort"]);
     let said = operator.does(&["abort", &id, "--reason", "the release goes first"]).await;
-    holds(&said, &["is undoing", "eu-west-1 serves again when it is undone"]);
+    holds(&said, &[": undoing (log index ", "eu-west-1 serves again when it is undone"]);
     holds(&operator.does(&["runs", &id]).await, &["Aborted by ann", "the release goes first"]);
     holds(&operator.does(&["describe", "shop"]).await, &["Next:           undoing: "]);
     holds(&operator.does(&["status"]).await, &["Next (undoing): "]);
