@@ -18,6 +18,8 @@ mod scene;
 mod source;
 #[path = "scenarios/switchover.rs"]
 mod switchover;
+#[path = "scenarios/verbs.rs"]
+mod verbs;
 
 use std::time::{Duration, Instant};
 

@@ -15,6 +15,10 @@ use std::collections::BTreeMap;
 
 mod follow;
 mod foresee;
+mod order;
+
+pub use foresee::{Ending, foresee};
+pub use order::{Way, awaits, look as look_at_order};
 
 use crate::application::{Beyond, Mode};
 use crate::blast;
@@ -26,14 +30,12 @@ use crate::planted::{self, Mistake};
 use crate::restore;
 use crate::rogue;
 use crate::run::{Run, RunStatus};
-use crate::state::{ApplicationState, State};
+use crate::state::{ApplicationState, OrderState, State, rolls_back};
 use crate::target::{self, Candidate, Unfit};
 use crate::terms::Window;
 use crate::time::{Moment, Span, Timestamp};
 use crate::verdict::{Failure, Loss, Scene, rule};
 use crate::why::Rule;
-
-pub use foresee::{Ending, foresee};
 
 /// Who looks, and when.
 #[derive(Debug, Clone, Copy)]
@@ -103,12 +105,25 @@ fn of_application(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
         entries.extend(follow::of_run(scene, run, view));
     }
     entries.extend(rogue::propose(scene));
+    entries.extend(commit_in_time(scene, run, view));
     let assessment = assess(scene, view);
-    match start(scene, &assessment, view, run) {
+    // An operator's order goes before what would start by itself; what cannot be carried out holds up nothing.
+    let ordered = order::of_order(scene, &assessment, run, view);
+    let begins = matches!(ordered, Some(Entry::RunStarted { .. } | Entry::Decide { .. }));
+    entries.extend(ordered);
+    match start(scene, &assessment, view, run).filter(|_| !begins) {
         Some(entry) => entries.push(entry),
+        None if begins => {}
         None => entries.extend(refusal(scene, &assessment, run)),
     }
     entries
+}
+
+/// A switchover that nobody rolled back in its time stands.
+fn commit_in_time(scene: &Scene<'_>, run: Option<&Run>, view: Viewpoint) -> Option<Entry> {
+    let window = scene.known.window.as_ref().filter(|window| window.is_over(view.wall))?;
+    let application = scene.application.clone();
+    (!run.is_some_and(rolls_back)).then_some(Entry::Committed { application, run: window.run, by: None })
 }
 
 fn start(scene: &Scene<'_>, assessment: &Assessment, view: Viewpoint, run: Option<&Run>) -> Option<Entry> {
@@ -124,17 +139,13 @@ fn start(scene: &Scene<'_>, assessment: &Assessment, view: Viewpoint, run: Optio
             cause,
             to: candidate.cluster.clone(),
             finding: target::finding(scene, candidate, vec![reason], view.wall),
+            plan: None,
         })
     };
     match &assessment.trigger {
         Trigger::None => None,
         Trigger::Lost(loss) => {
-            let reason = format!(
-                "{} of the coordinators have not heard the agent of {} for {}",
-                loss.votes.len(),
-                scene.primary,
-                scene.fail_over_after()
-            );
+            let reason = assessment.trigger.sentence(scene);
             Some(Entry::Decide {
                 application: scene.application.clone(),
                 from: scene.known.epoch,
@@ -146,23 +157,34 @@ fn start(scene: &Scene<'_>, assessment: &Assessment, view: Viewpoint, run: Optio
         }
         Trigger::Failed(failure) => started(
             Cause::ResourceFailed { resource: failure.resource.clone(), detail: failure.detail.clone() },
-            format!(
-                "{} in {}: {}; the standby has lost its upstream, too",
-                failure.resource, scene.primary, failure.detail
+            assessment.trigger.sentence(scene),
+        ),
+        Trigger::SelfFenced(_) => started(Cause::SelfFenced, assessment.trigger.sentence(scene)),
+        Trigger::Unreachable(_) => started(Cause::AgentUnreachable, assessment.trigger.sentence(scene)),
+    }
+}
+
+impl Trigger {
+    /// For humans: why a failover is due.
+    pub(crate) fn sentence(&self, scene: &Scene<'_>) -> String {
+        let (primary, bound) = (scene.primary, scene.fail_over_after());
+        match self {
+            Self::None => format!("{primary} is not lost"),
+            Self::Lost(loss) => format!(
+                "{} of the coordinators have not heard the agent of {primary} for {bound}",
+                loss.votes.len()
             ),
-        ),
-        Trigger::SelfFenced(_) => started(
-            Cause::SelfFenced,
-            format!(
-                "the agent of {} talks, and has fenced its primaries itself for {}",
-                scene.primary,
-                scene.fail_over_after()
+            Self::Failed(failure) => format!(
+                "{} in {primary}: {}; the standby has lost its upstream, too",
+                failure.resource, failure.detail
             ),
-        ),
-        Trigger::Unreachable(_) => started(
-            Cause::AgentUnreachable,
-            format!("a majority has lost the agent of {}; it is still heard by one coordinator", scene.primary),
-        ),
+            Self::SelfFenced(_) => {
+                format!("the agent of {primary} talks, and has fenced its primaries itself for {bound}")
+            }
+            Self::Unreachable(_) => {
+                format!("a majority has lost the agent of {primary}; it is still heard by one coordinator")
+            }
+        }
     }
 }
 
@@ -310,7 +332,7 @@ fn gates(scene: &Scene<'_>, view: Viewpoint, trigger: &Trigger) -> Vec<Rule> {
     }
     match known.document.automation.mode {
         Mode::Automatic => {}
-        Mode::Approve => rules.push(rule("mode-approve", "the document asks for a human's approval")),
+        Mode::Approve => rules.extend(unanswered(scene, view)),
         Mode::Manual => rules.push(rule("mode-manual", "the document leaves failover to humans")),
     }
     let left = known.cooling_since.and_then(|since| cooling_left(view.wall, since, known.document.automation.cooldown));
@@ -348,6 +370,21 @@ fn cooling_left(wall: Timestamp, since: Timestamp, cooldown: Span) -> Option<Spa
     (ahead <= cooldown && left > Span::ZERO).then_some(left)
 }
 
+/// With `mode: approve` a human's yes is missing, unless it has been said for this epoch.
+fn unanswered(scene: &Scene<'_>, view: Viewpoint) -> Option<Rule> {
+    let order = scene.known.order.as_ref().filter(|order| order.wish().is_none());
+    let detail = match order {
+        Some(order) if order.is_given() => return None,
+        Some(order) if order.state == OrderState::Asked => {
+            let left = order.left(view.wall);
+            format!("a human is asked; {left} left: `regentctl approve {} --reason WHY`", scene.application)
+        }
+        Some(_) => format!("nobody has answered; a late yes counts: `regentctl approve {}`", scene.application),
+        None => "the document asks for a human's approval".to_owned(),
+    };
+    Some(rule("mode-approve", detail))
+}
+
 /// A run that holds up what would fence first: only a decision on ground `Lost` goes before it.
 fn in_the_way<'a>(scene: &Scene<'a>, trigger: &Trigger) -> Option<&'a Run> {
     let run = scene.known.run.and_then(|id| scene.state.runs.get(&id))?;
@@ -364,14 +401,18 @@ fn remote_fence<'a>(scene: &Scene<'a>) -> Option<&'a ResourceId> {
     endpoints.iter().find(|(_, endpoint)| endpoint.remote_fence).map(|(resource, _)| resource)
 }
 
+/// A rule, or a human, keeps it from starting, and not the time alone that it needs.
+fn is_due(assessment: &Assessment) -> bool {
+    let waits = |held: &Rule| matches!(held.code.as_str(), "time-bound" | "leads-too-briefly");
+    assessment.trigger != Trigger::None && !assessment.held_by.iter().any(waits)
+}
+
 /// A failover that would be due and is held is audited, once for each change of the rule.
 fn refusal(scene: &Scene<'_>, assessment: &Assessment, run: Option<&Run>) -> Option<Entry> {
     let due = match &assessment.trigger {
         // Not a failover that is held, but as silent, and as much in need of a human.
         Trigger::None => scene.closed().is_some(),
-        Trigger::Lost(_) | Trigger::Unreachable(_) => {
-            !assessment.held_by.iter().any(|held| matches!(held.code.as_str(), "time-bound" | "leads-too-briefly"))
-        }
+        Trigger::Lost(_) | Trigger::Unreachable(_) => is_due(assessment),
         // The run that it has begun itself, and that has come to no end yet, is no refusal.
         Trigger::Failed(_) | Trigger::SelfFenced(_) => {
             run.is_none_or(|run| run.gives_way() || run.decided.is_some() || run.status != RunStatus::Running)

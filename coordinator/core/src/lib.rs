@@ -1,4 +1,5 @@
 //! The decision core of Regent: pure, deterministic, without I/O, clock or randomness.
+pub mod advice;
 pub mod application;
 pub mod backup;
 pub mod blast;
@@ -17,6 +18,8 @@ pub mod members;
 pub mod observer;
 pub mod plan;
 pub mod planted;
+pub mod preflight;
+pub mod protection;
 pub mod restore;
 mod rogue;
 pub mod run;

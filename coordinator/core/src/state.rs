@@ -27,11 +27,16 @@ mod audit;
 mod change;
 mod members;
 mod recovery;
+mod hold;
+pub(crate) mod order;
 pub(crate) mod register;
 mod rejoin;
 mod votes;
+pub(crate) mod window;
 
 pub use audit::{AUDIT_LIMIT, AuditRecord};
+pub use order::{ORDER_STANDS, Order, OrderState, Origin, Wish};
+pub use window::{CommitWindow, rolls_back};
 
 /// How many request ids are remembered.
 pub const REQUEST_LIMIT: usize = 4096;
@@ -149,6 +154,15 @@ pub struct ApplicationState {
     pub recovering: Option<Recovering>,
     /// Resources left half-changed, by the cluster where they are, with the run that left them so.
     pub stuck: BTreeMap<ClusterId, BTreeMap<ResourceId, RunId>>,
+    /// No planned move begins; a failover does.
+    #[serde(default)]
+    pub held: Option<Pause>,
+    /// The switchover that can still be rolled back.
+    #[serde(default)]
+    pub window: Option<CommitWindow>,
+    /// The failover that was ordered, or that asks.
+    #[serde(default)]
+    pub order: Option<Order>,
 }
 
 /// What a DNS name answers.

@@ -8,8 +8,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use regent_core::time::Span;
 
 use crate::command::{
-    Ack, Apply, Approve, Audit, Backup, Certs, Clear, Completion, Describe, Get, LimitCommand, Members, Pause, Recover,
-    Rejoin, ReportCommand, Restore, Resume, Runs, Schema, Status, Switchover, Validate, Why,
+    Abort, Ack, Apply, Approve, Audit, Backup, Certs, Clear, Commit, Completion, Describe, Failback, Failover, Get, Hold,
+    LimitCommand, Members, Pause, Plan, Recover, Rejoin, ReportCommand, Restore, Resume, Rollback, Runs, Schema, Status,
+    Switchover, Unhold, Validate, Why,
 };
 use crate::connection::Connection;
 use crate::failure::{Failure, USAGE};
@@ -87,7 +88,15 @@ enum Command {
     Report(ReportCommand),
     Approve(Approve),
     Clear(Clear),
+    Abort(Abort),
+    Plan(Plan),
     Switchover(Switchover),
+    Failover(Failover),
+    Rollback(Rollback),
+    Commit(Commit),
+    Failback(Failback),
+    Hold(Hold),
+    Unhold(Unhold),
     Rejoin(Rejoin),
     Pause(Pause),
     Resume(Resume),
@@ -133,8 +142,16 @@ impl Cli {
             Command::Runs(command) => command.run(&global.connect()?).await,
             Command::Report(command) => command.run(&global.connect()?).await,
             Command::Clear(command) => command.run(&global.connect()?).await,
+            Command::Abort(command) => command.run(&global.connect()?).await,
             Command::Approve(command) => command.run(&global.connect()?).await,
             Command::Switchover(command) => command.run(&global.connect()?).await,
+            Command::Failover(command) => command.run(&global.connect()?).await,
+            Command::Plan(command) => command.run(&global.connect()?).await,
+            Command::Rollback(command) => command.run(&global.connect()?).await,
+            Command::Commit(command) => command.run(&global.connect()?).await,
+            Command::Failback(command) => command.run(&global.connect()?).await,
+            Command::Hold(command) => command.run(&global.connect()?).await,
+            Command::Unhold(command) => command.run(&global.connect()?).await,
             Command::Rejoin(command) => command.run(&global.connect()?).await,
             Command::Pause(command) => command.run(&global.connect()?).await,
             Command::Resume(command) => command.run(&global.connect()?).await,

@@ -47,7 +47,11 @@ impl Turn {
         match run.status {
             RunStatus::Running | RunStatus::Stuck => Some(current_stage(run).map_or(Self::Detached, Self::Stage)),
             RunStatus::Undoing => Some(Self::Undo),
-            RunStatus::Succeeded | RunStatus::Undone | RunStatus::Superseded | RunStatus::Failed => None,
+            RunStatus::Succeeded
+            | RunStatus::Undone
+            | RunStatus::Superseded
+            | RunStatus::Aborted
+            | RunStatus::Failed => None,
         }
     }
 

@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use super::apply::{Applying, ignored, refused};
 use super::recovery::refuse_recovering;
 use super::register::renew_terms;
-use super::{ApplicationState, Applied, RUN_LIMIT, rejoin};
+use super::{ApplicationState, Applied, Order, RUN_LIMIT, order, rejoin, window};
 use crate::application::Action;
 use crate::blast;
 use crate::effect::Effect;
 use crate::entry::{Cause, Finding, Ground};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, LogIndex, ResourceId, RunId, Token};
-use crate::plan::{self, Route, SWITCHOVER};
+use crate::plan::{self, Begins, Digest, SWITCHOVER};
 use crate::planted::{self, Mistake};
 use crate::run::{self, Decided, Opening, Run, RunStatus, StepKind, StepState};
+use crate::switchover::{Purpose, no_window};
 use crate::terms::Window;
 
 /// A proposed change of primary.
@@ -26,18 +27,23 @@ pub(super) struct Decide<'a> {
     pub(super) finding: &'a Finding,
 }
 
+/// A run that is proposed.
+pub(super) struct Start<'a> {
+    pub(super) application: &'a ApplicationId,
+    pub(super) epoch: Epoch,
+    pub(super) cause: &'a Cause,
+    pub(super) to: &'a ClusterId,
+    pub(super) finding: &'a Finding,
+    /// The plan that was shown; no other may be begun.
+    pub(super) seen: Option<&'a Digest>,
+}
+
 /// A rule that a proposal broke.
-struct Broken(&'static str, String);
+pub(super) struct Broken(pub(super) &'static str, pub(super) String);
 
 /// Begins a run that fences first, at the present epoch. It changes no primary by itself.
-pub(super) fn run_started(
-    applying: &mut Applying<'_>,
-    application: &ApplicationId,
-    epoch: Epoch,
-    cause: &Cause,
-    to: &ClusterId,
-    finding: &Finding,
-) -> Applied {
+pub(super) fn run_started(applying: &mut Applying<'_>, start: &Start<'_>) -> Applied {
+    let Start { application, epoch, cause, to, finding, seen } = *start;
     let Some(known) = applying.state.applications.get(application) else {
         return refused("unknown-application", format!("{application} does not exist"));
     };
@@ -50,28 +56,33 @@ pub(super) fn run_started(
     let window = Window::new(&known.terms);
     let sound = check_target(applying, known, &window, to)
         .and_then(|()| check_pause(known, &window))
-        .and_then(|()| check_plannable(known, &window, cause))
+        .and_then(|()| check_plannable(known, &window, cause, to))
         .and_then(|()| check_radius(applying, application, None, blast::is_automatic(cause)));
     if let Err(Broken(rule, detail)) = sound {
         return refused(rule, detail);
     }
     let Some(from) = known.primary.clone() else { return ignored("not adopted") };
+    let order = match order::for_start(known, cause, to) {
+        Ok(order) => order,
+        Err(why) => return refused("no-order", why),
+    };
+    let Some(steps) = plan::of(known, cause, to, Begins::Before) else { return ignored("not adopted") };
+    let digest = Digest::of(application, epoch, &from, to, &steps);
+    if let Some(seen) = seen.filter(|seen| **seen != digest) {
+        let detail = format!("plan {seen} was seen; now it would be {digest}: look again with `regentctl plan`");
+        return refused("plan-changed", detail);
+    }
     if let Err(not) = rejoin::give_way(applying, application, cause) {
         return not;
     }
-    let Some(known) = applying.state.applications.get(application) else { return ignored("gone") };
-    let promotable = Window::new(&known.terms).guarded_in_each();
-    let followers = followers(known, &from, to);
-    let route = Route { cause, from: &from, to, promotable: &promotable, followers: &followers };
-    let (steps, by) = match cause {
-        Cause::Switchover { by, .. } => (plan::switchover(&known.document, &route), by.as_str()),
+    let by = match cause {
+        Cause::Switchover { by, .. } | Cause::Forced { by, .. } => by.as_str(),
         Cause::RegionLost
         | Cause::ResourceFailed { .. }
         | Cause::AgentUnreachable
         | Cause::SelfFenced
-        | Cause::Forced { .. }
         | Cause::Rejoin { .. }
-        | Cause::Recovered => (plan::failover(&known.document, &route), "leader"),
+        | Cause::Recovered => "leader",
     };
     let id = RunId(applying.index.0);
     let opening = Opening {
@@ -86,7 +97,13 @@ pub(super) fn run_started(
     if blast::is_automatic(cause) {
         blast::note(applying.state, application, None, applying.at);
     }
-    begin(applying, Run::begin(id, steps, opening));
+    let mut run = Run::begin(id, steps, opening);
+    run.order.clone_from(&order);
+    begin(applying, run);
+    let standing = applying.state.applications.get_mut(application).and_then(|known| known.order.as_mut());
+    if let Some(standing) = standing.filter(|standing| Some(standing.id) == order.as_ref().map(|order| order.id)) {
+        standing.run = Some(id);
+    }
     applying.audit("run-started", Some(application), Some(id), by, format!("from {from} to {to}"));
     applying.done()
 }
@@ -106,9 +123,9 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
         return refused(rule, detail);
     }
     let Some(from) = known.primary.clone() else { return ignored("not adopted") };
-    let promotable = Window::new(&known.terms).guarded_in_each();
-    let followers = followers(known, &from, decide.to);
-    let document = known.document.clone();
+    let order = order::for_decision(known, decide.ground, decide.to);
+    let cause = cause_of(decide.ground, order.as_ref());
+    let Some(steps) = plan::of(known, &cause, decide.to, Begins::Decided) else { return ignored("not adopted") };
     let epoch = if planted::makes(Mistake::EpochStays) { decide.from } else { decide.from.next() };
     let continued = match decide.ground {
         Ground::Fenced { run } | Ground::Switched { run } => Some(*run),
@@ -117,6 +134,7 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     if blast::begins(decide.ground) {
         blast::note(applying.state, decide.application, Some(&from), applying.at);
     }
+    order::settle(applying, decide.application, order.as_ref());
     supersede(applying, decide.application, continued);
     if let Some(known) = applying.state.applications.get_mut(decide.application) {
         known.epoch = epoch;
@@ -132,13 +150,11 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     let id = if let Some(id) = continued {
         if let Some(run) = applying.state.runs.get_mut(&id) {
             run.pass(decided, decide.finding.clone());
+            run.order = order.or(run.order.take());
         }
         applying.effects.push(Effect::RunChanged(id));
         id
     } else {
-        let cause = cause_of(decide.ground);
-        let route = Route { cause: &cause, from: &from, to: decide.to, promotable: &promotable, followers: &followers };
-        let steps = plan::failover(&document, &route);
         let id = RunId(applying.index.0);
         let opening = Opening {
             application: decide.application.clone(),
@@ -150,10 +166,12 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
             at: applying.at,
         };
         let mut run = Run::begin(id, steps, opening);
+        run.order = order;
         run.pass(decided, decide.finding.clone());
         begin(applying, run);
         id
     };
+    window::close(applying, decide.application, id, decide.ground);
     let actor = match decide.ground {
         Ground::Forced { operator, .. } => operator.clone(),
         Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Switched { .. } | Ground::Recovered => {
@@ -164,12 +182,6 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     applying.audit("decided", Some(decide.application), Some(id), &actor, detail);
     run::apply::finish_if_done(applying, id);
     applying.done()
-}
-
-/// The listed standbys beside the two, but those in quarantine.
-fn followers(known: &ApplicationState, from: &ClusterId, to: &ClusterId) -> Vec<ClusterId> {
-    let others = known.document.clusters.iter().filter(|cluster| *cluster != from && *cluster != to);
-    others.filter(|cluster| !known.excluded.contains_key(*cluster)).cloned().collect()
 }
 
 fn ground_name(ground: &Ground) -> String {
@@ -185,7 +197,10 @@ fn ground_name(ground: &Ground) -> String {
     }
 }
 
-fn cause_of(ground: &Ground) -> Cause {
+fn cause_of(ground: &Ground, order: Option<&Order>) -> Cause {
+    if let Some(wish) = order.and_then(Order::wish) {
+        return Cause::Forced { by: wish.by.clone(), reason: wish.why().to_owned() };
+    }
     match ground {
         Ground::Forced { operator, reason, .. } => Cause::Forced { by: operator.clone(), reason: reason.clone() },
         Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Switched { .. } | Ground::Recovered => Cause::RegionLost,
@@ -256,19 +271,23 @@ fn check(applying: &Applying<'_>, known: &ApplicationState, decide: &Decide<'_>)
         }
         // It stands where the reports were weighed, and nowhere else.
         Ground::Recovered => Err(Broken("not-recovering", "a decision rests on no recovery".to_owned())),
-        Ground::Forced { operator, attestation, reason, .. } => {
-            if operator.is_empty() || attestation.is_empty() || reason.is_empty() {
-                return Err(Broken("attestation-missing", "operator, attestation and reason must be named".to_owned()));
-            }
-            Ok(())
-        }
+        Ground::Forced { .. } => order::check_forced(known, decide.ground, decide.to),
     }
 }
 
 /// A switchover follows its own runbook, and promises that nothing is lost: every database must be movable.
-fn check_plannable(known: &ApplicationState, window: &Window<'_>, cause: &Cause) -> Result<(), Broken> {
+fn check_plannable(
+    known: &ApplicationState,
+    window: &Window<'_>,
+    cause: &Cause,
+    to: &ClusterId,
+) -> Result<(), Broken> {
     match cause {
-        Cause::Switchover { .. } => {
+        Cause::Switchover { purpose, .. } => {
+            if let Some(hold) = &known.held {
+                return Err(Broken("held", format!("by {}: {}", hold.by, hold.reason)));
+            }
+            check_purpose(known, *purpose, to)?;
             if !known.document.runbooks.contains_key(SWITCHOVER) {
                 let detail = format!("{} has no runbook named {SWITCHOVER}", known.document.name);
                 return Err(Broken("no-switchover-runbook", detail));
@@ -283,6 +302,20 @@ fn check_plannable(known: &ApplicationState, window: &Window<'_>, cause: &Cause)
         | Cause::Forced { .. }
         | Cause::Rejoin { .. }
         | Cause::Recovered => Ok(()),
+    }
+}
+
+/// A rollback goes back to where it was, while its window is open.
+fn check_purpose(known: &ApplicationState, purpose: Purpose, to: &ClusterId) -> Result<(), Broken> {
+    match purpose {
+        Purpose::Switchover | Purpose::Failback => Ok(()),
+        Purpose::Rollback { of } => match &known.window {
+            Some(window) if window.run == of && window.back_to == *to => Ok(()),
+            Some(_) | None => {
+                let rule = no_window(&known.document.name);
+                Err(Broken("no-commit-window", rule.detail))
+            }
+        },
     }
 }
 

@@ -97,7 +97,7 @@ pub(super) fn recovered(
     renew_terms(applying, application);
     let newest = applying.state.applications.get(application).map(|known| Window::new(&known.terms).guarded_in_each());
     let (cause, promotable) = (Cause::Recovered, newest.unwrap_or_default());
-    let route = Route { cause: &cause, from: &primary, to: &primary, promotable: &promotable, followers: &[] };
+    let route = Route { from: &primary, to: &primary, promotable: &promotable, followers: &[] };
     let steps = plan::recovery(&document, &route);
     let id = RunId(applying.index.0);
     let (epoch, at) = (findings.epoch, applying.at);

@@ -143,6 +143,9 @@ pub(super) fn document(applying: &mut Applying<'_>, document: &Application, by: 
             // Agents may know a former life of it: their epochs and numbers only rise.
             recovering: (applying.state.restoration > 0).then(Recovering::default),
             stuck: BTreeMap::new(),
+            held: None,
+            window: None,
+            order: None,
         };
         applying.state.applications.insert(name.clone(), fresh);
         applying.audit("applied", Some(name), None, by, "revision 1");
