@@ -15,7 +15,7 @@ use regent_core::effect::Effect;
 use regent_core::entry::{Entry, Outcome};
 use regent_core::id::{Attempt, ClusterId, RunId, StepId};
 use regent_core::planted::{self, Mistake};
-use regent_core::run::{self, StepState, UNDO_STAGE};
+use regent_core::run::{StepState, UNDO_STAGE};
 use regent_proto::agent::v1::connect_response::Body;
 use regent_proto::peer::v1::RelayRequest;
 use tokio::sync::mpsc;

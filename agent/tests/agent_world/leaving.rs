@@ -1,6 +1,5 @@
 //! Agent and guard are told to end: whoever goes last leaves nothing open that nobody would fence.
 
-use regent_proto::agent::v1::*;
 use tokio_util::sync::CancellationToken;
 
 use crate::coordinator::Coordinator;

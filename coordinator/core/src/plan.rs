@@ -143,7 +143,7 @@ fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
 /// Plans the end of a recovery: what the primary had open is opened again at the new epoch, and names and services are
 /// where the failover's runbook would have them. Nothing is restored, run or asked: nobody takes over.
 #[must_use]
-pub fn recovery(document: &Application, route: &Route<'_>) -> Vec<Step> {
+pub(crate) fn recovery(document: &Application, route: &Route<'_>) -> Vec<Step> {
     let mut planning = Planning { document, route, fenced_first: false, steps: Vec::new(), stage: 0 };
     for resource in document.guarded() {
         let mut step = planning.step(StepKind::Action(Action::Promote), Some(&resource), route.to);

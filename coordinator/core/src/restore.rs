@@ -109,6 +109,9 @@ pub fn restored(backup: &State, voters: BTreeSet<CoordinatorId>, at: Timestamp) 
         known.confirmed = false;
         known.refusal = None;
         known.run = None;
+        // Orders and ways back were given for an epoch that is over.
+        known.order = None;
+        known.window = None;
     }
     let detail = format!("from a backup at index {}, for the {}. time", backup.applied, state.restoration);
     state.audit.push_back(AuditRecord {

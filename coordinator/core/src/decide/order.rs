@@ -99,8 +99,9 @@ fn way(scene: &Scene<'_>, loss: Option<&Loss>) -> Way {
 fn out_of_reach(scene: &Scene<'_>, loss: Option<&Loss>) -> Option<String> {
     let known = scene.known;
     let window = Window::new(&known.terms);
-    if super::remote_fence(scene) {
-        return Some(format!("a fence of {} acts on another machine: its silence proves nothing", scene.primary));
+    if let Some(resource) = super::remote_fence(scene) {
+        let primary = scene.primary;
+        return Some(format!("the fence of {resource} in {primary} acts on another machine: silence proves nothing"));
     }
     if !known.confirmed {
         return Some(format!("the agent of {} has confirmed no terms", scene.primary));

@@ -131,7 +131,7 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
         Ground::Fenced { run } | Ground::Switched { run } => Some(*run),
         Ground::Lost { .. } | Ground::Forced { .. } | Ground::Recovered => None,
     };
-    if blast::begins(decide.ground) {
+    if blast::begins(decide.ground) && !is_ordered(order.as_ref()) {
         blast::note(applying.state, decide.application, Some(&from), applying.at);
     }
     order::settle(applying, decide.application, order.as_ref());
@@ -197,6 +197,11 @@ fn ground_name(ground: &Ground) -> String {
     }
 }
 
+/// True if an operator ordered it; an answered question is still an automatic failover.
+fn is_ordered(order: Option<&Order>) -> bool {
+    order.and_then(Order::wish).is_some()
+}
+
 fn cause_of(ground: &Ground, order: Option<&Order>) -> Cause {
     if let Some(wish) = order.and_then(Order::wish) {
         return Cause::Forced { by: wish.by.clone(), reason: wish.why().to_owned() };
@@ -252,7 +257,9 @@ fn check(applying: &Applying<'_>, known: &ApplicationState, decide: &Decide<'_>)
             check_databases(known, &window)?;
             check_frozen(applying)?;
             check_pause(known, &window)?;
-            check_radius(applying, decide.application, known.primary.as_ref(), true)?;
+            // An operator's order is no automatic failover: the limit is there so that a human looks, and one has.
+            let ordered = is_ordered(order::for_decision(known, decide.ground, decide.to).as_ref());
+            check_radius(applying, decide.application, known.primary.as_ref(), !ordered)?;
             check_votes(applying, known, &window, votes)
         }
         Ground::Fenced { run } => {

@@ -347,7 +347,7 @@ pub(super) fn for_start(known: &ApplicationState, cause: &Cause, to: &ClusterId)
         Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => {
             Ok(given.filter(|order| order.wish().is_none()).cloned())
         }
-        Cause::Switchover { .. } | Cause::Rejoin { .. } => Ok(None),
+        Cause::Switchover { .. } | Cause::Rejoin { .. } | Cause::Recovered => Ok(None),
     }
 }
 
@@ -355,7 +355,7 @@ pub(super) fn for_start(known: &ApplicationState, cause: &Cause, to: &ClusterId)
 pub(super) fn for_decision(known: &ApplicationState, ground: &Ground, to: &ClusterId) -> Option<Order> {
     let order = known.order.as_ref().filter(|order| order.is_given())?;
     let fits = match (&order.origin, ground) {
-        (_, Ground::Switched { .. }) => false,
+        (_, Ground::Switched { .. } | Ground::Recovered) => false,
         (Origin::Due { .. }, Ground::Lost { .. } | Ground::Fenced { .. }) => true,
         (Origin::Due { .. }, Ground::Forced { .. }) => false,
         (Origin::Operator(wish), Ground::Fenced { run }) => wish.to == *to && order.run == Some(*run),

@@ -71,7 +71,8 @@ const fn opens(cause: &Cause) -> bool {
         | Cause::AgentUnreachable
         | Cause::SelfFenced
         | Cause::Forced { .. }
-        | Cause::Rejoin { .. } => false,
+        | Cause::Rejoin { .. }
+        | Cause::Recovered => false,
     }
 }
 
@@ -120,7 +121,7 @@ pub(super) fn close(applying: &mut Applying<'_>, application: &ApplicationId, by
     let (event, detail) = match ground {
         Ground::Switched { .. } if back => ("rolled-back", format!("by run {by}")),
         Ground::Switched { .. } => ("committed", format!("by run {by}, which moves the application on")),
-        Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Forced { .. } => {
+        Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Forced { .. } | Ground::Recovered => {
             ("commit-window-closed", format!("by run {by}, a failover: {} is no way back any more", window.back_to))
         }
     };

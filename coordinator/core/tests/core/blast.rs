@@ -49,7 +49,7 @@ fn beyond_the_limit_a_human_looks_first() {
     let again = || {
         let cause = Cause::ResourceFailed { resource: resource("db"), detail: "gone".into() };
         let finding = Finding::default();
-        Entry::RunStarted { application: app(), epoch: regent_core::id::Epoch(1), cause, to: central(), finding }
+        Entry::RunStarted { application: app(), epoch: regent_core::id::Epoch(1), cause, to: central(), plan: None, finding }
     };
     assert_eq!(world.refused(again()), "blast-radius");
     let votes = [world.vote(1, &west(), 1, SILENCE), world.vote(2, &west(), 1, SILENCE)];
@@ -62,9 +62,18 @@ fn beyond_the_limit_a_human_looks_first() {
         cause: Cause::Forced { by: "ann".into(), reason: "I looked".into() },
         to: central(),
         finding: Finding::default(),
+        plan: None,
     };
     let mut other = World::protected();
     other.state = world.state.clone();
+    let wish = regent_core::state::Wish {
+        by: "ann".into(),
+        to: central(),
+        reason: "I looked".into(),
+        allow_data_loss: None,
+        attestation: None,
+    };
+    other.done(Entry::FailoverOrdered { application: app(), epoch: regent_core::id::Epoch(1), wish });
     other.done(forced);
     world.done(Entry::Acknowledged { application: None, by: "ann".into() });
     world.done(world.lost(&votes));

@@ -6,7 +6,7 @@ use regent_core::effect::Effect;
 use regent_core::entry::{Cause, Clearing, Entry, Finding, Ground, Outcome};
 use regent_core::id::{Attempt, RunId, StepId};
 use regent_core::run::{self, Proposal, RunStatus, StepKind, StepState};
-use regent_core::time::{Moment, Span, Timestamp};
+use regent_core::time::{Moment, Span};
 
 use crate::fixture::*;
 

@@ -260,6 +260,7 @@ fn a_failover_goes_before_the_undo_of_a_switchover_whose_source_has_failed() {
         cause: Cause::ResourceFailed { resource: resource("db"), detail: "gone".into() },
         to: central(),
         finding: Finding::default(),
+        plan: None,
     };
     let entry = failed_database(&world);
     assert_eq!(world.refused(entry), "run-under-way", "a switchover that goes on may still be decided");
