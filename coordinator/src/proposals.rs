@@ -32,6 +32,7 @@ enum Key {
     Outcome(RunId, StepId, Attempt),
     Undo(RunId),
     Commit(ApplicationId),
+    Order(ApplicationId),
     Breaker,
     Register(ClusterId),
 }
@@ -51,6 +52,9 @@ impl Key {
             Entry::StepOutcome { run, step, attempt, .. } => Self::Outcome(*run, *step, *attempt),
             Entry::UndoBegun { run, .. } => Self::Undo(*run),
             Entry::Committed { application, .. } => Self::Commit(application.clone()),
+            Entry::FailoverDue { application, .. }
+            | Entry::OrderTimedOut { application, .. }
+            | Entry::OrderClosed { application, .. } => Self::Order(application.clone()),
             Entry::Frozen { .. } | Entry::Thawed => Self::Breaker,
             Entry::AgentRegistered(agent) => Self::Register(agent.cluster.clone()),
             Entry::GroupCreated { .. }
@@ -61,6 +65,8 @@ impl Key {
             | Entry::Resumed { .. }
             | Entry::Acknowledged { .. }
             | Entry::RejoinStarted { .. }
+            | Entry::FailoverOrdered { .. }
+            | Entry::OrderApproved { .. }
             | Entry::Held { .. }
             | Entry::Unheld { .. }
             | Entry::Aborted { .. }

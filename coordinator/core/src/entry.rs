@@ -13,6 +13,7 @@ use crate::id::{
     LogIndex, RegionId, RequestId, ResourceId, RunId, StepId, SystemId, Token, VoteNumber,
 };
 use crate::plan::Digest;
+use crate::state::Wish;
 use crate::switchover::Purpose;
 use crate::time::{Span, Timestamp};
 
@@ -211,6 +212,53 @@ pub enum Entry {
         application: ApplicationId,
         /// Who.
         by: String,
+    },
+    /// An operator orders a failover. The leader carries it out when its ground is there.
+    FailoverOrdered {
+        /// Which application.
+        application: ApplicationId,
+        /// At which epoch.
+        epoch: Epoch,
+        /// Who, to where, why, and what is allowed.
+        wish: Wish,
+    },
+    /// A failover is due, and the document asks a human.
+    FailoverDue {
+        /// Which application.
+        application: ApplicationId,
+        /// At which epoch.
+        epoch: Epoch,
+        /// Why, for humans.
+        detail: String,
+    },
+    /// A human's yes to a failover that was ordered or is due.
+    OrderApproved {
+        /// Which application.
+        application: ApplicationId,
+        /// The order's number.
+        order: LogIndex,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody has said yes in time, or it could not be carried out.
+    OrderTimedOut {
+        /// Which application.
+        application: ApplicationId,
+        /// The order's number.
+        order: LogIndex,
+    },
+    /// An order is taken back, or what it was for is over.
+    OrderClosed {
+        /// Which application.
+        application: ApplicationId,
+        /// The order's number.
+        order: LogIndex,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
     },
     /// A finished switchover stands: its commit window closes.
     Committed {

@@ -24,7 +24,7 @@ mod shown;
 pub use digest::{Digest, DigestError};
 pub(crate) use forecast::keeps_out;
 pub use forecast::{Estimate, Forecast, forecast};
-pub use shown::{Asked, Shown, failover as show_failover, switchover as show_switchover};
+pub use shown::{Asked, Shown, failover as show_failover, ordered as show_ordered, switchover as show_switchover};
 
 /// The runbook of a switchover.
 pub const SWITCHOVER: &str = "switchover";

@@ -55,7 +55,7 @@ pub(crate) fn warning(code: &str, detail: impl Into<String>) -> Note {
     Note { severity: Severity::Warning, code: code.to_owned(), detail: detail.into() }
 }
 
-pub(crate) fn info(topic: &str, detail: impl Into<String>) -> Note {
+pub(crate) fn remark(topic: &str, detail: impl Into<String>) -> Note {
     Note { severity: Severity::Info, code: topic.to_owned(), detail: detail.into() }
 }
 
@@ -114,7 +114,7 @@ pub(crate) fn of_move(
                     format!("step {} asks before the decision, within maxWriteOutage: {question}", step.id),
                 )
             } else {
-                info("asks", format!("step {} waits for a human: {question}", step.id))
+                remark("asks", format!("step {} waits for a human: {question}", step.id))
             });
         }
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::application::{Action, OnFailure};
 use crate::entry::{Cause, Finding, Ground, Report};
 use crate::id::{ApplicationId, Attempt, ClusterId, Epoch, LogIndex, ResourceId, RunId, StepId, Token};
+use crate::state::Order;
 use crate::time::{Span, Timestamp};
 
 pub(crate) mod abort;
@@ -56,6 +57,9 @@ pub struct Run {
     /// An operator ended it.
     #[serde(default)]
     pub abort: Option<Abort>,
+    /// The order that it carries out, or the question that was answered.
+    #[serde(default)]
+    pub order: Option<Order>,
 }
 
 /// The committed decision of a run.
@@ -235,6 +239,7 @@ impl Run {
             started: opening.at,
             ended: None,
             abort: None,
+            order: None,
         }
     }
 

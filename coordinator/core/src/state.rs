@@ -23,12 +23,14 @@ pub(crate) mod apply;
 mod audit;
 mod change;
 mod hold;
+pub(crate) mod order;
 pub(crate) mod register;
 mod rejoin;
 mod votes;
 pub(crate) mod window;
 
 pub use audit::{AUDIT_LIMIT, AuditRecord};
+pub use order::{ORDER_STANDS, Order, OrderState, Origin, Wish};
 pub use window::{CommitWindow, rolls_back};
 
 /// How many request ids are remembered.
@@ -135,6 +137,9 @@ pub struct ApplicationState {
     /// The switchover that can still be rolled back.
     #[serde(default)]
     pub window: Option<CommitWindow>,
+    /// The failover that was ordered, or that asks.
+    #[serde(default)]
+    pub order: Option<Order>,
 }
 
 /// What a DNS name answers.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::decide::{self, Trigger, Viewpoint};
+use crate::decide::{self, Trigger, Viewpoint, awaits};
 use crate::evidence::Evidence;
 use crate::id::{ApplicationId, ClusterId, Epoch};
 use crate::plan::{self, Estimate};
@@ -109,7 +109,7 @@ pub fn explain(
     explanation.if_lost_now = Some(scene.fail_over_after());
     explanation.notes = notes(&scene, view);
     // What is expected comes from the plan that would be carried out.
-    let plan = plan::show_failover(&scene, view, None);
+    let plan = plan::show_failover(&scene, view);
     explanation.expected = assessment.target.as_ref().map(|_| plan.forecast.outage);
     explanation.held_by = assessment.held_by;
     explanation.others = assessment.unfit.into_iter().map(|unfit| (unfit.cluster, unfit.detail)).collect();
@@ -127,6 +127,9 @@ fn notes(scene: &Scene<'_>, view: Viewpoint) -> Vec<Note> {
     if !protection.is_protected() {
         notes.push(preflight::warning("not-protected", protection.sentence()));
     }
+    if let Some(order) = &scene.known.order {
+        notes.push(preflight::remark("order", awaits(order, scene.application, scene.primary)));
+    }
     if let Some(window) = &scene.known.window {
         let detail = format!(
             "run {} can be rolled back to {} for another {}; a failover closes that",
@@ -134,11 +137,11 @@ fn notes(scene: &Scene<'_>, view: Viewpoint) -> Vec<Note> {
             window.back_to,
             window.left(view.wall)
         );
-        notes.push(preflight::info("commit-window", detail));
+        notes.push(preflight::remark("commit-window", detail));
     }
     if let Some(hold) = &scene.known.held {
         let detail = format!("planned moves are held by {}: {}; a failover is not", hold.by, hold.reason);
-        notes.push(preflight::info("held", detail));
+        notes.push(preflight::remark("held", detail));
     }
     notes
 }

@@ -8,8 +8,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use regent_core::time::Span;
 
 use crate::command::{
-    Abort, Ack, Apply, Approve, Audit, Certs, Clear, Commit, Completion, Describe, Failback, Get, Hold, Members, Pause,
-    Plan, Rejoin, ReportCommand, Resume, Rollback, Runs, Schema, Status, Switchover, Unhold, Validate, Why,
+    Abort, Ack, Apply, Approve, Audit, Certs, Clear, Commit, Completion, Describe, Failback, Failover, Get, Hold,
+    Members, Pause, Plan, Rejoin, ReportCommand, Resume, Rollback, Runs, Schema, Status, Switchover, Unhold, Validate,
+    Why,
 };
 use crate::connection::Connection;
 use crate::failure::{Failure, USAGE};
@@ -90,6 +91,7 @@ enum Command {
     Abort(Abort),
     Plan(Plan),
     Switchover(Switchover),
+    Failover(Failover),
     Rollback(Rollback),
     Commit(Commit),
     Failback(Failback),
@@ -138,6 +140,7 @@ impl Cli {
             Command::Abort(command) => command.run(&global.connect()?).await,
             Command::Approve(command) => command.run(&global.connect()?).await,
             Command::Switchover(command) => command.run(&global.connect()?).await,
+            Command::Failover(command) => command.run(&global.connect()?).await,
             Command::Plan(command) => command.run(&global.connect()?).await,
             Command::Rollback(command) => command.run(&global.connect()?).await,
             Command::Commit(command) => command.run(&global.connect()?).await,

@@ -261,6 +261,7 @@ mod tests {
             status: wire::RunStatus::Succeeded.into(),
             started: at(0),
             ended: at(4),
+            ..wire::Run::default()
         };
         wire::Report {
             run: Some(run),

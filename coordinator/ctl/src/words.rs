@@ -170,6 +170,15 @@ pub(crate) fn expected(expected: Option<&wire::Expected>) -> String {
     }
 }
 
+pub(crate) fn order(order: &wire::Order) -> &'static str {
+    match order.state() {
+        wire::OrderState::Unspecified => "unknown",
+        wire::OrderState::Asked => "asks for a yes",
+        wire::OrderState::Silent => "was not answered",
+        wire::OrderState::Given => "is ordered",
+    }
+}
+
 pub(crate) fn severity(note: &wire::Note) -> &'static str {
     match note.severity() {
         wire::Severity::Unspecified => "unknown",
@@ -198,7 +207,7 @@ pub(crate) fn cause(cause: Option<&wire::Cause>) -> String {
         "failback" => format!("failback by {}", cause.by),
         "rollback" => format!("rollback by {}: {}", cause.by, cause.reason),
         "self-fenced" => "the agent fenced its primaries itself and did not open them again".to_owned(),
-        "forced" => format!("forced by {}: {}", cause.by, cause.reason),
+        "forced" => format!("failover ordered by {}: {}", cause.by, cause.reason),
         "rejoin" if cause.reason.is_empty() => format!("taken back by {}", cause.by),
         "rejoin" => format!("taken back by {}; {}", cause.by, cause.reason),
         other => other.to_owned(),

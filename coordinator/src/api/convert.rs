@@ -10,7 +10,7 @@ use regent_core::time::{Span, Timestamp};
 use regent_core::why;
 use regent_proto::operator::v1 as wire;
 
-use super::operator::plan;
+use super::operator::{failover, plan};
 
 /// A length of time.
 pub(crate) fn span(span: Span) -> Duration {
@@ -113,6 +113,13 @@ pub(crate) fn run(state: &State, run: &Run) -> wire::Run {
             at: Some(time(abort.at)),
         }),
         advice: Some(advice(advice::of_run(state, run))),
+        // A run takes its order along as it was then: nothing of it is awaited any more.
+        order: run.order.as_ref().map(|known| wire::Order {
+            run: run.id.0,
+            left: None,
+            next: String::new(),
+            ..failover::order(known, &run.application, &run.from, run.started)
+        }),
     }
 }
 

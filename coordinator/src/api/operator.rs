@@ -22,6 +22,7 @@ mod application;
 mod audit;
 mod cluster;
 mod document;
+pub(in crate::api) mod failover;
 mod forward;
 mod intervene;
 pub(in crate::api) mod plan;

@@ -76,7 +76,7 @@ fn purpose(run: &RunView) -> &'static str {
         "switchover" => "Switchover",
         "failback" => "Failback",
         "rollback" => "Rollback",
-        "forced" => "Forced failover",
+        "forced" => "Ordered failover",
         "rejoin" => "Rejoin",
         _ => "Failover",
     }

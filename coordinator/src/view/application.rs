@@ -2,7 +2,7 @@
 
 use regent_core::advice::{self, Advice};
 use regent_core::application::DnsProvider;
-use regent_core::decide::Viewpoint;
+use regent_core::decide::{Viewpoint, awaits};
 use regent_core::evidence::{Beat, Contact, LeaseState};
 use regent_core::id::{ApplicationId, ClusterId};
 use regent_core::preflight::Note;
@@ -56,6 +56,8 @@ pub struct ApplicationView {
     pub run: Option<u64>,
     /// Resources left half-changed, with the run that left them.
     pub stuck: Vec<(String, u64)>,
+    /// A failover that was ordered or asks: what it waits for.
+    pub order: Option<String>,
     /// No planned move begins.
     pub held: Option<PauseView>,
     /// The last switchover can still be rolled back.
@@ -250,6 +252,7 @@ impl ApplicationView {
                     stuck.iter().map(move |(resource, run)| (format!("{resource} in {cluster}"), run.0))
                 })
                 .collect(),
+            order: known.order.as_ref().zip(known.primary.as_ref()).map(|(order, from)| awaits(order, id, from)),
             held: known.held.as_ref().map(PauseView::build),
             commit_window: known.window.as_ref().map(|window| CommitWindowView {
                 run: window.run.0,

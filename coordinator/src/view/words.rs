@@ -276,7 +276,7 @@ pub(super) fn cause(cause: &Cause) -> (&'static str, String) {
             ("rollback", format!("run {of} is rolled back by {by}"))
         }
         Cause::Switchover { by, purpose, .. } => (purpose.as_str(), format!("planned by {by}")),
-        Cause::Forced { by, reason } => ("forced", format!("forced by {by}: {reason}")),
+        Cause::Forced { by, reason } => ("forced", format!("ordered by {by}: {reason}")),
         Cause::Rejoin { by, reclone: false } => ("rejoin", format!("taken back by {by}")),
         Cause::Rejoin { by, reclone: true } => ("rejoin", format!("taken back by {by}, with a fresh copy if need be")),
     }

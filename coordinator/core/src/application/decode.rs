@@ -159,6 +159,24 @@ impl<'n> Fields<'n> {
         })
     }
 
+    /// `true` or `false`.
+    pub(super) fn truth(&self, key: &str, mistakes: &mut Mistakes) -> Field<bool> {
+        let Some(Value { node, at }) = self.value(key) else { return Field::Absent };
+        let truth = match &node.kind {
+            Kind::Truth(text) => match text.as_str() {
+                "true" => Some(true),
+                "false" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some(value) = truth {
+            return Field::Given(Placed { value, at });
+        }
+        mistakes.add(&at, format_args!("expected true or false, found {}", found(node)));
+        Field::Bad
+    }
+
     /// A whole number within bounds.
     pub(super) fn number(&self, key: &str, least: u32, most: u32, mistakes: &mut Mistakes) -> Field<u32> {
         let Some(Value { node, at }) = self.value(key) else { return Field::Absent };

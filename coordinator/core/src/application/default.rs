@@ -1,6 +1,6 @@
 //! The defaults of the document. The schema documents each from here.
 
-use super::{Action, Beyond, DnsProvider, Mode, OnCoordinatorLoss, OnFailure};
+use super::{Action, Beyond, DnsProvider, Mode, OnCoordinatorLoss, OnFailure, OnSilence};
 use crate::time::Span;
 
 /// Nothing moves by itself unless the document says so.
@@ -21,6 +21,16 @@ pub(super) const TTL: Span = Span::from_secs(30);
 pub(super) const PROVIDER: DnsProvider = DnsProvider::Embedded;
 /// A human looks before anything goes on upon a failed step.
 pub(super) const ON_FAILURE: OnFailure = OnFailure::Stuck;
+
+/// A human who is called in the night needs some time; as long as an `approve` step.
+pub(super) const APPROVE_WITHIN: Span = Span::from_secs(3600);
+/// Silence is no yes.
+pub(super) const ON_SILENCE: OnSilence = OnSilence::Refuse;
+
+/// For documents that were stored before there was the setting.
+pub(crate) const fn approve_within() -> Span {
+    APPROVE_WITHIN
+}
 
 /// For documents and runs that were stored before there was the setting.
 pub(crate) const fn max_write_outage() -> Span {

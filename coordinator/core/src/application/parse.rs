@@ -94,6 +94,10 @@ fn automation(draft: AutomationDraft, rpo: Option<Span>, mistakes: &mut Mistakes
         let (least, most) = (WRITE_OUTAGES.start(), WRITE_OUTAGES.end());
         if WRITE_OUTAGES.contains(&given) { Ok(given) } else { Err(format!("give a time from {least} to {most}")) }
     });
+    let approve_within = draft.approve_within.then(mistakes, |given| match given {
+        Span::ZERO => Err("a human needs some time to answer".to_owned()),
+        given => Ok(given),
+    });
     let commit_within = draft.commit_within.then(mistakes, |given| match given {
         Span::ZERO => Err("a window that closes at once is none; leave the key out".to_owned()),
         given => Ok(Some(given)),
@@ -106,6 +110,9 @@ fn automation(draft: AutomationDraft, rpo: Option<Span>, mistakes: &mut Mistakes
         beyond_max_data_loss: draft.beyond_max_data_loss.or(default::BEYOND)?,
         max_write_outage: max_write_outage.or(default::MAX_WRITE_OUTAGE)?,
         commit_within: commit_within.or(None)?,
+        two_person: draft.two_person.or(false)?,
+        approve_within: approve_within.or(default::APPROVE_WITHIN)?,
+        on_silence: draft.on_silence.or(default::ON_SILENCE)?,
         on_coordinator_loss: draft.on_coordinator_loss.or(default::ON_COORDINATOR_LOSS)?,
         probe_failures: draft.probe_failures.or(default::PROBE_FAILURES)?,
     })

@@ -35,6 +35,9 @@ fn document(out: &mut String, application: &Application) -> fmt::Result {
     if let Some(within) = automation.commit_within {
         writeln!(out, "    commitWithin: {within}")?;
     }
+    writeln!(out, "    twoPerson: {}", automation.two_person)?;
+    writeln!(out, "    approveWithin: {}", automation.approve_within)?;
+    writeln!(out, "    onSilence: {}", automation.on_silence)?;
     writeln!(out, "    onCoordinatorLoss: {}", automation.on_coordinator_loss)?;
     writeln!(out, "    probeFailures: {}", automation.probe_failures)?;
     writeln!(out, "  runbooks:")?;

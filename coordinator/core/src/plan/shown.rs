@@ -2,15 +2,16 @@
 //! nothing; begun at this moment, exactly these steps are carried out, since both come from [`super::of`].
 
 use super::{Begins, Digest, Forecast, forecast, of};
-use crate::decide::{self, Trigger, Viewpoint};
+use crate::decide::{self, Trigger, Viewpoint, Way, look_at_order};
 use crate::entry::Cause;
 use crate::id::{ApplicationId, ClusterId, Epoch};
 use crate::preflight::{self, Note, Severity};
 use crate::run::Step;
+use crate::state::Wish;
 use crate::switchover::{self, Purpose};
-use crate::target::{self, Candidate, Unfit};
 use crate::time::Span;
-use crate::verdict::{Scene, rule};
+use crate::verdict::Scene;
+use crate::why::Verdict;
 
 /// A plan, and what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +76,7 @@ pub fn switchover(scene: &Scene<'_>, view: Viewpoint, asked: &Asked<'_>) -> Show
     if let Some(candidate) = &candidate {
         let lags = candidate.gaps.iter().map(|(resource, gap)| {
             let lag = gap.lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string());
-            preflight::info("lag", format!("{resource} in {} is behind by {lag} ({})", candidate.cluster, gap.text))
+            preflight::remark("lag", format!("{resource} in {} is behind by {lag} ({})", candidate.cluster, gap.text))
         });
         shown.notes.extend(lags);
         let nothing = |resource: &_| format!("{resource}: nothing; the decision waits for its last position");
@@ -84,9 +85,9 @@ pub fn switchover(scene: &Scene<'_>, view: Viewpoint, asked: &Asked<'_>) -> Show
     finish(shown)
 }
 
-/// The plan of the failover that would start now, or of the one to a named cluster.
+/// The plan of the failover that would start by itself now.
 #[must_use]
-pub fn failover(scene: &Scene<'_>, view: Viewpoint, wish: Option<&ClusterId>) -> Shown {
+pub fn failover(scene: &Scene<'_>, view: Viewpoint) -> Shown {
     let assessment = decide::assess(scene, view);
     let (cause, begins) = match &assessment.trigger {
         Trigger::Failed(failure) => (
@@ -97,36 +98,29 @@ pub fn failover(scene: &Scene<'_>, view: Viewpoint, wish: Option<&ClusterId>) ->
         Trigger::Unreachable(_) => (Cause::AgentUnreachable, Begins::Before),
         Trigger::Lost(_) | Trigger::None => (Cause::RegionLost, Begins::Decided),
     };
-    let judged = |wish: &ClusterId| -> Option<Result<Candidate, Unfit>> {
-        target::rank(scene).into_iter().find(|judged| match judged {
-            Ok(candidate) => candidate.cluster == *wish,
-            Err(unfit) => unfit.cluster == *wish,
-        })
-    };
-    let mut notes: Vec<Note> = Vec::new();
-    let candidate = match wish {
-        None => assessment.target.clone(),
-        Some(wish) => match judged(wish) {
-            Some(Ok(candidate)) => Some(candidate),
-            Some(Err(unfit)) => {
-                notes.push(rule(unfit.code, format!("{wish}: {}", unfit.detail)).into());
-                None
-            }
-            None if wish == scene.primary => {
-                notes.push(rule("same-cluster", format!("{wish} is the primary")).into());
-                None
-            }
-            None => {
-                notes.push(rule("unlisted-cluster", format!("{wish} is not listed")).into());
-                None
-            }
-        },
-    };
-    let to = candidate.as_ref().map(|candidate| candidate.cluster.clone());
-    let to = to.or_else(|| wish.cloned()).or_else(|| scene.others().next().cloned());
+    let to = assessment.target.as_ref().map(|candidate| candidate.cluster.clone());
+    let to = to.or_else(|| scene.others().next().cloned());
     let mut shown = show(scene, cause, to, begins);
-    shown.notes = notes;
-    shown.notes.extend(assessment.held_by.into_iter().map(Note::from));
+    shown.notes = assessment.held_by.into_iter().map(Note::from).collect();
+    if let Some(candidate) = &assessment.target {
+        shown.expected_loss = candidate.sentences();
+    }
+    finish(shown)
+}
+
+/// The plan of a failover that an operator would order.
+#[must_use]
+pub fn ordered(scene: &Scene<'_>, wish: &Wish) -> Shown {
+    let (candidate, way, refusals) = look_at_order(scene, wish);
+    let begins = if way == Way::Fence { Begins::Before } else { Begins::Decided };
+    let cause = Cause::Forced { by: wish.by.clone(), reason: wish.why().to_owned() };
+    let mut shown = show(scene, cause, Some(wish.to.clone()), begins);
+    shown.notes = refusals.into_iter().map(Note::from).collect();
+    shown.notes.push(preflight::remark("way", way.sentence()));
+    if scene.verdict() == Verdict::Healthy {
+        let detail = format!("{} serves: `regentctl switchover` would lose nothing", scene.primary);
+        shown.notes.push(preflight::warning("primary-serves", detail));
+    }
     if let Some(candidate) = &candidate {
         shown.expected_loss = candidate.sentences();
     }
@@ -156,7 +150,7 @@ fn finish(mut shown: Shown) -> Shown {
     if !shown.steps.is_empty() {
         let forecast = &shown.forecast;
         let text = format!("writes are kept out for {}; the whole takes {}", forecast.outage, forecast.total);
-        shown.notes.push(preflight::info("expected-time", text));
+        shown.notes.push(preflight::remark("expected-time", text));
     }
     shown.notes.sort_by_key(|note| note.severity);
     shown

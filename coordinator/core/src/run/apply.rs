@@ -11,7 +11,7 @@ use crate::entry::{Cause, Clearing, Outcome, Report};
 use crate::id::{Attempt, RunId, StepId};
 use crate::planted::{self, Mistake};
 use crate::state::apply::{Applying, ignored, refused};
-use crate::state::{Answer, Applied, window};
+use crate::state::{Answer, Applied, order, window};
 
 /// A step is about to be done: the only thing that lets an effect happen (S3).
 pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attempt: Attempt) -> Applied {
@@ -191,6 +191,7 @@ pub(crate) fn release(applying: &mut Applying<'_>, id: RunId) {
         known.stuck.values_mut().for_each(|stuck| stuck.retain(|_, run| *run != id));
         known.stuck.retain(|_, stuck| !stuck.is_empty());
     }
+    order::run_ended(applying, &application, id);
     applying.effects.push(Effect::RunChanged(id));
 }
 

@@ -53,7 +53,7 @@ impl Run {
                 let again = *retryable && progress.spent <= retries;
                 progress.state = if again { StepState::Retrying } else { exhausted };
                 if progress.state == StepState::Stuck && undoes {
-                    self.status = RunStatus::Undoing;
+                    self.give_up();
                 } else if progress.state == StepState::Stuck {
                     if self.status != RunStatus::Undoing {
                         self.status = RunStatus::Stuck;

@@ -1,7 +1,7 @@
 //! Giving up before the point of no return; after it there is only forward.
 
 use super::apply::{finish_if_done, release};
-use super::RunStatus;
+use super::{Run, RunStatus, StepState, UNDO_STAGE};
 use crate::effect::Effect;
 use crate::id::RunId;
 use crate::state::Applied;
@@ -16,11 +16,7 @@ pub(crate) fn undo_begun(applying: &mut Applying<'_>, id: RunId, reason: &str) -
     match run.status {
         RunStatus::Running | RunStatus::Stuck => {}
         RunStatus::Undoing => return ignored("undoing"),
-        RunStatus::Succeeded
-        | RunStatus::Undone
-        | RunStatus::Superseded
-        | RunStatus::Aborted
-        | RunStatus::Failed => {
+        RunStatus::Succeeded | RunStatus::Undone | RunStatus::Superseded | RunStatus::Aborted | RunStatus::Failed => {
             return ignored("the run has ended");
         }
     }
@@ -38,13 +34,30 @@ pub(super) fn begin(applying: &mut Applying<'_>, id: RunId) -> Applied {
     if untouched {
         run.end(RunStatus::Undone, at);
     } else {
-        run.status = RunStatus::Undoing;
+        run.give_up();
     }
+    let application = run.application.clone();
     applying.effects.push(Effect::RunChanged(id));
     if untouched {
         release(applying, id);
-    } else {
-        finish_if_done(applying, id);
+        return applying.done();
     }
+    if let Some(known) = applying.state.applications.get_mut(&application) {
+        known.stuck.values_mut().for_each(|stuck| stuck.retain(|_, run| *run != id));
+        known.stuck.retain(|_, stuck| !stuck.is_empty());
+    }
+    finish_if_done(applying, id);
     applying.done()
+}
+
+impl Run {
+    /// From now on only the undo counts: what is stuck before it needs no human any more.
+    pub(super) fn give_up(&mut self) {
+        self.status = RunStatus::Undoing;
+        for (step, progress) in self.steps.iter().zip(&mut self.progress) {
+            if step.stage != UNDO_STAGE && progress.state == StepState::Stuck {
+                progress.state = StepState::FailedContinued;
+            }
+        }
+    }
 }

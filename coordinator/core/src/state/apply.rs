@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Applied, AuditRecord, REQUEST_LIMIT, State, change, hold, register, rejoin, votes, window};
+use super::{Applied, AuditRecord, REQUEST_LIMIT, State, change, hold, order, register, rejoin, votes, window};
 use crate::effect::Effect;
 use crate::entry::{Entry, FORMAT, Record};
 use crate::id::{ApplicationId, CoordinatorId, LogIndex, RunId, Token};
@@ -127,11 +127,18 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
             run::apply::outcome(applying, *run, *step, *attempt, outcome)
         }
         Entry::UndoBegun { run, reason } => run::undo::undo_begun(applying, *run, reason),
+        Entry::FailoverOrdered { application, epoch, wish } => order::ordered(applying, application, *epoch, wish),
+        Entry::FailoverDue { application, epoch, detail } => order::due(applying, application, *epoch, detail),
+        Entry::OrderApproved { application, order, by, reason } => {
+            order::approved(applying, application, *order, by, reason)
+        }
+        Entry::OrderTimedOut { application, order } => order::timed_out(applying, application, *order),
+        Entry::OrderClosed { application, order, by, reason } => {
+            order::closed(applying, application, *order, by, reason)
+        }
         Entry::Held { application, by, reason } => hold::held(applying, application, by, reason),
         Entry::Unheld { application, by } => hold::unheld(applying, application, by),
-        Entry::Committed { application, run, by } => {
-            window::committed(applying, application, *run, by.as_deref())
-        }
+        Entry::Committed { application, run, by } => window::committed(applying, application, *run, by.as_deref()),
         Entry::Aborted { run, by, reason } => run::abort::aborted(applying, *run, by, reason),
         Entry::Approved { run, step, by, reason } => run::approve::approved(applying, *run, *step, by, reason),
         Entry::Cleared { run, step, how, by } => run::apply::cleared(applying, *run, *step, *how, by),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::apply::{Applying, ignored, refused};
 use super::register::renew_terms;
-use super::{ApplicationState, Applied, RUN_LIMIT, rejoin, window};
+use super::{ApplicationState, Applied, Order, RUN_LIMIT, order, rejoin, window};
 use crate::application::Action;
 use crate::effect::Effect;
 use crate::entry::{Cause, Finding, Ground};
@@ -56,6 +56,10 @@ pub(super) fn run_started(applying: &mut Applying<'_>, start: &Start<'_>) -> App
         return refused(rule, detail);
     }
     let Some(from) = known.primary.clone() else { return ignored("not adopted") };
+    let order = match order::for_start(known, cause, to) {
+        Ok(order) => order,
+        Err(why) => return refused("no-order", why),
+    };
     let Some(steps) = plan::of(known, cause, to, Begins::Before) else { return ignored("not adopted") };
     let digest = Digest::of(application, epoch, &from, to, &steps);
     if let Some(seen) = seen.filter(|seen| **seen != digest) {
@@ -83,7 +87,13 @@ pub(super) fn run_started(applying: &mut Applying<'_>, start: &Start<'_>) -> App
         finding: finding.clone(),
         at: applying.at,
     };
-    begin(applying, Run::begin(id, steps, opening));
+    let mut run = Run::begin(id, steps, opening);
+    run.order.clone_from(&order);
+    begin(applying, run);
+    let standing = applying.state.applications.get_mut(application).and_then(|known| known.order.as_mut());
+    if let Some(standing) = standing.filter(|standing| Some(standing.id) == order.as_ref().map(|order| order.id)) {
+        standing.run = Some(id);
+    }
     applying.audit("run-started", Some(application), Some(id), by, format!("from {from} to {to}"));
     applying.done()
 }
@@ -100,13 +110,15 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
         return refused(rule, detail);
     }
     let Some(from) = known.primary.clone() else { return ignored("not adopted") };
-    let cause = cause_of(decide.ground);
+    let order = order::for_decision(known, decide.ground, decide.to);
+    let cause = cause_of(decide.ground, order.as_ref());
     let Some(steps) = plan::of(known, &cause, decide.to, Begins::Decided) else { return ignored("not adopted") };
     let epoch = if planted::makes(Mistake::EpochStays) { decide.from } else { decide.from.next() };
     let continued = match decide.ground {
         Ground::Fenced { run } | Ground::Switched { run } => Some(*run),
         Ground::Lost { .. } | Ground::Forced { .. } => None,
     };
+    order::settle(applying, decide.application, order.as_ref());
     supersede(applying, decide.application, continued);
     if let Some(known) = applying.state.applications.get_mut(decide.application) {
         known.epoch = epoch;
@@ -122,6 +134,7 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     let id = if let Some(id) = continued {
         if let Some(run) = applying.state.runs.get_mut(&id) {
             run.pass(decided, decide.finding.clone());
+            run.order = order.or(run.order.take());
         }
         applying.effects.push(Effect::RunChanged(id));
         id
@@ -137,6 +150,7 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
             at: applying.at,
         };
         let mut run = Run::begin(id, steps, opening);
+        run.order = order;
         run.pass(decided, decide.finding.clone());
         begin(applying, run);
         id
@@ -164,7 +178,10 @@ fn ground_name(ground: &Ground) -> String {
     }
 }
 
-fn cause_of(ground: &Ground) -> Cause {
+fn cause_of(ground: &Ground, order: Option<&Order>) -> Cause {
+    if let Some(wish) = order.and_then(Order::wish) {
+        return Cause::Forced { by: wish.by.clone(), reason: wish.why().to_owned() };
+    }
     match ground {
         Ground::Forced { operator, reason, .. } => Cause::Forced { by: operator.clone(), reason: reason.clone() },
         Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Switched { .. } => Cause::RegionLost,
@@ -232,22 +249,12 @@ fn check(applying: &Applying<'_>, known: &ApplicationState, decide: &Decide<'_>)
             check_fences(applying, known, &window, *run, decide.to, &[Action::Fence, Action::CatchUp])?;
             check_positions(applying, &window, *run)
         }
-        Ground::Forced { operator, attestation, reason, .. } => {
-            if operator.is_empty() || attestation.is_empty() || reason.is_empty() {
-                return Err(Broken("attestation-missing", "operator, attestation and reason must be named".to_owned()));
-            }
-            Ok(())
-        }
+        Ground::Forced { .. } => order::check_forced(known, decide.ground, decide.to),
     }
 }
 
 /// A switchover follows its own runbook, and promises that nothing is lost: every database must be movable.
-fn check_plannable(
-    known: &ApplicationState,
-    window: &Window<'_>,
-    cause: &Cause,
-    to: &ClusterId,
-) -> Result<(), Broken> {
+fn check_plannable(known: &ApplicationState, window: &Window<'_>, cause: &Cause, to: &ClusterId) -> Result<(), Broken> {
     match cause {
         Cause::Switchover { purpose, .. } => {
             if let Some(hold) = &known.held {

@@ -102,6 +102,7 @@ pub(super) fn document(applying: &mut Applying<'_>, document: &Application, by: 
             stuck: BTreeMap::new(),
             held: None,
             window: None,
+            order: None,
         };
         applying.state.applications.insert(name.clone(), fresh);
         applying.audit("applied", Some(name), None, by, "revision 1");

@@ -16,6 +16,7 @@ mod intervening;
 mod late;
 mod measuring;
 mod observing;
+mod ordering;
 mod planning;
 mod random;
 mod rejoining;

@@ -77,7 +77,7 @@ fn a_failover_is_shown_with_the_steps_that_it_would_have() {
     let plan = {
         let (name, evidence) = (app(), evidence(NOW, Moment(0)));
         let scene = Scene::new(&world.state, &evidence, NOW, view(NOW, &world).me, &name).unwrap();
-        show_failover(&scene, view(NOW, &world), None)
+        show_failover(&scene, view(NOW, &world))
     };
     assert!(codes(&plan, Severity::Blocker).contains(&"primary-not-lost"));
     assert_eq!(plan.expected_loss.len(), 2);

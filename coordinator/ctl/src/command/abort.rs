@@ -7,10 +7,10 @@ use crate::connection::{Connection, request_id};
 use crate::failure::Failure;
 use crate::output::say;
 
-/// Ends a run that is under way.
+/// Ends a run that is under way, or takes back a failover that was ordered.
 #[derive(Args)]
 #[command(after_help = "\
-Before the point of no return, what was done is undone and the old primary serves again. After it the command is refused
+The number of an order, as `regentctl failover` and `describe` show it, takes that order back. Of a run: before the point of no return, what was done is undone and the old primary serves again. After it the command is refused
 (exit code 3): the new side may have acknowledged writes. A run in which only a side still has to follow ends where it is,
 and that side stays quarantined until it rejoins. After the abort of an automatic failover the next one waits for the
 cool-down, or for `regentctl ack`.
@@ -19,7 +19,7 @@ Examples:
   regentctl abort 4711 --reason 'the release has to go out first'
   regentctl runs 4711 --watch                where it stands; it ends as undone")]
 pub(crate) struct Abort {
-    /// Which run.
+    /// Which run, or which order.
     run: u64,
     /// Why; others will read it.
     #[arg(long)]
@@ -36,7 +36,7 @@ impl Abort {
             })
             .await?;
         let advice = answer.advice.unwrap_or_default();
-        say(&format!("run {} is {} (log index {}): {}", self.run, advice.state, answer.index, advice.next));
+        say(&format!("{}: {} (log index {}): {}", self.run, advice.state, answer.index, advice.next));
         Ok(())
     }
 }

@@ -66,6 +66,11 @@ fn text(application: &wire::Application, document: &str) -> String {
         let word = if protection.protected { "yes" } else { "NO" };
         line("Protected:", &format!("{word}: {}", protection.sentence));
     }
+    if let Some(order) = &application.order {
+        let left = words::maybe(order.left.as_ref());
+        let whose = if order.by.is_empty() { "Regent asks".to_owned() } else { format!("ordered by {}", order.by) };
+        line("Failover:", &format!("{}, {whose}, {left} left: {}", words::order(order), order.next));
+    }
     if let Some(window) = &application.commit_window {
         line(
             "Commit window:",

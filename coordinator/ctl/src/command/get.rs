@@ -114,6 +114,9 @@ pub(super) fn state(application: &wire::Application) -> String {
     } else if !application.confirmed {
         states.push("newest terms not confirmed".to_owned());
     }
+    if let Some(order) = &application.order {
+        states.push(format!("failover {}: order {}", words::order(order), order.id));
+    }
     if let Some(held) = &application.held {
         states.push(format!("held by {}", held.by));
     }

@@ -24,7 +24,8 @@ Examples:
   regentctl plan shop --to eu-central-1
   regentctl plan shop --failback             back to the preferred cluster
   regentctl plan shop --rollback             back to where it was, while that is open
-  regentctl plan shop --failover             the failover that would start now
+  regentctl plan shop --failover             the failover that would start by itself now
+  regentctl plan shop --failover --to eu-central-1    the one that `regentctl failover` would order
   regentctl plan shop -o json | jq .plan.notes")]
 pub(crate) struct Plan {
     /// Which application.
@@ -38,9 +39,15 @@ pub(crate) struct Plan {
     /// The way back to where it was before the last switchover.
     #[arg(long, conflicts_with = "failover")]
     rollback: bool,
-    /// A failover instead of a switchover.
+    /// The failover that would start by itself now; with --to, the one that an operator would order.
     #[arg(long)]
     failover: bool,
+    /// Of an ordered failover: as if the loss were allowed.
+    #[arg(long, requires_all = ["failover", "to"])]
+    allow_data_loss: bool,
+    /// Of an ordered failover: as if it were attested that the primary is off.
+    #[arg(long, requires_all = ["failover", "to"])]
+    attest_primary_off: bool,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -50,6 +57,7 @@ impl Plan {
         let kind = match (self.failback, self.rollback, self.failover) {
             (true, _, _) => wire::PlanKind::Failback,
             (_, true, _) => wire::PlanKind::Rollback,
+            (_, _, true) if self.to.is_some() => wire::PlanKind::OrderedFailover,
             (_, _, true) => wire::PlanKind::Failover,
             (false, false, false) => wire::PlanKind::Switchover,
         };
@@ -58,6 +66,8 @@ impl Plan {
             to: self.to.unwrap_or_default(),
             kind: kind.into(),
             max_write_outage: None,
+            allow_data_loss: self.allow_data_loss,
+            attest_primary_off: self.attest_primary_off,
         };
         let answer = connection
             .call(|mut services| {
@@ -72,7 +82,8 @@ impl Plan {
 
 fn text(plan: &wire::Plan) -> String {
     let to = if plan.to.is_empty() { "nowhere" } else { &plan.to };
-    let mut text = format!("{} of {} from {} to {to}, from epoch {}\n", plan.kind, plan.application, plan.from, plan.epoch);
+    let mut text =
+        format!("{} of {} from {} to {to}, from epoch {}\n", plan.kind, plan.application, plan.from, plan.epoch);
     if !plan.digest.is_empty() {
         let _ = writeln!(text, "Digest:   {}", plan.digest);
     }

@@ -1,9 +1,9 @@
 //! What would be done: looked at by the leader, since only it has heard all.
 
-use regent_core::plan::{Asked, Estimate, Shown, show_failover, show_switchover};
+use regent_core::plan::{Asked, Estimate, Shown, show_failover, show_ordered, show_switchover};
 use regent_core::preflight::{Note, Severity};
 use regent_core::run::UNDO_STAGE;
-use regent_core::state::ApplicationState;
+use regent_core::state::{ApplicationState, Wish};
 use regent_core::switchover::{Purpose, no_window};
 use regent_core::verdict::Scene;
 use regent_core::why::Rule;
@@ -47,7 +47,19 @@ impl Operators {
                 };
                 let scene = Scene::new(state, evidence, view.now, view.me, &id).ok_or_else(not_adopted)?;
                 if kind == wire::PlanKind::Failover {
-                    return Ok(show_failover(&scene, view, wish.as_ref()));
+                    return Ok(show_failover(&scene, view));
+                }
+                if kind == wire::PlanKind::OrderedFailover {
+                    let to = wish.clone().ok_or(Fault::Field { field: "to", problem: "name a cluster".to_owned() })?;
+                    let permission = |given: bool| given.then(|| "asked for a plan".to_owned());
+                    let wish = Wish {
+                        by: "an operator".to_owned(),
+                        to,
+                        reason: String::new(),
+                        allow_data_loss: permission(asked.allow_data_loss),
+                        attestation: permission(asked.attest_primary_off),
+                    };
+                    return Ok(show_ordered(&scene, &wish));
                 }
                 if kind == wire::PlanKind::Rollback && known.window.is_none() {
                     return Err(refused(no_window(&id)));
@@ -64,7 +76,10 @@ impl Operators {
 /// What a planned move is for. Without an open window a rollback names no run, and is refused.
 pub(super) fn purpose(kind: wire::PlanKind, known: &ApplicationState) -> Purpose {
     match kind {
-        wire::PlanKind::Unspecified | wire::PlanKind::Switchover | wire::PlanKind::Failover => Purpose::Switchover,
+        wire::PlanKind::Unspecified
+        | wire::PlanKind::Switchover
+        | wire::PlanKind::Failover
+        | wire::PlanKind::OrderedFailover => Purpose::Switchover,
         wire::PlanKind::Failback => Purpose::Failback,
         wire::PlanKind::Rollback => {
             let of = known.window.as_ref().map(|window| window.run).unwrap_or_default();

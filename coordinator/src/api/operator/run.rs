@@ -32,7 +32,9 @@ impl RunService for Operators {
         let application = self.known_or_all(&asked.application)?;
         let runs = self.node().replica.read(|state| {
             let all = state.runs.values().rev();
-            all.filter(|run| application.as_ref().is_none_or(|id| run.application == *id)).map(|run| convert::run(state, run)).collect()
+            all.filter(|run| application.as_ref().is_none_or(|id| run.application == *id))
+                .map(|run| convert::run(state, run))
+                .collect()
         });
         Ok(Response::new(wire::RunServiceListResponse { runs, view: Some(self.view()) }))
     }
@@ -44,7 +46,7 @@ impl RunService for Operators {
         auth::operator(&request)?;
         let asked = request.into_inner();
         self.fresh(asked.stale_ok).await?;
-        let run = self.run(asked.run, |state, run| convert::run(state, run))?;
+        let run = self.run(asked.run, convert::run)?;
         Ok(Response::new(wire::RunServiceGetResponse { run: Some(run), view: Some(self.view()) }))
     }
 
@@ -158,19 +160,17 @@ impl RunService for Operators {
         self.unhold_application(request.into_inner(), by).await.map(Response::new)
     }
 
+    async fn failover(
+        &self,
+        request: Request<wire::FailoverRequest>,
+    ) -> Result<Response<wire::FailoverResponse>, Status> {
+        let by = auth::operator(&request)?;
+        self.order_failover(request.into_inner(), by).await.map(Response::new)
+    }
+
     async fn approve(&self, request: Request<wire::ApproveRequest>) -> Result<Response<wire::ApproveResponse>, Status> {
         let by = auth::operator(&request)?;
-        let asked = request.into_inner();
-        let id = request_id(&asked.request_id)?;
-        if asked.reason.trim().is_empty() {
-            let problem = "say why the run may go on; others will read it".to_owned();
-            return Err(Fault::Field { field: "reason", problem }.into());
-        }
-        self.fresh(false).await?;
-        self.run(asked.run, |_, _| ())?;
-        let entry = Entry::Approved { run: RunId(asked.run), step: StepId(asked.step), by, reason: asked.reason };
-        let index = self.propose(id, &format!("run {}", asked.run), entry).await?;
-        Ok(Response::new(wire::ApproveResponse { index }))
+        self.say_yes(request.into_inner(), by).await.map(Response::new)
     }
 
     async fn clear(&self, request: Request<wire::ClearRequest>) -> Result<Response<wire::ClearResponse>, Status> {
@@ -193,7 +193,12 @@ impl RunService for Operators {
 
     async fn abort(&self, request: Request<wire::AbortRequest>) -> Result<Response<wire::AbortResponse>, Status> {
         let by = auth::operator(&request)?;
-        self.abort_run(request.into_inner(), by).await.map(Response::new)
+        let asked = request.into_inner();
+        self.fresh(false).await?;
+        if let Some(answer) = self.take_back(&asked, &by).await {
+            return answer.map(Response::new);
+        }
+        self.abort_run(asked, by).await.map(Response::new)
     }
 }
 

@@ -192,7 +192,7 @@ mod tests {
         let (state, mut evidence) = (State::default(), Evidence::default());
         let (cluster, patience) = (ClusterId::new("eu-west-1").unwrap(), Span::from_secs(15));
         let contact = |state: &State, evidence: &Evidence, observer| {
-            let look = Look { me: CoordinatorId(1), state, evidence, now: Moment(100_000) };
+            let look = Look { me: CoordinatorId(1), state, evidence, now: Moment(100_000), wall: Timestamp(0) };
             sight(&look, &cluster, CoordinatorId(observer), patience).contact()
         };
         assert_eq!(contact(&state, &evidence, 2), wire::Contact::Unknown);

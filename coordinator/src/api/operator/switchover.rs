@@ -98,6 +98,7 @@ impl Operators {
                 to: asked.to,
                 kind: asked.kind.into(),
                 max_write_outage: asked.max_write_outage,
+                ..wire::PlanRequest::default()
             };
             let plan = self.look_at_plan(question, true).await?.plan.unwrap_or_default();
             if let Some(refusal) = plan.notes.into_iter().find(|note| note.severity() == wire::Severity::Blocker) {

@@ -16,6 +16,7 @@ use regent_core::verdict::Scene;
 use regent_proto::operator::v1 as wire;
 use tokio::time::Instant;
 
+use super::failover::order;
 use super::sight::{Look, placement, sight};
 use crate::api::convert::{self, span, time};
 use crate::replica::Leadership;
@@ -182,6 +183,7 @@ pub(super) fn application(look: &Look<'_>, id: &ApplicationId, known: &Applicati
             left: Some(span(window.left(look.wall))),
         }),
         protection: protected(look, id),
+        order: known.order.as_ref().zip(known.primary.as_ref()).map(|(known, from)| order(known, id, from, look.wall)),
     }
 }
 
