@@ -6,9 +6,9 @@ use serde::Serialize;
 use crate::application::Action;
 use crate::breaker::is_frozen;
 use crate::decide::awaits;
-use crate::id::ApplicationId;
+use crate::id::{ApplicationId, ClusterId};
 use crate::run::{Progress, Run, RunStatus, Step, StepKind, StepState};
-use crate::state::{ApplicationState, OrderState, State};
+use crate::state::{ApplicationState, Order, OrderState, State};
 use crate::time::Timestamp;
 
 /// A named state with what to do next.
@@ -30,16 +30,15 @@ pub fn of_application(state: &State, id: &ApplicationId, known: &ApplicationStat
     let Some(primary) = &known.primary else {
         return advice("not-adopted", format!("no primary is known yet; `regentctl why {id}` says what is missing"));
     };
+    // A question goes before a run: the source of a switchover may have died under it.
+    if let Some(order) = known.order.as_ref().filter(|order| !order.is_given()) {
+        return of_order(order, id, primary);
+    }
     if let Some(run) = known.run.and_then(|run| state.runs.get(&run)) {
         return of_run(state, run);
     }
     if let Some(order) = &known.order {
-        let state = match order.state {
-            OrderState::Asked => "asking",
-            OrderState::Silent => "unanswered",
-            OrderState::Given { .. } => "ordered",
-        };
-        return advice(state, awaits(order, id, primary));
+        return of_order(order, id, primary);
     }
     if state.paused.is_some() {
         return advice("paused", "nothing happens by itself; `regentctl resume --all` ends it");
@@ -86,6 +85,15 @@ pub fn of_application(state: &State, id: &ApplicationId, known: &ApplicationStat
         return advice("refused", format!("a failover is due and the rule {rule} holds it; see `regentctl why {id}`"));
     }
     advice("steady", "nothing is to be done")
+}
+
+fn of_order(order: &Order, id: &ApplicationId, primary: &ClusterId) -> Advice {
+    let state = match order.state {
+        OrderState::Asked => "asking",
+        OrderState::Silent => "unanswered",
+        OrderState::Given { .. } => "ordered",
+    };
+    advice(state, awaits(order, id, primary))
 }
 
 /// Of a run, whatever became of it.

@@ -138,7 +138,7 @@ fn start(scene: &Scene<'_>, assessment: &Assessment, view: Viewpoint, run: Optio
             epoch: scene.known.epoch,
             cause,
             to: candidate.cluster.clone(),
-            finding: target::finding(scene, candidate, vec![reason], view.wall),
+            finding: target::finding(scene, candidate, order::with_answer(scene, reason), view.wall),
             plan: None,
         })
     };
@@ -152,7 +152,7 @@ fn start(scene: &Scene<'_>, assessment: &Assessment, view: Viewpoint, run: Optio
                 to: candidate.cluster.clone(),
                 terms,
                 ground: Ground::Lost { votes: loss.votes.clone() },
-                finding: target::finding(scene, candidate, vec![reason], view.wall),
+                finding: target::finding(scene, candidate, order::with_answer(scene, reason), view.wall),
             })
         }
         Trigger::Failed(failure) => started(
@@ -399,6 +399,12 @@ fn in_the_way<'a>(scene: &Scene<'a>, trigger: &Trigger) -> Option<&'a Run> {
 fn remote_fence<'a>(scene: &Scene<'a>) -> Option<&'a ResourceId> {
     let endpoints = scene.state.agents.get(scene.primary)?.endpoints.get(scene.application)?;
     endpoints.iter().find(|(_, endpoint)| endpoint.remote_fence).map(|(resource, _)| resource)
+}
+
+/// A rule, or a human, keeps it from starting, and not the time alone that it needs.
+fn is_due(assessment: &Assessment) -> bool {
+    let waits = |held: &Rule| matches!(held.code.as_str(), "time-bound" | "leads-too-briefly");
+    assessment.trigger != Trigger::None && !assessment.held_by.iter().any(waits)
 }
 
 /// A rule, or a human, keeps it from starting, and not the time alone that it needs.

@@ -161,6 +161,17 @@ fn ask(scene: &Scene<'_>, assessment: &Assessment) -> Option<Entry> {
     })
 }
 
+/// Why a failover starts by itself, and who said yes where the document asks.
+pub(super) fn with_answer(scene: &Scene<'_>, reason: String) -> Vec<String> {
+    let order = scene.known.order.as_ref().filter(|order| order.wish().is_none());
+    let answer = order.and_then(|order| match &order.state {
+        OrderState::Given { by: Some(by), reason } => Some(format!("{by} approved it: {reason}")),
+        OrderState::Given { by: None, reason } => Some(reason.clone()),
+        OrderState::Asked | OrderState::Silent => None,
+    });
+    std::iter::once(reason).chain(answer).collect()
+}
+
 fn carry_out(scene: &Scene<'_>, order: &Order, wish: &Wish, run: Option<&Run>, view: Viewpoint) -> Option<Entry> {
     if scene.known.paused.is_some() || scene.state.paused.is_some() || scene.not_looked_for().is_some() {
         return None;
