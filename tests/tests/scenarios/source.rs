@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use regent_deploy::config::{APPLICATION, DATABASE};
+use regent_deploy::config::APPLICATION;
 use regent_deploy::ctl::Run;
 use regent_deploy::wait;
 
@@ -48,7 +46,7 @@ async fn ends_as(scene: &Scene, id: u64, wanted: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_dies_before_its_fence_is_failed_over() -> Result<()> {
-    let scene = Scene::start(Duration::from_secs(4), Duration::from_millis(500)).await?;
+    let scene = Scene::start(Duration::from_secs(10), Duration::from_secs(1)).await?;
     scene.lead_from("eu-central").await?;
     let writer = scene.writer().await?;
     // It hears of its fence and does nothing any more.
@@ -67,7 +65,7 @@ async fn a_source_that_dies_before_its_fence_is_failed_over() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_dies_before_its_fence_asks_where_nothing_is_automatic() -> Result<()> {
-    let scene = Scene::start(Duration::from_secs(2), Duration::from_millis(500)).await?;
+    let scene = Scene::start(Duration::from_secs(6), Duration::from_secs(1)).await?;
     scene.lead_from("eu-central").await?;
     let document = scene.world.document();
     let text = std::fs::read_to_string(&document)?;
@@ -101,7 +99,7 @@ async fn a_source_that_dies_before_its_fence_asks_where_nothing_is_automatic() -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_dies_after_its_fence_is_taken_over_if_nothing_is_missing() -> Result<()> {
-    let scene = Scene::start(Duration::from_secs(20), Duration::from_millis(500)).await?;
+    let scene = Scene::start(Duration::from_secs(20), Duration::from_secs(1)).await?;
     scene.lead_from("eu-central").await?;
     let writer = scene.writer().await?;
     // Its catch-up is not told before it is thawed.
@@ -117,33 +115,6 @@ async fn a_source_that_dies_after_its_fence_is_taken_over_if_nothing_is_missing(
     let record = writer.stop().await?;
     let rows = scene.other().cluster()?.postgres.rows().await?;
     ensure!(record.missing(&rows).is_empty(), "rows are missing: {:?}", record.missing(&rows));
-    scene.end().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_dies_with_what_the_target_lacks_is_failed_over_and_the_loss_is_told() -> Result<()> {
-    let scene = Scene::start(Duration::from_secs(2), Duration::from_millis(500)).await?;
-    scene.lead_from("eu-central").await?;
-    let writer = scene.writer().await?;
-    let session = scene.old().cluster()?.postgres.connect_as_agent().await?;
-    let sender = session.query_one("SELECT pid FROM pg_stat_replication", &[]).await?.try_get::<_, i32>(0)?;
-    // What is written from here on does not get across, and no connection breaks.
-    kill(Pid::from_raw(sender), Signal::SIGSTOP)?;
-    writer.acknowledged_anew(PATIENCE).await?;
-    let switchover = begun(&scene, &[]).await?;
-    steps_are(&scene, switchover, "fence", "succeeded").await?;
-    scene.old().lose().await?;
-    let first = scene.first_write_at_the_other_side(&writer, PATIENCE).await?;
-    ends_as(&scene, switchover, "superseded").await?;
-    let failover = scene.finished_run().await?;
-    writer.acknowledged_when("a row after it", PATIENCE, |row| row.sent > first.at).await?;
-    let record = writer.stop().await?;
-    let lost = record.missing(&scene.other().cluster()?.postgres.rows().await?);
-    ensure!(!lost.is_empty(), "the target had everything: nothing was shown");
-    let report = scene.world.ctl().report(failover).await?;
-    let told = report.losses.iter().find(|loss| loss.resource == DATABASE).context("nothing is said of the loss")?;
-    ensure!(told.bytes != Some(0) || told.complete_until.is_some(), "the report says that nothing is lost");
-    scene.judge(record, failover).await?;
     scene.end().await
 }
 
