@@ -72,7 +72,7 @@ async fn a_coordinator_is_replaced_while_clients_write() -> Result<()> {
     voters(&scene, &[1, 4]).await?;
     let second = scene.world.newcomer(1, 5).await?;
     scene.world.start_newcomer(1, &second).await?;
-    println!("{}", ctl.run(&["members", "add", "5", "--address", &second.place.listen.to_string()]).await?);
+    ctl.run(&["members", "add", "5", "--address", &second.place.listen.to_string(), "--detach"]).await?;
     voters(&scene, &[1, 4, 5]).await?;
     let used = ctl.run(&["members", "add", "3", "--address", &address]).await.expect_err("its id is used up");
     ensure!(format!("{used:#}").contains("id-used-up"), "it said {used:#}");
@@ -123,7 +123,7 @@ async fn a_wiped_coordinator_under_its_old_id_is_refused_until_it_comes_as_a_new
     voters(&scene, &[1, 2]).await?;
     let newcomer = scene.world.newcomer(NORTH, 4).await?;
     scene.world.start_newcomer(NORTH, &newcomer).await?;
-    ctl.run(&["members", "add", "4", "--address", &newcomer.place.listen.to_string()]).await?;
+    ctl.run(&["members", "add", "4", "--address", &newcomer.place.listen.to_string(), "--detach"]).await?;
     voters(&scene, &[1, 2, 4]).await?;
     ensure!(epoch(&scene).await? == before, "the epoch changed");
     let record = writer.stop().await?;

@@ -18,7 +18,10 @@ const LIMIT: usize = 1024;
 
 /// From the wire. What cannot be understood makes the whole unusable: half a report would be taken for a whole one.
 #[must_use]
-pub(crate) fn reports(stored: &[wire::StoredTerms], installation: &str) -> Option<BTreeMap<ApplicationId, AgentReport>> {
+pub(crate) fn reports(
+    stored: &[wire::StoredTerms],
+    installation: &str,
+) -> Option<BTreeMap<ApplicationId, AgentReport>> {
     if stored.len() > LIMIT {
         return None;
     }
