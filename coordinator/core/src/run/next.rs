@@ -75,11 +75,15 @@ impl Turn {
                 let closing = run.walk().any(|(other, progress)| same(other) && self.awaits(other, progress));
                 step.stage == UNDO_STAGE && !closing
             }
-            Self::Stage(stage) => step.stage == stage || (step.detached && step.stage <= stage),
+            Self::Stage(stage) => {
+                step.stage == stage || (step.detached && step.stage <= stage) || goes_past(run, step, stage)
+            }
             Self::Detached => step.detached && step.stage != UNDO_STAGE,
         };
-        let ended = |id: &StepId| run.step(*id).is_some_and(|(_, before)| before.state.is_ended());
-        stage && step.after.iter().all(ended)
+        let over = |id: &StepId| {
+            run.step(*id).is_some_and(|(before, state)| state.state.is_ended() || is_passed(run, step, before, state))
+        };
+        stage && step.after.iter().all(over)
     }
 
     /// What still closes is not opened beside it: a fence that meets an open database goes hard. So its end is awaited
@@ -88,6 +92,27 @@ impl Turn {
         let closes = matches!(step.kind, StepKind::Action(Action::Fence | Action::Quiesce | Action::Deactivate));
         self == Self::Undo && step.stage != UNDO_STAGE && closes && progress.state == StepState::Running
     }
+}
+
+/// True if nothing holds a step of a later stage up but what is stuck with another resource.
+fn goes_past(run: &Run, step: &Step, stage: u32) -> bool {
+    let before = run.walk().filter(|(before, _)| (stage..step.stage).contains(&before.stage) && !before.detached);
+    let mut open = before.filter(|(_, progress)| !progress.state.is_ended()).peekable();
+    open.peek().is_some() && open.all(|(before, progress)| is_passed(run, step, before, progress))
+}
+
+/// A stuck resource holds up neither the fence nor the promotion of another (safety.md, "Execution"). Whatever else
+/// stands behind it waits: the document's order says that clients and services come when what is before them is well. A
+/// question that nobody has answered concerns every resource.
+fn is_passed(run: &Run, step: &Step, before: &Step, progress: &Progress) -> bool {
+    let urgent = matches!(step.kind, StepKind::Action(Action::Fence | Action::Promote));
+    let another = before.resource.is_some() && before.resource != step.resource;
+    let is_stuck = |of: &Progress| of.state == StepState::Stuck;
+    let kept_back = || {
+        let mut same = run.walk().filter(|(other, _)| other.resource == before.resource && other.stage < before.stage);
+        progress.state == StepState::Pending && same.any(|(_, other)| is_stuck(other))
+    };
+    urgent && another && (is_stuck(progress) || kept_back())
 }
 
 /// The first stage in which something is still to be awaited.

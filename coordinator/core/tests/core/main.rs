@@ -19,5 +19,6 @@ mod observing;
 mod random;
 mod rejoining;
 mod running;
+mod stuck;
 mod switching;
 mod voting;
