@@ -260,6 +260,7 @@ fn trigger(scene: &Scene<'_>, held_by: &mut Vec<Rule>) -> Trigger {
         }
         return Trigger::SelfFenced(due);
     }
+    held_by.extend(scene.closed());
     held_by.push(rule("primary-not-lost", format!("no majority has lost the agent of {}", scene.primary)));
     Trigger::None
 }
@@ -344,7 +345,8 @@ fn remote_fence(scene: &Scene<'_>) -> bool {
 /// A failover that would be due and is held is audited, once for each change of the rule.
 fn refusal(scene: &Scene<'_>, assessment: &Assessment, run: Option<&Run>) -> Option<Entry> {
     let due = match &assessment.trigger {
-        Trigger::None => false,
+        // Not a failover that is held, but as silent, and as much in need of a human.
+        Trigger::None => scene.closed().is_some(),
         Trigger::Lost(_) | Trigger::Unreachable(_) => {
             !assessment.held_by.iter().any(|held| matches!(held.code.as_str(), "time-bound" | "leads-too-briefly"))
         }

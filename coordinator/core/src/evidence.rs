@@ -146,6 +146,9 @@ pub struct Sighting {
     pub upstream: Option<UpstreamSight>,
     /// Since which probe, without a break, it has not been healthy; none while it is.
     pub ailing_since: Option<Moment>,
+    /// Since which probe, without a break, it has been healthy and refused writes; none while it accepts them or is not
+    /// healthy. Of a standby that says nothing.
+    pub closed_since: Option<Moment>,
     /// Since which probe, without a break, a standby has had no link to its upstream; none while it has one.
     pub unlinked_since: Option<Moment>,
     /// The last position that was reported, with its date: a database that has failed reports none.
@@ -188,6 +191,14 @@ impl Sighting {
                 self.without_break(before).and_then(|before| before.ailing_since).or(Some(self.at))
             }
         }
+    }
+
+    /// Since when it has refused writes though it is healthy, given the sighting before.
+    #[must_use]
+    pub fn closed_after(&self, before: Option<&Self>) -> Option<Moment> {
+        let closed = self.health == Health::Healthy && !self.writable;
+        let since = self.without_break(before).and_then(|before| before.closed_since);
+        closed.then(|| since.unwrap_or(self.at))
     }
 
     /// Since when it has had no link to its upstream, given the sighting before.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::evidence::{Evidence, FenceState, Health};
+use crate::evidence::{Evidence, FenceState, Health, LeaseState};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, LogIndex, ResourceId};
 use crate::lease;
 use crate::state::{ApplicationState, State};
@@ -273,6 +273,29 @@ impl<'a> Scene<'a> {
         self.self_fenced_since().map(|since| since.after(self.fail_over_after()))
     }
 
+    /// A guarded database of the primary that works and has refused writes for D, though the lease runs and no run is
+    /// under way: nobody will open it. It serves nobody, and nothing else would say so.
+    #[must_use]
+    pub fn closed(&self) -> Option<Rule> {
+        let beat = self.evidence.beat(self.primary, self.application)?;
+        let leads = beat.lease == LeaseState::Held && beat.epoch == self.known.epoch && self.agent_reachable();
+        if !leads || self.known.run.is_some() {
+            return None;
+        }
+        let lasted = |resource: &ResourceId| {
+            let seen = self.evidence.sighting(self.primary, self.application, resource)?;
+            seen.closed_since.filter(|_| seen.is_fresh(self.now)).map(|since| self.now.since(since))
+        };
+        let guarded = self.known.document.guarded().into_iter();
+        let closed = guarded.filter_map(|resource| lasted(&resource).map(|lasted| (resource, lasted)));
+        let (resource, lasted) = closed.filter(|(_, lasted)| *lasted >= self.fail_over_after()).max_by_key(|one| one.1)?;
+        let primary = self.primary;
+        Some(rule(
+            "primary-closed",
+            format!("{resource} in {primary} has refused writes for {lasted} though its agent holds the lease; open it"),
+        ))
+    }
+
     /// Since when every standby that looked just now has been without its upstream; none if one still has it, or none
     /// looked. A quarantined side follows nobody, so it has no voice.
     fn standbys_unlinked_since(&self, resource: &ResourceId) -> Option<Moment> {
@@ -312,7 +335,7 @@ impl<'a> Scene<'a> {
         match heard {
             None => Verdict::Unknown,
             Some(heard) if self.now.since(heard) > self.fail_over_after().divided(4) => Verdict::Suspect,
-            Some(_) if self.self_fenced_since().is_some() => Verdict::Suspect,
+            Some(_) if self.self_fenced_since().is_some() || self.closed().is_some() => Verdict::Suspect,
             Some(_) => self.health_of_resources(),
         }
     }

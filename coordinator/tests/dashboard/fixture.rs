@@ -444,6 +444,7 @@ fn contact(name: &str, at: regent_core::time::Moment, primary: bool) -> Contact 
         position_text: String::new(),
         advanced: Some(at),
         ailing_since: None,
+        closed_since: None,
         unlinked_since: None,
         last_position: None,
         upstream: None,

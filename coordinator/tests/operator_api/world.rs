@@ -378,6 +378,7 @@ pub(crate) fn contact(node: &Node, primary: bool) -> Contact {
         position_text: "0/3000000".into(),
         advanced: Some(now),
         ailing_since: None,
+        closed_since: None,
         unlinked_since: None,
         last_position: Some(LastPosition { at: now, position: 50_331_648, text: "0/3000000".into() }),
         upstream: (!primary).then(|| UpstreamSight {

@@ -246,6 +246,12 @@ pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how:
             "a fence counts only when it was seen; retry it, or attest that the primary is off",
         );
     }
+    if how == Clearing::Done && matches!(spec.kind, StepKind::Action(Action::Promote) | StepKind::Unfence) {
+        return refused(
+            "open-by-word",
+            "the agent must know that it opened the database, or it never opens it again; open it by hand and retry",
+        );
+    }
     if how == Clearing::Done && spec.kind == StepKind::Action(Action::Rejoin) {
         return refused(
             "rejoin-by-word",

@@ -267,6 +267,7 @@ pub fn sighting(at: Moment, role: Role, position: Option<u64>) -> Sighting {
         position_text: String::new(),
         advanced: None,
         ailing_since: None,
+        closed_since: None,
         unlinked_since: None,
         last_position: position.map(|position| LastPosition { at, position, text: String::new() }),
         upstream: (role == Role::Standby).then_some(UpstreamSight {

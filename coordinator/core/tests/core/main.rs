@@ -11,6 +11,7 @@
 mod approving;
 mod breaking;
 mod clocks;
+mod closed;
 mod deciding;
 mod fixture;
 mod late;

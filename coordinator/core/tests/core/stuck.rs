@@ -6,7 +6,7 @@ use regent_core::id::{RunId, StepId};
 use regent_core::run::RunStatus;
 
 use crate::fixture::*;
-use crate::running::{begin, due, end, lost, perform};
+use crate::running::{begin, due, end, failed_database, find, lost, perform};
 
 /// A failover whose databases are promoted one after the other, with a line before the first.
 fn in_turns(first: Action, resources: &[&str]) -> (World, RunId) {
@@ -60,4 +60,23 @@ fn a_question_without_an_answer_holds_up_every_promotion() {
     let (mut world, run) = in_turns(Action::Approve, &[]);
     stick(&mut world, run, "Approve");
     assert_eq!(beside_fences(&world, run), Vec::<String>::new());
+}
+
+#[test]
+fn a_database_is_never_taken_as_opened_by_word() {
+    let mut world = World::protected();
+    let run = lost(&mut world);
+    let step = stick(&mut world, run, "Promote db@central-1");
+    let word = |run, step| Entry::Cleared { run, step, how: Clearing::Done, by: "ann".into() };
+    assert_eq!(world.refused(word(run, step)), "open-by-word");
+    world.done(Entry::Cleared { run, step, how: Clearing::Retry, by: "ann".into() });
+
+    let mut world = World::protected();
+    let run = failed_database(&mut world);
+    perform(&mut world, run, "Fence db@west-1");
+    world.done(Entry::UndoBegun { run, reason: "late".into() });
+    let begun = begin(&mut world, run, "Unfence db@west-1");
+    end(&mut world, run, begun, failed(false));
+    let step = find(&world, run, "Unfence db@west-1");
+    assert_eq!(world.refused(word(run, step)), "open-by-word");
 }

@@ -186,6 +186,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
         position_text: seen.position_text.clone(),
         advanced: None,
         ailing_since: None,
+        closed_since: None,
         unlinked_since: None,
         last_position: None,
         upstream: seen.upstream.as_ref().map(|upstream| UpstreamSight {
@@ -198,6 +199,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
     };
     sighting.advanced = before.and_then(|before| sighting.advanced_since(before));
     sighting.ailing_since = sighting.ailing_after(before);
+    sighting.closed_since = sighting.closed_after(before);
     sighting.unlinked_since = sighting.unlinked_after(before);
     sighting.last_position = sighting.last_position_after(before);
     sighting

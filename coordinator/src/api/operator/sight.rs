@@ -167,6 +167,7 @@ mod tests {
             position_text: "0/7".into(),
             advanced: None,
             ailing_since: None,
+            closed_since: None,
             unlinked_since: None,
             last_position: None,
             upstream: None,
