@@ -14,7 +14,7 @@ use crate::plan::SWITCHOVER;
 use crate::run::{Run, RunStatus, StepKind, StepState};
 use crate::target::{self, Candidate};
 use crate::terms::Window;
-use crate::time::{Span, Timestamp};
+use crate::time::{Span, Timestamp, Waits};
 use crate::verdict::{Scene, rule};
 use crate::why::Rule;
 
@@ -109,14 +109,14 @@ fn primary_serves(scene: &Scene<'_>) -> Result<(), Rule> {
 }
 
 /// Why a switchover that is not decided yet is to be undone, if it is.
-pub(crate) fn gives_up(scene: &Scene<'_>, run: &Run, wall: Timestamp) -> Option<String> {
+pub(crate) fn gives_up(scene: &Scene<'_>, run: &Run, waits: Waits) -> Option<String> {
     let Cause::Switchover { max_write_outage, .. } = run.cause else { return None };
     let open = run.decided.is_none() && matches!(run.status, RunStatus::Running | RunStatus::Stuck);
     if !open || !run.has_begun() {
         return None;
     }
     let since = kept_out_since(run)?;
-    let lasted = wall.elapsed_since(since);
+    let lasted = waits.since(since);
     if lasted > max_write_outage {
         return Some(format!("not caught up and decided within maxWriteOutage, {max_write_outage}"));
     }

@@ -174,13 +174,24 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Span {
         Span(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
+}
 
-    /// How long to take a wait since `earlier` to have lasted, where that stamp came from another machine's clock: one
-    /// that lies ahead by more than a second was written by a clock that ran ahead, and the wait counts as over, so
-    /// that nothing waits for another machine's wrong time.
+/// By what a leader measures a wait that began with a stamp in the log, which another machine's clock may have written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// Its wall clock.
+    pub wall: Timestamp,
+    /// For how long it has led, by its monotonic clock.
+    pub led: Span,
+}
+
+impl Waits {
+    /// How long a wait since `stamp` has lasted. A stamp that lies ahead by more than a second was written by a clock
+    /// that ran ahead: nothing waits for another machine's wrong time, nor is anything cut short by it. Such a wait has
+    /// lasted for as long as this coordinator has led, since a former leader began it.
     #[must_use]
-    pub fn elapsed_since(self, earlier: Self) -> Span {
-        if earlier.0.saturating_sub(self.0) > 1_000 { Span(u64::MAX) } else { self.since(earlier) }
+    pub fn since(self, stamp: Timestamp) -> Span {
+        if stamp.since(self.wall) > Span::from_secs(1) { self.led } else { self.wall.since(stamp) }
     }
 }
 

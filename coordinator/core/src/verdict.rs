@@ -11,7 +11,7 @@ use crate::id::{ApplicationId, ClusterId, CoordinatorId, LogIndex, ResourceId};
 use crate::lease;
 use crate::state::{ApplicationState, State};
 use crate::terms::{self, Window};
-use crate::time::{Moment, Span};
+use crate::time::{Moment, Span, Timestamp, Waits};
 use crate::why::{Rule, Verdict};
 
 /// One application looked at, at one moment, by one coordinator.
@@ -76,6 +76,12 @@ impl<'a> Scene<'a> {
     #[must_use]
     pub fn fail_over_after(&self) -> Span {
         Window::new(&self.known.terms).fail_over_after()
+    }
+
+    /// By what waits that began with a stamp in the log are measured here.
+    #[must_use]
+    pub fn waits(&self, wall: Timestamp) -> Waits {
+        Waits { wall, led: self.evidence.leading_since.map_or(Span::ZERO, |since| self.now.since(since)) }
     }
 
     /// Between two heartbeats.
@@ -288,11 +294,14 @@ impl<'a> Scene<'a> {
         };
         let guarded = self.known.document.guarded().into_iter();
         let closed = guarded.filter_map(|resource| lasted(&resource).map(|lasted| (resource, lasted)));
-        let (resource, lasted) = closed.filter(|(_, lasted)| *lasted >= self.fail_over_after()).max_by_key(|one| one.1)?;
+        let (resource, lasted) =
+            closed.filter(|(_, lasted)| *lasted >= self.fail_over_after()).max_by_key(|one| one.1)?;
         let primary = self.primary;
         Some(rule(
             "primary-closed",
-            format!("{resource} in {primary} has refused writes for {lasted} though its agent holds the lease; open it"),
+            format!(
+                "{resource} in {primary} has refused writes for {lasted} though its agent holds the lease; open it"
+            ),
         ))
     }
 

@@ -18,10 +18,10 @@ pub(super) fn of_run(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Vec<Entry
         Standing::NotLookedFor => return entries,
         Standing::Gone(reason) => return vec![Entry::UndoBegun { run: run.id, reason }],
     }
-    if let Some(reason) = switchover::gives_up(scene, run, view.wall) {
+    if let Some(reason) = switchover::gives_up(scene, run, scene.waits(view.wall)) {
         return vec![Entry::UndoBegun { run: run.id, reason }];
     }
-    for proposal in run::next(run, view.wall) {
+    for proposal in run::next(run, scene.waits(view.wall)) {
         match proposal {
             Proposal::Entry(entry) => entries.push(*entry),
             Proposal::Decide => entries.extend(decision(scene, run, view)),
@@ -45,7 +45,7 @@ fn gives_up(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> bool {
         .filter_map(|(_, progress)| progress.ended)
         .max();
     open && !matches!(run.cause, Cause::Switchover { .. })
-        && newest.is_some_and(|at| view.wall.elapsed_since(at) > scene.fail_over_after())
+        && newest.is_some_and(|at| scene.waits(view.wall).since(at) > scene.fail_over_after())
 }
 
 fn decision(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry> {

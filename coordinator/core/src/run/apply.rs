@@ -50,8 +50,7 @@ pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attem
         progress.attempt_started = Some(at);
         progress.ended = None;
     }
-    if cools && let Some(known) = applying.state.applications.get_mut(&application)
-    {
+    if cools && let Some(known) = applying.state.applications.get_mut(&application) {
         known.cooling_since = known.cooling_since.max(Some(at));
     }
     applying.effects.push(Effect::Dispatch(id, step));
@@ -75,11 +74,7 @@ const fn is_automatic(cause: &Cause) -> bool {
 
 /// The answer flips with the commit of the step. One that would be empty is refused: a name without an address is
 /// an outage of its own.
-fn redirect(
-    applying: &mut Applying<'_>,
-    application: &crate::id::ApplicationId,
-    step: &Step,
-) -> Result<(), String> {
+fn redirect(applying: &mut Applying<'_>, application: &crate::id::ApplicationId, step: &Step) -> Result<(), String> {
     let since = applying.token();
     let state = &mut *applying.state;
     let Some(resource) = &step.resource else { return Ok(()) };

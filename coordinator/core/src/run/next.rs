@@ -4,7 +4,7 @@ use super::{Progress, Run, RunStatus, Step, StepKind, StepState, UNDO_STAGE};
 use crate::application::Action;
 use crate::entry::{Entry, Outcome, Report};
 use crate::id::{Attempt, StepId};
-use crate::time::{Span, Timestamp};
+use crate::time::{Span, Timestamp, Waits};
 
 /// First back-off between two attempts; doubled each time.
 const BACK_OFF: Span = Span::from_millis(200);
@@ -24,10 +24,10 @@ pub enum Proposal {
 
 /// Everything that can be proposed now, in the order of the plan. Empty while agents work or a human is asked.
 #[must_use]
-pub fn next(run: &Run, wall: Timestamp) -> Vec<Proposal> {
+pub fn next(run: &Run, waits: Waits) -> Vec<Proposal> {
     let Some(turn) = Turn::of(run) else { return Vec::new() };
     let due = run.walk().filter(|(step, progress)| turn.is_of(run, step) || turn.awaits(step, progress));
-    due.filter_map(|(step, progress)| of_step(run, step, progress, wall)).collect()
+    due.filter_map(|(step, progress)| of_step(run, step, progress, waits)).collect()
 }
 
 /// What follows at once from an outcome that is about to be proposed: intents that go to the log in the same round.
@@ -38,7 +38,7 @@ pub fn foresee(run: &Run, step: StepId, attempt: Attempt, outcome: &Outcome, wal
     if run.settle(step, attempt, outcome, wall).is_err() {
         return Vec::new();
     }
-    let entries = next(&run, wall).into_iter().filter_map(|proposal| match proposal {
+    let entries = next(&run, Waits { wall, led: Span::ZERO }).into_iter().filter_map(|proposal| match proposal {
         Proposal::Entry(entry) => Some(*entry),
         // It rests on evidence, which is looked at when the outcome stands.
         Proposal::Decide => None,
@@ -123,15 +123,15 @@ fn current_stage(run: &Run) -> Option<u32> {
         .min()
 }
 
-fn of_step(run: &Run, step: &Step, progress: &Progress, wall: Timestamp) -> Option<Proposal> {
+fn of_step(run: &Run, step: &Step, progress: &Progress, waits: Waits) -> Option<Proposal> {
     match progress.state {
         StepState::Pending if step.kind == StepKind::Decide => Some(Proposal::Decide),
         StepState::Pending => Some(intent(run, step, progress)),
         StepState::Retrying => {
-            let since = progress.ended.map_or(LONGEST_BACK_OFF, |ended| wall.elapsed_since(ended));
+            let since = progress.ended.map_or(LONGEST_BACK_OFF, |ended| waits.since(ended));
             (since >= back_off(progress.spent)).then(|| intent(run, step, progress))
         }
-        StepState::Running => running(run, step, progress, wall),
+        StepState::Running => running(run, step, progress, waits),
         StepState::Succeeded | StepState::FailedContinued | StepState::Stuck | StepState::Skipped => None,
     }
 }
@@ -140,8 +140,8 @@ fn intent(run: &Run, step: &Step, progress: &Progress) -> Proposal {
     Proposal::Entry(Box::new(Entry::StepIntent { run: run.id, step: step.id, attempt: progress.attempts.next() }))
 }
 
-fn running(run: &Run, step: &Step, progress: &Progress, wall: Timestamp) -> Option<Proposal> {
-    let since = wall.elapsed_since(progress.attempt_started?);
+fn running(run: &Run, step: &Step, progress: &Progress, waits: Waits) -> Option<Proposal> {
+    let since = waits.since(progress.attempt_started?);
     let outcome = if step.kind == StepKind::Action(Action::Wait) {
         (since >= step.duration)
             .then(|| Outcome::Succeeded(Report { message: format!("waited {}", step.duration), ..Report::default() }))

@@ -4,7 +4,6 @@ use regent_core::application::{Action, OnFailure};
 use regent_core::entry::{Entry, Outcome};
 use regent_core::id::{RunId, StepId};
 use regent_core::run::{self, Proposal, RunStatus, StepState};
-use regent_core::time::Timestamp;
 
 use crate::fixture::*;
 use crate::running::{begin, due, end, find, lost, perform};
@@ -37,7 +36,7 @@ fn state(world: &World, run: RunId, step: StepId) -> StepState {
 /// What the leader proposes once the time for an answer is over.
 fn time_out(world: &mut World, run: RunId) -> Entry {
     world.wall += 30_000;
-    let proposals = run::next(&world.state.runs[&run], Timestamp(world.wall));
+    let proposals = run::next(&world.state.runs[&run], world.waits());
     let outcome = proposals.into_iter().find_map(|proposal| match proposal {
         Proposal::Entry(entry) if matches!(*entry, Entry::StepOutcome { .. }) => Some(*entry),
         Proposal::Entry(_) | Proposal::Decide => None,

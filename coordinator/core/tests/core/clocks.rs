@@ -1,6 +1,9 @@
 //! Waits that begin with a stamp in the log, where the machines' wall clocks differ.
 
-use regent_core::time::{Moment, Timestamp};
+use regent_core::application::Action;
+use regent_core::entry::Entry;
+use regent_core::run::{self, Proposal};
+use regent_core::time::{Moment, Span, Timestamp, Waits};
 use regent_core::why::explain;
 
 use crate::fixture::*;
@@ -44,4 +47,27 @@ fn a_clock_that_ran_ahead_holds_failovers_for_two_cool_downs_at_most() {
     assert!(cools(&world));
     world.wall += 1;
     assert!(!cools(&world));
+}
+
+#[test]
+fn a_new_leader_whose_clock_lags_cuts_no_question_and_no_step_short() {
+    let mut world = World::protected();
+    let mut changed = document();
+    let mut question = line(Action::Approve, &[]);
+    question.question = "Go on?".to_owned();
+    changed.runbooks.get_mut("failover").unwrap().lines.insert(0, question);
+    world.done(Entry::Applied { application: Box::new(changed), by: "ann".into() });
+    let run = lost(&mut world);
+    begin(&mut world, run, "Approve");
+    begin(&mut world, run, "Fence db@west-1");
+    begin(&mut world, run, "Fence cache@west-1");
+    let ended = |world: &World, led: Span| {
+        let waits = Waits { wall: Timestamp(world.wall - 2_000), led };
+        let proposals = run::next(&world.state.runs[&run], waits);
+        let outcome = |one: &Proposal| matches!(one, Proposal::Entry(entry) if matches!(entry.as_ref(), Entry::StepOutcome { .. }));
+        proposals.iter().filter(|one| outcome(one)).count()
+    };
+    assert_eq!(ended(&world, Span::ZERO), 0);
+    assert_eq!(ended(&world, Span::from_millis(29_999)), 2, "the fences have less time, and nobody has reported");
+    assert_eq!(ended(&world, Span::from_secs(30)), 3, "nor is anything waited for until the clocks agree");
 }

@@ -19,7 +19,7 @@ use regent_core::id::{
 use regent_core::invariant;
 use regent_core::lease::TimeBound;
 use regent_core::state::{ApplicationState, Applied, State};
-use regent_core::time::{Moment, Span, Timestamp};
+use regent_core::time::{Moment, Span, Timestamp, Waits};
 
 pub fn app() -> ApplicationId {
     ApplicationId::new("shop").unwrap()
@@ -197,6 +197,11 @@ impl World {
 
     pub fn known(&self) -> &ApplicationState {
         &self.state.applications[&app()]
+    }
+
+    /// By a leader that has only begun to lead.
+    pub fn waits(&self) -> Waits {
+        Waits { wall: Timestamp(self.wall), led: Span::ZERO }
     }
 
     pub fn vote(&mut self, observer: u64, on: &ClusterId, number: u64, silence: Span) -> LogIndex {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use regent_core::entry::{Cause, Clearing, Entry, FORMAT, Finding, Ground, Record};
 use regent_core::id::{Attempt, CoordinatorId, Epoch, Incarnation, LogIndex, RequestId, RunId, StepId, Token};
 use regent_core::state::{Applied, State};
-use regent_core::time::{Span, Timestamp};
+use regent_core::time::{Span, Timestamp, Waits};
 
 use crate::fixture::*;
 
@@ -100,8 +100,8 @@ fn entry(world: &World, one: &Move) -> Option<Entry> {
                     outcome: if *success { succeeded() } else { failed(*retryable) },
                 },
                 None => {
-                    let wall = Timestamp(world.wall + 10_000_000);
-                    let next = regent_core::run::next(run, wall).into_iter().find_map(|proposal| match proposal {
+                    let waits = Waits { wall: Timestamp(world.wall + 10_000_000), led: Span::ZERO };
+                    let next = regent_core::run::next(run, waits).into_iter().find_map(|proposal| match proposal {
                         regent_core::run::Proposal::Entry(entry) => Some(*entry),
                         regent_core::run::Proposal::Decide => None,
                     });

@@ -26,7 +26,7 @@ pub fn failed_database(world: &mut World) -> RunId {
 /// The steps that could be begun now, as "action resource".
 pub fn due(world: &World, run: RunId) -> Vec<String> {
     let run = &world.state.runs[&run];
-    run::next(run, Timestamp(world.wall))
+    run::next(run, world.waits())
         .iter()
         .map(|proposal| match proposal {
             Proposal::Decide => "Decide".to_owned(),
