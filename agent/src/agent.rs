@@ -269,6 +269,7 @@ async fn run(
     let looking = tokio::spawn(look_for_room(agent.journal.clone()));
     agent.turn(&mut inbox, &stop).await;
     looking.abort();
+    agent.fence_without_guard(&mut inbox.guard).await;
     tracing::info!(cluster = %agent.settings.cluster, "agent ends; its guard goes on while a lease is armed");
     agent.guard.ask(crate::guard::Request::End {});
     // The request is on its way by the time the connection is dropped.

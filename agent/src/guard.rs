@@ -50,6 +50,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 /// After a hard fence that failed.
 const RETRY: Duration = Duration::from_millis(200);
+/// So long does a guard that is told to end wait whether an agent is there: both may be on their way.
+const SETTLE: Duration = Duration::from_secs(1);
 /// A hard fence that takes longer is begun anew.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
@@ -136,11 +138,17 @@ pub fn protect() {
     }
 }
 
-/// Runs the guard until nothing is armed and no agent is left. With `stay` it waits for agents for ever.
+/// Runs the guard until nothing is armed and no agent is left. With `stay` it waits for agents for ever. Once `stop`
+/// is done it leaves, but not what nobody would fence: see [`leave`].
 ///
 /// # Errors
 /// If another guard runs, or the runtime directory cannot be used.
-pub async fn run(runtime: &Path, known: Known, stay: bool) -> Result<(), GuardError> {
+pub async fn run(
+    runtime: &Path,
+    known: Known,
+    stay: bool,
+    stop: impl Future<Output = ()>,
+) -> Result<(), GuardError> {
     let bad = |path: &Path| {
         let path = path.to_owned();
         move |source| GuardError::Runtime { path, source }
@@ -153,10 +161,12 @@ pub async fn run(runtime: &Path, known: Known, stay: bool) -> Result<(), GuardEr
     tracing::info!(path = %path.display(), "guard is ready");
     watchdog::spawn();
     let accepting = tokio::spawn(accept(listener, shared.clone()));
-    watch(&shared, stay).await;
+    tokio::select! {
+        () = watch(&shared, stay) => tracing::info!("guard ends: nothing is armed"),
+        () = stop => leave(&shared).await,
+    }
     accepting.abort();
     let _ = std::fs::remove_file(&path);
-    tracing::info!("guard ends: nothing is armed");
     Ok(())
 }
 
@@ -244,11 +254,32 @@ async fn watch(shared: &Arc<Shared>, stay: bool) {
     }
 }
 
+/// Told to end (SIGTERM). Where an agent is attached it goes: the agent extends nothing without a guard, and fences by
+/// itself. Where none is, nobody would be there at the end of the lease: what counts is ended now.
+async fn leave(shared: &Arc<Shared>) {
+    if shared.table().is_idle() {
+        tracing::info!("guard ends as told: nothing is armed");
+        return;
+    }
+    let settled = tokio::time::Instant::now() + SETTLE;
+    tokio::time::sleep_until(settled).await;
+    if shared.agents.load(Ordering::Relaxed) > 0 {
+        tracing::warn!("guard ends as told: until another one answers, the agent extends no lease");
+        return;
+    }
+    let left = shared.table().take_all();
+    shared.store();
+    if !left.is_empty() {
+        tracing::error!("told to end while a lease is armed, and no agent is there: fencing hard before it ends");
+    }
+    futures::future::join_all(left.into_iter().map(|application| fire(shared.clone(), application))).await;
+}
+
 /// Ends every guarded database of the application, again and again until it has been seen gone.
 async fn fire(shared: Arc<Shared>, application: ApplicationId) {
     let watched = shared.table().entries().get(&application).cloned();
     let Some(watched) = watched else { return };
-    tracing::error!(%application, epoch = watched.arm.epoch.0, "the lease ended and nobody fenced: fencing hard");
+    tracing::error!(%application, epoch = watched.arm.epoch.0, "nobody else fences: fencing hard");
     let fences = watched.resources.iter().map(|resource| {
         let driver = shared.known.driver(&application, resource);
         fire_resource(application.clone(), resource.clone(), driver)

@@ -1,8 +1,10 @@
 //! `regent-agent`: the agent of one cluster, its guard, and the gate before its databases.
 //!
 //! SIGTERM ends the agent and leaves the guard running. Where a lease runs, an agent that comes back before its end
-//! takes it over, so an upgrade is no outage; if none comes back, the guard fences hard at that end. To take a primary
-//! out of service without that, move the application first (`regentctl switchover`), or pause it.
+//! takes it over, so an upgrade is no outage; if none comes back, the guard fences hard at that end. An agent whose guard
+//! does not answer fences before it ends, and a guard that is ended where no agent is fences hard before it does: nobody
+//! else would. To take a primary out of service without that, move the application first (`regentctl switchover`), or
+//! pause it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -111,7 +113,13 @@ fn run_guard(file: &Path, config: &Config, drivers: Drivers, stay: bool) -> anyh
         self::drivers(&config, &Children::default()).map_err(|error| format!("{error:#}"))
     });
     let known = guard::Known::with_reread(drivers, reread);
-    Ok(runtime(1)?.block_on(guard::run(&config.runtime_directory, known, stay)))
+    runtime(1)?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+        let stop = async move {
+            terminate.recv().await;
+        };
+        Ok(guard::run(&config.runtime_directory, known, stay, stop).await)
+    })
 }
 
 fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {

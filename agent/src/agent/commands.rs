@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use regent_core::id::{ApplicationId, Epoch, ResourceId};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::guarding::{Found, Guarding};
 use crate::agent::{Agent, Event};
 use crate::driver::{Driver, FenceReach, Marker};
 use crate::fence::Guarded;
-use crate::guard::Request;
+use crate::guard::{GuardEvent, Request};
 use crate::journal::{Hold, Record};
-use crate::lease::{Alert, Command};
+use crate::lease::{Alert, Command, Fence, Lease};
+
+/// What a gentle fence may take when the agent is told to end and no guard answers.
+const GENTLE_AT_THE_END: Duration = Duration::from_secs(1);
 
 impl Agent {
     pub(super) fn carry_out(&mut self, application: &ApplicationId, command: Command) {
@@ -71,6 +75,34 @@ impl Agent {
             Command::Alert(Alert::FenceUnconfirmed) => {
                 tracing::error!(%application, "not even the hard fence is confirmed; it is repeated");
             }
+        }
+    }
+
+    /// Told to end. The guard goes on counting; where none answers, nobody would be there at the end of the lease: what
+    /// may be open is fenced now.
+    pub(super) async fn fence_without_guard(&mut self, heard: &mut mpsc::UnboundedReceiver<GuardEvent>) {
+        while let Ok(event) = heard.try_recv() {
+            self.hear_guard(event);
+        }
+        if self.guard_alive {
+            return;
+        }
+        let may_be_open = |lease: &&Lease| {
+            let paused = lease.terms().is_some_and(|terms| terms.paused);
+            lease.is_guarded() && !paused && !matches!(lease.fence(), Fence::None | Fence::Closed { .. })
+        };
+        let open: Vec<ApplicationId> =
+            self.leases.values().filter(may_be_open).map(|lease| lease.application().clone()).collect();
+        for application in open {
+            tracing::error!(%application, "told to end, and no guard answers: fencing before that");
+            let stopped = self.steps.stop_opening(&application);
+            let stopping = futures::future::join_all(stopped.iter().map(CancellationToken::cancelled));
+            let _ = tokio::time::timeout(GENTLE_AT_THE_END, stopping).await;
+            let guarded = self.guarded(&application);
+            let fences = guarded
+                .iter()
+                .map(|(resource, driver)| crate::fence::one(&application, resource, driver, GENTLE_AT_THE_END));
+            futures::future::join_all(fences).await;
         }
     }
 

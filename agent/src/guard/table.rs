@@ -138,6 +138,22 @@ impl Table {
         due
     }
 
+    /// Applications that nobody will fence once this guard is gone, whether their deadline has passed or not: they are
+    /// fencing from here on.
+    pub fn take_all(&mut self) -> Vec<ApplicationId> {
+        let counts = |watched: &Watched| match watched.state {
+            WatchState::Armed => watched.counts(),
+            WatchState::Moved | WatchState::Firing => true,
+            WatchState::Fired => false,
+        };
+        let mut left = Vec::new();
+        for (application, watched) in self.entries.iter_mut().filter(|(_, watched)| counts(watched)) {
+            watched.state = WatchState::Firing;
+            left.push(application.clone());
+        }
+        left
+    }
+
     /// The databases of the application have been seen gone.
     pub fn fired(&mut self, application: &ApplicationId) {
         if let Some(watched) = self.entries.get_mut(application) {

@@ -99,7 +99,7 @@ async fn helper_guard() {
     guard::protect();
     let place = place();
     std::fs::write(place.join("guard.pid"), std::process::id().to_string()).unwrap();
-    guard::run(&place.join("run"), drivers(&place).into(), false).await.unwrap();
+    guard::run(&place.join("run"), drivers(&place).into(), false, std::future::pending()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

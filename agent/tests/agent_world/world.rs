@@ -172,10 +172,25 @@ impl Member {
     /// A guard within this process.
     pub(crate) async fn guard(&self) -> tokio::task::JoinHandle<()> {
         let (runtime, drivers) = (self.runtime(), self.drivers());
-        let task = tokio::spawn(async move { guard::run(&runtime, drivers.into(), true).await.unwrap() });
+        let task =
+            tokio::spawn(
+                async move { guard::run(&runtime, drivers.into(), true, std::future::pending()).await.unwrap() },
+            );
         let socket = guard::socket(&self.runtime());
         until("the guard's socket", || std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
         task
+    }
+
+    /// A guard whose connections end with it, as those of a process do.
+    pub(crate) async fn guard_apart(&self, stop: CancellationToken) -> std::thread::JoinHandle<()> {
+        let (runtime, drivers) = (self.runtime(), self.drivers());
+        let thread = std::thread::spawn(move || {
+            let own = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            own.block_on(guard::run(&runtime, drivers.into(), true, stop.cancelled_owned())).unwrap();
+        });
+        let socket = guard::socket(&self.runtime());
+        until("the guard's socket", || std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
+        thread
     }
 
     pub(crate) async fn journal(&self) -> Journal {
