@@ -219,6 +219,15 @@ pub trait Driver: Send + Sync {
     /// Looks, and changes nothing. Bounded by the driver's own probe time-out.
     async fn probe(&self) -> Probe;
 
+    /// Shows, without harm, that [`Driver::fence_hard`] would work: where the server answers, its processes are found,
+    /// and this process may end them. What cannot be fenced is not led.
+    ///
+    /// # Errors
+    /// Why not.
+    async fn can_end(&self) -> Result<(), DriverError> {
+        Ok(())
+    }
+
     /// Writes the marker beside the data and makes sure that the next start of the database comes up refusing writes.
     async fn guard(&self, _marker: &Marker) -> DriverResult {
         Err(DriverError::unsupported(self.kind(), "be guarded"))

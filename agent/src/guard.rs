@@ -108,7 +108,8 @@ pub enum Request {
 pub struct Reply {
     /// By application.
     pub entries: BTreeMap<ApplicationId, Watched>,
-    /// Why the request was refused: this guard has no driver for these, and could not end them.
+    /// Why the request was refused: this guard could not end these, for lack of a driver, or of a process that is found
+    /// and may be ended.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unknown: BTreeMap<ApplicationId, BTreeSet<ResourceId>>,
 }
@@ -119,8 +120,15 @@ pub fn socket(runtime: &Path) -> PathBuf {
     runtime.join("guard.sock")
 }
 
+/// So long does it count that a hard fence was shown to work.
+const SHOWN_FOR: Duration = Duration::from_secs(5);
+/// Showing it may take so long: an agent waits for the answer, and takes a slow guard for none.
+const SHOW_LIMIT: Duration = Duration::from_millis(200);
+
 struct Shared {
     file: PathBuf,
+    /// When the hard fence of each resource was last shown to work.
+    shown: Mutex<BTreeMap<(ApplicationId, ResourceId), tokio::time::Instant>>,
     table: Mutex<Table>,
     changed: Notify,
     end: Notify,
@@ -143,12 +151,7 @@ pub fn protect() {
 ///
 /// # Errors
 /// If another guard runs, or the runtime directory cannot be used.
-pub async fn run(
-    runtime: &Path,
-    known: Known,
-    stay: bool,
-    stop: impl Future<Output = ()>,
-) -> Result<(), GuardError> {
+pub async fn run(runtime: &Path, known: Known, stay: bool, stop: impl Future<Output = ()>) -> Result<(), GuardError> {
     let bad = |path: &Path| {
         let path = path.to_owned();
         move |source| GuardError::Runtime { path, source }
@@ -204,6 +207,7 @@ fn begin(runtime: &Path, known: Known, clock: Arc<dyn Clock>) -> Result<(Arc<Sha
     let table = Table::load(&file, &clock.boot_id()).map_err(bad(&file))?;
     let shared = Shared {
         file,
+        shown: Mutex::default(),
         table: Mutex::new(table),
         changed: Notify::new(),
         end: Notify::new(),
@@ -338,7 +342,7 @@ async fn serve(stream: Box<dyn Talk>, shared: Arc<Shared>) {
             tracing::error!("a request to the guard cannot be read: agent and guard are of different releases");
             break;
         };
-        let reply = shared.answer(request);
+        let reply = shared.answer(request).await;
         let Ok(mut text) = serde_json::to_vec(&reply) else { break };
         text.push(b'\n');
         if writing.write_all(&text).await.is_err() {
@@ -355,22 +359,23 @@ impl Shared {
     }
 
     /// The file is written before the answer: a guard that starts anew counts by what was acknowledged.
-    fn answer(&self, request: Request) -> Reply {
+    async fn answer(&self, request: Request) -> Reply {
+        let lacking = match &request {
+            Request::Arm { application, resources, .. } => self.cannot_end(application, resources).await,
+            Request::Status {} | Request::Move { .. } | Request::Disarm { .. } | Request::End {} => BTreeSet::new(),
+        };
         let mut table = self.table();
         let before = table.clone();
         let mut unknown = BTreeMap::new();
         match request {
             Request::Status {} => {}
-            Request::Arm { application, resources, arm } => {
-                let lacking: BTreeSet<_> =
-                    resources.iter().filter(|one| self.known.driver(&application, one).is_none()).cloned().collect();
-                if lacking.is_empty() {
-                    table.arm(&application, resources, arm);
-                } else {
-                    // The agent asks again; by then it may have been read.
-                    self.known.read_again();
-                    unknown.insert(application, lacking);
-                }
+            Request::Arm { application, resources, arm } if lacking.is_empty() => {
+                table.arm(&application, resources, arm);
+            }
+            Request::Arm { application, .. } => {
+                // The agent asks again; by then the file may have been read.
+                self.known.read_again();
+                unknown.insert(application, lacking);
             }
             Request::Move { application, until } => table.move_once(&application, until),
             Request::Disarm { application } => table.disarm(&application),
@@ -385,6 +390,44 @@ impl Shared {
             self.changed.notify_one();
         }
         Reply { entries: table.entries().clone(), unknown }
+    }
+
+    /// What has no driver here, or whose hard fence is not shown to work.
+    async fn cannot_end(&self, application: &ApplicationId, resources: &BTreeSet<ResourceId>) -> BTreeSet<ResourceId> {
+        let looks = resources.iter().map(|resource| async move {
+            let can = match self.known.driver(application, resource) {
+                Some(driver) => self.is_shown(application, resource, driver.as_ref()).await,
+                None => false,
+            };
+            (!can).then(|| resource.clone())
+        });
+        futures::future::join_all(looks).await.into_iter().flatten().collect()
+    }
+
+    /// What was shown a moment ago is not looked for again, and what was shown once holds where a look does not come to
+    /// an end: a machine that is short of time is no reason to fence.
+    async fn is_shown(&self, application: &ApplicationId, resource: &ResourceId, driver: &dyn Driver) -> bool {
+        let name = (application.clone(), resource.clone());
+        let before = self.shown().get(&name).copied();
+        if driver.fence_reach() == FenceReach::Nothing || before.is_some_and(|at| at.elapsed() < SHOWN_FOR) {
+            return true;
+        }
+        match tokio::time::timeout(SHOW_LIMIT, driver.can_end()).await {
+            Ok(Ok(())) => {
+                self.shown().insert(name, tokio::time::Instant::now());
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%application, %resource, code = error.code, %error, "a hard fence would not work");
+                self.shown().remove(&name);
+                false
+            }
+            Err(_) => before.is_some(),
+        }
+    }
+
+    fn shown(&self) -> MutexGuard<'_, BTreeMap<(ApplicationId, ResourceId), tokio::time::Instant>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn store(&self) {
@@ -419,6 +462,7 @@ mod tests {
         let drivers = names.iter().map(driver).collect();
         Arc::new(Shared {
             file,
+            shown: Mutex::default(),
             table: Mutex::new(Table::new("boot".to_owned())),
             changed: Notify::new(),
             end: Notify::new(),
@@ -439,10 +483,10 @@ mod tests {
         let ask = || Request::Arm { application: shop.clone(), resources: resources.clone(), arm };
 
         let knows = shared(place.path().join("guard.json"), &["db", "cache"]);
-        assert!(knows.answer(ask()).entries.contains_key(&shop));
+        assert!(knows.answer(ask()).await.entries.contains_key(&shop));
 
         let lacks = shared(place.path().join("guard.json"), &["db"]);
-        let refused = lacks.answer(ask());
+        let refused = lacks.answer(ask()).await;
         assert!(refused.entries.is_empty(), "{refused:?}");
         assert_eq!(refused.unknown[&shop], [ResourceId::new("cache").unwrap()].into());
         // Left over from a guard that knew it.
@@ -450,6 +494,53 @@ mod tests {
         assert_eq!(lacks.table().take_due(clock::of_this_machine().reading(), false), std::slice::from_ref(&shop));
         fire(lacks.clone(), shop.clone()).await;
         assert_eq!(lacks.table().entries()[&shop].state, WatchState::Firing);
+    }
+
+    /// A database whose process is not found, as long as that is said.
+    struct Hidden(std::sync::atomic::AtomicBool);
+
+    #[async_trait::async_trait]
+    impl Driver for Hidden {
+        fn kind(&self) -> &'static str {
+            "hidden"
+        }
+
+        fn fence_reach(&self) -> FenceReach {
+            FenceReach::Local
+        }
+
+        async fn probe(&self) -> crate::driver::Probe {
+            crate::driver::Probe::without_answer(crate::driver::Health::Unknown, "hidden")
+        }
+
+        async fn can_end(&self) -> Result<(), crate::driver::DriverError> {
+            let hidden = || crate::driver::DriverError::retryable("redis-hidden", "not found");
+            if self.0.load(Ordering::Relaxed) { Err(hidden()) } else { Ok(()) }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_not_armed_for_a_database_whose_hard_fence_was_not_shown_to_work() {
+        let place = tempfile::tempdir().unwrap();
+        let (shop, db) = (ApplicationId::new("shop").unwrap(), ResourceId::new("db").unwrap());
+        let driver = Arc::new(Hidden(true.into()));
+        let mut shared = shared(place.path().join("guard.json"), &[]);
+        let known: Drivers =
+            BTreeMap::from([(shop.clone(), BTreeMap::from([(db.clone(), driver.clone() as Arc<dyn Driver>)]))]);
+        Arc::get_mut(&mut shared).unwrap().known = known.into();
+        let until = clock::of_this_machine().reading().after(Span::ZERO);
+        let span = Span::from_secs(1);
+        let arm = Arm { epoch: Epoch(1), terms: Token::default(), until, span, paused: false, early: false };
+        let ask = || Request::Arm { application: shop.clone(), resources: [db.clone()].into(), arm };
+        let refused = shared.answer(ask()).await;
+        assert_eq!((refused.entries.len(), &refused.unknown[&shop]), (0, &[db.clone()].into()));
+        driver.0.store(false, Ordering::Relaxed);
+        assert!(shared.answer(ask()).await.unknown.is_empty());
+        // Its process is lost sight of: the lease that runs is extended no more, once that has been looked for again.
+        driver.0.store(true, Ordering::Relaxed);
+        assert!(shared.answer(ask()).await.unknown.is_empty());
+        tokio::time::advance(SHOWN_FOR).await;
+        assert_eq!(shared.answer(ask()).await.unknown[&shop], [db.clone()].into());
     }
 
     #[tokio::test]
@@ -475,6 +566,7 @@ mod tests {
         let known = Known::with_reread(named(&db), reread);
         let shared = Arc::new(Shared {
             file: place.path().join("guard.json"),
+            shown: Mutex::default(),
             table: Mutex::new(Table::new("boot".to_owned())),
             changed: Notify::new(),
             end: Notify::new(),
@@ -482,14 +574,14 @@ mod tests {
             known,
             clock: clock::of_this_machine(),
         });
-        assert_eq!(shared.answer(ask(&cache)).unknown[&shop], [cache.clone()].into());
-        assert!(shared.answer(ask(&db)).unknown.is_empty(), "a file with mistakes changes nothing");
+        assert_eq!(shared.answer(ask(&cache)).await.unknown[&shop], [cache.clone()].into());
+        assert!(shared.answer(ask(&db)).await.unknown.is_empty(), "a file with mistakes changes nothing");
         *file.lock().unwrap() = Ok(named(&cache));
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-        while !shared.answer(ask(&cache)).unknown.is_empty() {
+        while !shared.answer(ask(&cache)).await.unknown.is_empty() {
             assert!(tokio::time::Instant::now() < deadline, "it was never read");
             tokio::task::yield_now().await;
         }
-        assert!(shared.answer(ask(&db)).unknown.is_empty(), "a deadline may stand for it");
+        assert!(shared.answer(ask(&db)).await.unknown.is_empty(), "a deadline may stand for it");
     }
 }

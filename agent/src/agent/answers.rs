@@ -277,8 +277,8 @@ impl Agent {
                     let names = lacking.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                     tracing::error!(
                         %application, resources = names,
-                        "the guard does not know these resources, so no lease is extended; it reads agent.yaml again: \
-                         see its log"
+                        "the guard could not end these resources, so no lease is extended: it has not read of them in \
+                         agent.yaml, or does not find their processes; see its log"
                     );
                     self.guard_lacks.insert(application, lacking);
                 }

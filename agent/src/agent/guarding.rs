@@ -73,7 +73,11 @@ impl Guarding {
     }
 
     async fn mark(&self, resource: &ResourceId, driver: &Arc<dyn Driver>) -> bool {
-        let marked = driver.guard(&self.marker).await;
+        // What could not be ended must not be led.
+        let marked = match driver.can_end().await {
+            Ok(()) => driver.guard(&self.marker).await,
+            Err(error) => Err(error),
+        };
         if let Err(error) = &marked {
             let application = &self.application;
             tracing::error!(%application, %resource, code = error.code, %error, "cannot be guarded");

@@ -165,6 +165,10 @@ impl Driver for Postgres {
         self.look().await
     }
 
+    async fn can_end(&self) -> Result<(), DriverError> {
+        self.can_be_ended().await
+    }
+
     async fn guard(&self, marker: &Marker) -> DriverResult {
         self.take_into_guard(marker).await
     }

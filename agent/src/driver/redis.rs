@@ -24,7 +24,7 @@ mod session;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -57,6 +57,8 @@ pub struct Redis {
     changing: tokio::sync::Mutex<()>,
     gate: Gate,
     known: Mutex<Known>,
+    /// Held by whoever writes the configuration file.
+    writing: Arc<Mutex<()>>,
     children: Children,
 }
 
@@ -110,6 +112,7 @@ impl Redis {
             changing: tokio::sync::Mutex::new(()),
             gate: Gate::default(),
             known: Mutex::default(),
+            writing: Arc::default(),
             children: Children::default(),
             cluster: cluster.to_owned(),
             options,
@@ -144,6 +147,10 @@ impl Driver for Redis {
 
     async fn probe(&self) -> Probe {
         self.look().await
+    }
+
+    async fn can_end(&self) -> Result<(), DriverError> {
+        self.can_be_ended().await
     }
 
     async fn guard(&self, marker: &Marker) -> DriverResult {

@@ -50,7 +50,7 @@ pub enum GuardEvent {
     Counts(BTreeMap<ApplicationId, Watched>),
     /// It does not answer.
     Lost,
-    /// It refused to be armed, because it has no drivers for these.
+    /// It refused to be armed, because it could not end these.
     Unknown(ApplicationId, BTreeSet<ResourceId>),
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use regent_agent::driver::redis::RedisOptions;
+use regent_agent::driver::redis::{Redis, RedisOptions};
 use regent_agent::driver::{Driver, Health, Rejoin, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -213,4 +213,47 @@ async fn redis_that_rejoined_starts_as_a_replica_until_it_is_promoted() {
     assert!(is_refused(&a.cli(&["SET", "k", "v"])));
     let config = std::fs::read_to_string(a.config()).unwrap();
     assert!(!config.contains("masterauth"), "{config}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_run_and_has_no_known_file_is_not_taken_into_guard() {
+    let server = Server::new("");
+    server.end(Signal::SIGKILL);
+    let driver = server.driver("a", &[]);
+    until("it is seen dead", async || driver.probe().await.health == Health::Failed).await;
+    let refused = driver.guard(&marker("a")).await.unwrap_err();
+    assert_eq!((refused.code, refused.retryable), ("redis-no-config-file", true), "{refused}");
+    server.start();
+    driver.guard(&marker("a")).await.unwrap();
+    server.end(Signal::SIGKILL);
+    server.start();
+    let answer = server.cli(&["SET", "k", "v"]);
+    assert!(is_refused(&answer), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_closes_the_file_beside() {
+    let server = Server::new("");
+    let driver = server.driver("a", &[]);
+    driver.fence().await.unwrap();
+    let closed = || std::fs::read_to_string(server.config()).unwrap().contains("min-replicas-to-write 65535");
+    until("the file is closed", async || closed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_redis_could_be_ended_is_shown_before_it_is_needed() {
+    let server = Server::new("");
+    let named = server.options(&[]);
+    let lost = RedisOptions { pid_file: server.folder.path().join("elsewhere"), ..named.clone() };
+    // By its own word, though no file names it; and that is remembered when it does not answer any more.
+    let driver = Redis::new(lost.clone(), "a");
+    driver.can_end().await.unwrap();
+    server.process().unwrap().signal(Signal::SIGSTOP).unwrap();
+    driver.can_end().await.unwrap();
+    // One that never heard it cannot find it.
+    assert_eq!(Redis::new(lost, "a").can_end().await.unwrap_err().code, "redis-hidden");
+    Redis::new(named.clone(), "a").can_end().await.unwrap();
+    server.end(Signal::SIGKILL);
+    let driver = Redis::new(named, "a");
+    until("nothing is left to be ended", async || driver.can_end().await.is_ok()).await;
 }

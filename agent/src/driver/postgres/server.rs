@@ -52,32 +52,16 @@ impl Postgres {
                 return Ok(Done { already: killed == 0, message, ..Done::default() });
             }
             if family.is_gone() && Instant::now() > deadline {
-                return Err(DriverError::retryable(
-                    "postgres-hidden",
-                    format!(
-                        "something listens on {}:{}, but no process works in {}; correct host, port or dataDirectory",
-                        self.options.host,
-                        self.options.port,
-                        self.options.data_directory.display()
-                    ),
-                ));
+                return Err(self.not_found());
             }
             if family.members.is_empty() && !family.is_gone() {
-                return Err(DriverError::permanent(
-                    "postgres-hidden",
-                    "there are postgres processes this agent may not look at; run it as root or as the database's user",
-                ));
+                return Err(not_seen());
             }
             // The postmaster first: it would answer the death of a backend by starting all anew.
             for process in &family.members {
                 match process.signal(Signal::SIGKILL) {
                     Ok(()) => killed += 1,
-                    Err(error) => {
-                        return Err(DriverError::permanent(
-                            "postgres-kill",
-                            format!("cannot kill process {}: {error}; run the agent as root", process.pid),
-                        ));
-                    }
+                    Err(error) => return Err(may_not_kill(process, error)),
                 }
             }
             if Instant::now() > deadline {
@@ -89,6 +73,33 @@ impl Postgres {
             }
             tokio::time::sleep(super::GLANCE).await;
         }
+    }
+
+    /// Shows that [`Postgres::kill_all`] would find the server and may end it.
+    pub(super) async fn can_be_ended(&self) -> Result<(), DriverError> {
+        let family = self.family();
+        if family.members.is_empty() {
+            let nobody = self.nobody_listens().await;
+            return match family.hidden {
+                _ if nobody => Ok(()),
+                true => Err(not_seen()),
+                false => Err(self.not_found()),
+            };
+        }
+        let allowed = |process: &Process| process.may_be_signalled().map_err(|error| may_not_kill(process, error));
+        family.members.iter().try_for_each(allowed)
+    }
+
+    fn not_found(&self) -> DriverError {
+        DriverError::retryable(
+            "postgres-hidden",
+            format!(
+                "something listens on {}:{}, but no process works in {}; correct host, port or dataDirectory",
+                self.options.host,
+                self.options.port,
+                self.options.data_directory.display()
+            ),
+        )
     }
 
     /// Starts the server by its listed command and waits until it answers. It comes up closed at rest.
@@ -162,6 +173,18 @@ impl Postgres {
     }
 }
 
+fn not_seen() -> DriverError {
+    DriverError::permanent(
+        "postgres-hidden",
+        "there are postgres processes this agent may not look at; run it as root or as the database's user",
+    )
+}
+
+fn may_not_kill(process: &Process, error: nix::errno::Errno) -> DriverError {
+    let message = format!("cannot kill process {}: {error}; run the agent as root", process.pid);
+    DriverError::permanent("postgres-kill", message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,7 +200,9 @@ mod tests {
         let postgres = Postgres::new(serde_json::from_value(options).unwrap(), "a");
         let hidden = postgres.kill_all().await.expect_err("a server is there, and none was found");
         assert_eq!(hidden.code, "postgres-hidden", "{hidden}");
+        assert_eq!(postgres.can_be_ended().await.unwrap_err().code, "postgres-hidden", "and that is known before");
         drop(listener);
+        postgres.can_be_ended().await.unwrap();
         assert!(postgres.kill_all().await.unwrap().already);
     }
 }

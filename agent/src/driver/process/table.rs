@@ -110,6 +110,17 @@ impl Process {
         })
     }
 
+    /// Whether this agent may signal it; one that is gone already counts as success.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub fn may_be_signalled(&self) -> Result<(), Errno> {
+        match kill(Pid::from_raw(self.pid), None) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Sends a signal; one that is gone already counts as success.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::time::Duration;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 
+use super::server::no_file_to_close;
 use super::session::{Failure, Login, ask, command};
 use super::{CLOSED, COMMAND_LIMIT, DISK_LIMIT, Redis, ok};
 use crate::driver::process::disk::{self, Durability, replace};
@@ -29,6 +30,9 @@ impl Redis {
     /// A server that does not run is closed by its file alone: that is what the gate asks for before a start.
     pub(super) async fn take_into_guard(&self, marker: &Marker) -> DriverResult {
         if self.is_gone().await {
+            if self.config_file().is_none() {
+                return Err(no_file_to_close());
+            }
             return self.fence_at_rest().await;
         }
         let info = self.info().await?;
@@ -95,6 +99,7 @@ impl Redis {
         self.see_nameless_refused().await?;
         self.stand_still().await;
         let info = self.info().await?;
+        self.close_at_rest_beside();
         Ok(Done {
             already: was_closed && !switched && cut == 0,
             message: format!("writes are refused on old and new connections, {cut} connections cut"),

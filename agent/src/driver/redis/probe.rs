@@ -16,7 +16,7 @@ impl Redis {
         self.info_by(&self.acting, super::COMMAND_LIMIT).await
     }
 
-    async fn info_by(&self, session: &Session, limit: Duration) -> Result<Info, Failure> {
+    pub(super) async fn info_by(&self, session: &Session, limit: Duration) -> Result<Info, Failure> {
         let info: String = session.ask(&command(&["INFO"]), limit).await?;
         let info = Info::parse(&info);
         let mut known = self.known();

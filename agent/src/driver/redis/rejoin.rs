@@ -6,6 +6,7 @@
 //! (safety.md, "Closed at rest"). A promotion takes that out again.
 
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::closed::{self, Following, Kept};
@@ -151,7 +152,9 @@ impl Redis {
             password: upstream.password.clone(),
         };
         let server = self.process().await.and_then(|process| process.user());
+        let writing = self.writing.clone();
         disk::bounded("redis-files", DISK_LIMIT, "putting the upstream into Redis's configuration file", move || {
+            let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
             closed::follow(&file, &following, server)
         })
         .await

@@ -1,6 +1,7 @@
 //! The server as a process: finding, starting and killing it.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -16,6 +17,9 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Reading the pid file: a hard fence must not wait for a disk.
 const PID_LIMIT: Duration = Duration::from_millis(200);
+
+/// The server's word on its process, where that is looked for before it is needed.
+const WORD_LIMIT: Duration = Duration::from_millis(100);
 
 /// How long the listed start command may take, and the server until it answers.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -69,10 +73,7 @@ impl Redis {
                 return Ok(Done { already: killed == 0, message, ..Done::default() });
             }
             for process in &family {
-                process.signal(Signal::SIGKILL).map_err(|error| {
-                    let message = format!("cannot kill process {}: {error}; run the agent as root", process.pid);
-                    DriverError::permanent("redis-kill", message)
-                })?;
+                process.signal(Signal::SIGKILL).map_err(|error| may_not_kill(process, error))?;
                 killed += 1;
             }
             if Instant::now() > deadline {
@@ -81,13 +82,21 @@ impl Redis {
                         "redis-kill",
                         format!("process {} is still there after SIGKILL; cut the machine's power", process.pid),
                     ),
-                    None => DriverError::retryable(
-                        "redis-hidden",
-                        "something listens on the port, but pidFile names no Redis of this port; correct pidFile",
-                    ),
+                    None => not_found(),
                 });
             }
             tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    /// Shows that [`Redis::kill_all`] would find the server and may end it. Its own word on its process is asked for, so
+    /// that a guard, which never probes, knows it when the server does not answer any more.
+    pub(super) async fn can_be_ended(&self) -> Result<(), DriverError> {
+        let answers = self.info_by(&self.probing, WORD_LIMIT).await.is_ok();
+        match self.process().await {
+            Some(process) => process.may_be_signalled().map_err(|error| may_not_kill(&process, error)),
+            None if answers || self.contact().await != Contact::Nobody => Err(not_found()),
+            None => Ok(()),
         }
     }
 
@@ -114,10 +123,26 @@ impl Redis {
     /// Closes the configuration file of a running server; false if it was closed.
     pub(super) async fn close_at_rest(&self, alone: bool) -> Result<bool, DriverError> {
         let Some(file) = self.config_file() else { return Err(no_config_file()) };
+        let writing = self.writing.clone();
         disk::bounded("redis-files", super::DISK_LIMIT, "closing Redis at rest in its configuration file", move || {
+            let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
             super::closed::close(&file, alone)
         })
         .await
+    }
+
+    /// The same beside a fence, which waits for no disk: what was open when it was taken into guard, because it did not
+    /// run then or its file was not known, does not come up open at its next start.
+    pub(super) fn close_at_rest_beside(&self) {
+        let Some(file) = self.config_file() else { return };
+        let writing = self.writing.clone();
+        tokio::task::spawn_blocking(move || {
+            let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = super::closed::close(&file, false) {
+                let error = crate::journal::chain(&error);
+                tracing::error!(file = %file.display(), error, "cannot close Redis at rest");
+            }
+        });
     }
 
     /// Where a running server said its configuration is, else where the operator says.
@@ -137,9 +162,29 @@ impl Redis {
     }
 }
 
+fn not_found() -> DriverError {
+    DriverError::retryable(
+        "redis-hidden",
+        "something listens on the port, but pidFile names no Redis of this port; correct pidFile",
+    )
+}
+
+fn may_not_kill(process: &Process, error: nix::errno::Errno) -> DriverError {
+    let message = format!("cannot kill process {}: {error}; run the agent as root", process.pid);
+    DriverError::permanent("redis-kill", message)
+}
+
 pub(super) fn no_config_file() -> DriverError {
     DriverError::permanent(
         "redis-no-config-file",
         "Redis runs without a configuration file, so its next start would accept writes; give it one",
+    )
+}
+
+/// It may come back by itself in a moment, and then says where its file is.
+pub(super) fn no_file_to_close() -> DriverError {
+    DriverError::retryable(
+        "redis-no-config-file",
+        "Redis does not run and its configuration file is not known, so its next start may accept writes; set configFile",
     )
 }
