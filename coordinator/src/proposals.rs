@@ -54,6 +54,7 @@ impl Key {
             Entry::GroupCreated { .. }
             | Entry::CoordinatorJoined(_)
             | Entry::ObserverStarted { .. }
+            | Entry::InstallationReplaced { .. }
             | Entry::Applied { .. }
             | Entry::Paused { .. }
             | Entry::Resumed { .. }

@@ -53,7 +53,7 @@ pub enum JournalError {
     /// Damaged.
     #[error(
         "{path} is damaged at byte {offset}: {reason}; make sure the databases here are off, move the data directory \
-         aside, start the agent anew and let an operator run `regentctl rejoin` for the new installation"
+         aside, start the agent anew and let an operator run `regentctl rejoin APP CLUSTER --installation` with its new id"
     )]
     Corrupt {
         /// The journal.

@@ -49,6 +49,16 @@ pub enum Entry {
     },
     /// An agent introduced itself, or what it declares has changed.
     AgentRegistered(Agent),
+    /// An operator's word that the registered installation of a cluster's agent is gone for good, and which one takes
+    /// its place.
+    InstallationReplaced {
+        /// Of which cluster.
+        cluster: ClusterId,
+        /// The new one.
+        installation: InstallationId,
+        /// Who.
+        by: String,
+    },
     /// A new or changed document.
     Applied {
         /// The document.

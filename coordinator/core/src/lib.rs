@@ -7,6 +7,7 @@ pub mod effect;
 pub mod entry;
 pub mod evidence;
 pub mod id;
+pub mod installation;
 pub mod invariant;
 pub mod lease;
 pub mod measured;

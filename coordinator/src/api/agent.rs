@@ -137,7 +137,11 @@ fn foreign_installation(post: &Post, cluster: &ClusterId, hello: &Hello) -> Opti
         post.node().replica.read(|state| state.agents.get(cluster).map(|agent| agent.installation.0.clone()))?;
     (known != hello.installation).then(|| Refusal {
         code: "foreign-installation".to_owned(),
-        message: format!("cluster {cluster} belongs to installation {known}; bring its data directory back"),
+        message: format!(
+            "cluster {cluster} belongs to installation {known}; bring its data directory back, or, if that is gone for good, \
+             take this one: regentctl rejoin APP {cluster} --installation {}",
+            hello.installation
+        ),
     })
 }
 

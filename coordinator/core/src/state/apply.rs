@@ -98,6 +98,9 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
         Entry::CoordinatorJoined(coordinator) => register::coordinator_joined(applying, coordinator),
         Entry::ObserverStarted { observer, incarnation } => votes::observer_started(applying, *observer, *incarnation),
         Entry::AgentRegistered(agent) => register::agent_registered(applying, agent),
+        Entry::InstallationReplaced { cluster, installation, by } => {
+            register::installation_replaced(applying, cluster, installation, by)
+        }
         Entry::Applied { application, by } => register::document(applying, application, by),
         Entry::Adopt { application, primary, databases } => register::adopt(applying, application, primary, databases),
         Entry::TermsConfirmed { application, terms, cluster, installation, databases } => {

@@ -8,6 +8,7 @@ use crate::application::Application;
 use crate::effect::Effect;
 use crate::entry::{Agent, Coordinator, Database};
 use crate::id::{ApplicationId, ClusterId, Epoch, GroupId, InstallationId, ResourceId, Revision, Token};
+use crate::installation;
 use crate::terms::{Listed, Terms};
 
 pub(super) fn group_created(applying: &mut Applying<'_>, group: &GroupId) -> Applied {
@@ -69,6 +70,34 @@ pub(super) fn agent_registered(applying: &mut Applying<'_>, agent: &Agent) -> Ap
         // Addresses and keys travel with the terms, also where the terms themselves stay the same.
         applying.effects.push(Effect::TermsChanged(application));
     }
+    applying.done()
+}
+
+/// The new one has stored nothing of what the old one was told, so its cluster is no candidate before it has rejoined.
+pub(super) fn installation_replaced(
+    applying: &mut Applying<'_>,
+    cluster: &ClusterId,
+    installation: &InstallationId,
+    by: &str,
+) -> Applied {
+    if let Err(rule) = installation::check(applying.state, cluster, installation) {
+        return refused(&rule.code, rule.detail);
+    }
+    let Some(agent) = applying.state.agents.get_mut(cluster) else { return ignored("no agent") };
+    let old = std::mem::replace(&mut agent.installation, installation.clone());
+    let mut listing = Vec::new();
+    for (id, known) in &mut applying.state.applications {
+        if known.primary.is_some() && known.document.clusters.contains(cluster) {
+            let reason = "a new installation of its agent; quarantined until it rejoins";
+            known.excluded.entry(cluster.clone()).or_insert_with(|| reason.to_owned());
+            listing.push(id.clone());
+        }
+    }
+    for application in listing {
+        renew_terms(applying, &application);
+    }
+    let detail = format!("{cluster}: {installation} takes the place of {old}");
+    applying.audit("installation-replaced", None, None, by, detail);
     applying.done()
 }
 

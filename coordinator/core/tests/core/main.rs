@@ -14,6 +14,7 @@ mod clocks;
 mod closed;
 mod deciding;
 mod fixture;
+mod installing;
 mod late;
 mod measuring;
 mod observing;

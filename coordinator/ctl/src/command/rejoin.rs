@@ -15,11 +15,17 @@ Each database is rewound to where its history parts from the primary's: writes t
 it. What cannot be rewound (another history, as that of a Redis that was killed) is refused with rejoin-needs-reclone or
 rewind-failed; with --reclone it is replaced by a fresh copy, and the old data is set aside beside it.
 
+With --installation the agent's data directory is gone for good: the new installation that the agent's log names takes the
+place of the registered one. The cluster must be primary nowhere, its old agent voted lost, and failoverAfter have passed
+since it was last heard (installation-primary, installation-heard). Where several applications list the cluster, it is
+quarantined in all of them: rejoin it in the others as usual.
+
 The command follows the run: exit code 0 when the cluster is a standby again, 5 as soon as a step is stuck.
 
 Examples:
   regentctl rejoin shop eu-west-1
   regentctl rejoin shop eu-west-1 --reclone
+  regentctl rejoin shop eu-west-1 --installation 4f1c0c9e   after the agent's disk was lost
   regentctl rejoin shop eu-west-1 --detach     begin it, and follow it later: regentctl runs RUN --watch")]
 pub(crate) struct Rejoin {
     /// Which application.
@@ -29,6 +35,9 @@ pub(crate) struct Rejoin {
     /// A fresh copy may replace what cannot follow as it is.
     #[arg(long)]
     reclone: bool,
+    /// The new installation of its agent takes the place of the registered one, which is gone for good.
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    installation: String,
     /// Do not wait for the end.
     #[arg(long)]
     detach: bool,
@@ -41,6 +50,7 @@ impl Rejoin {
             application: self.application.clone(),
             cluster: self.cluster.clone(),
             reclone: self.reclone,
+            installation: self.installation.clone(),
         };
         let answer = connection
             .call(|mut services| {

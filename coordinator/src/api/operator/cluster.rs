@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use regent_core::entry::Entry;
-use regent_core::id::{ClusterId, CoordinatorId};
+use regent_core::id::{ClusterId, CoordinatorId, InstallationId, RequestId};
+use regent_core::installation;
 use regent_proto::operator::v1 as wire;
 use regent_proto::operator::v1::cluster_service_client::ClusterServiceClient;
 use regent_proto::operator::v1::cluster_service_server::ClusterService;
@@ -25,6 +26,33 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the handing over of leadership is awaited.
 const TRANSFER: Duration = Duration::from_secs(5);
+
+impl Operators {
+    /// Takes the operator's word that the registered installation is gone. Repeated with the request, it changes nothing.
+    async fn replace_installation(
+        &self,
+        request: &RequestId,
+        cluster: &ClusterId,
+        installation: &str,
+        by: &str,
+    ) -> Result<(), Fault> {
+        let installation = InstallationId(installation.to_owned());
+        let now = self.node().now();
+        let judged = self.node().replica.read(|state| {
+            let same = state.agents.get(cluster).is_some_and(|agent| agent.installation == installation);
+            let judge = |evidence: &_| installation::preflight(state, evidence, now, cluster, &installation);
+            (!same).then(|| self.node().see(judge))
+        });
+        let Some(judged) = judged else { return Ok(()) };
+        let subject = format!("the agent of {cluster}");
+        if let Err(refusal) = judged {
+            return Err(Fault::Refused { subject, rule: refusal.code, detail: refusal.detail });
+        }
+        let entry = Entry::InstallationReplaced { cluster: cluster.clone(), installation, by: by.to_owned() };
+        let request = RequestId(format!("{}-installation", request.0));
+        self.propose(request, &subject, entry).await.map(drop)
+    }
+}
 
 type Sender = mpsc::Sender<Result<wire::ClusterServiceWatchResponse, Status>>;
 
@@ -105,6 +133,9 @@ impl ClusterService for Operators {
         self.fresh(false).await?;
         let application = self.known(&asked.application)?;
         let subject = format!("{application} in {cluster}");
+        if !asked.installation.is_empty() {
+            self.replace_installation(&id, &cluster, &asked.installation, &by).await?;
+        }
         let entry = Entry::RejoinStarted { application, cluster, reclone: asked.reclone, by };
         let index = self.propose(id, &subject, entry).await?;
         // A run has the number of the entry that began it.
