@@ -221,6 +221,7 @@ async fn run(
         endpoints: endpoints(&parts.settings, &parts.drivers),
         release: env!("CARGO_PKG_VERSION").to_owned(),
         stored: Vec::new(),
+        boot: parts.clock.boot_id(),
     };
     let mut agent = Agent {
         settings: parts.settings,

@@ -255,14 +255,16 @@ impl Post {
     }
 
     /// A heartbeat: answered at once, then noted.
-    pub fn heartbeat(&self, cluster: &ClusterId, heartbeat: &wire::Heartbeat) {
+    pub fn heartbeat(&self, cluster: &ClusterId, boot: &str, heartbeat: &wire::Heartbeat) {
         let node = &self.inner.node;
         let Some(stamp) = heartbeat.stamp.clone() else { return };
         let now = node.now();
         let installation = InstallationId(stamp.installation.clone());
         let beats = node.see(|evidence| convert::beats(&heartbeat.applications, evidence.contacts.get(cluster), now));
         let epochs: BTreeMap<ApplicationId, Epoch> = beats.iter().map(|(id, beat)| (id.clone(), beat.epoch)).collect();
-        let heard = Heard { cluster, installation: &installation, receipt: heartbeat.receipt, epochs: &epochs };
+        let incarnation = Incarnation(stamp.incarnation);
+        let receipt = heartbeat.receipt;
+        let heard = Heard { cluster, installation: &installation, incarnation, boot, receipt, epochs: &epochs };
         let (answer, round_trip) = node.replica.read(|state| {
             let mut observer = lock(&self.inner.observer);
             (observer.heard(state, now, &heard), observer.round_trip(cluster))
@@ -295,7 +297,7 @@ impl Post {
         node.note(|evidence| {
             let contact = evidence.contacts.entry(cluster.clone()).or_default();
             contact.installation = installation;
-            contact.incarnation = Incarnation(stamp.incarnation);
+            contact.incarnation = incarnation;
             contact.last_beat = Some(now);
             if answer.two_way {
                 contact.two_way = Some(now);

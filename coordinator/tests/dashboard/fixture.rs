@@ -317,6 +317,8 @@ fn state() -> State {
                 cluster: cluster(name),
                 region: RegionId::new(region).unwrap(),
                 installation: InstallationId(format!("installation-{name}")),
+                incarnation: Incarnation(1),
+                boot: String::new(),
                 peer_address: format!("10.{net}.0.3:7400"),
                 witness_key: vec![0; 32],
                 endpoints,
