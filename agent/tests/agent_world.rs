@@ -21,6 +21,8 @@ mod leaving;
 mod processes;
 #[path = "agent_world/recorder.rs"]
 mod recorder;
+#[path = "agent_world/repeats.rs"]
+mod repeats;
 #[path = "agent_world/world.rs"]
 mod world;
 
