@@ -15,6 +15,8 @@ mod coordinator;
 mod epochs;
 #[path = "agent_world/guarding.rs"]
 mod guarding;
+#[path = "agent_world/holds.rs"]
+mod holds;
 #[path = "agent_world/leaving.rs"]
 mod leaving;
 #[path = "agent_world/processes.rs"]
