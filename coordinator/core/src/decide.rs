@@ -260,7 +260,7 @@ fn trigger(scene: &Scene<'_>, held_by: &mut Vec<Rule>) -> Trigger {
         }
         return Trigger::SelfFenced(due);
     }
-    held_by.extend(scene.closed());
+    held_by.extend(scene.needs_hand());
     held_by.push(rule("primary-not-lost", format!("no majority has lost the agent of {}", scene.primary)));
     Trigger::None
 }
@@ -346,7 +346,7 @@ fn remote_fence(scene: &Scene<'_>) -> bool {
 fn refusal(scene: &Scene<'_>, assessment: &Assessment, run: Option<&Run>) -> Option<Entry> {
     let due = match &assessment.trigger {
         // Not a failover that is held, but as silent, and as much in need of a human.
-        Trigger::None => scene.closed().is_some(),
+        Trigger::None => scene.needs_hand().is_some(),
         Trigger::Lost(_) | Trigger::Unreachable(_) => {
             !assessment.held_by.iter().any(|held| matches!(held.code.as_str(), "time-bound" | "leads-too-briefly"))
         }

@@ -429,6 +429,7 @@ fn beat(lease: LeaseState) -> Beat {
         guard_alive: true,
         failsafe: false,
         self_fenced_since: None,
+        lacking_since: None,
     }
 }
 

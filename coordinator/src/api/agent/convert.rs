@@ -124,6 +124,7 @@ fn one_beat(beat: &wire::ApplicationBeat) -> Beat {
         guard_alive: beat.guard_alive,
         failsafe: beat.failsafe,
         self_fenced_since: None,
+        lacking_since: None,
     }
 }
 
