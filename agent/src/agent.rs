@@ -229,6 +229,7 @@ async fn run(
         endpoints: endpoints(&parts.settings, &parts.drivers),
         release: env!("CARGO_PKG_VERSION").to_owned(),
         stored: Vec::new(),
+        boot: parts.clock.boot_id(),
     };
     let (hello, pace) = (watch::Sender::new(Arc::new(hello)), watch::Sender::new(Pace::default()));
     let coordinators = &parts.settings.coordinators;

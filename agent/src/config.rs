@@ -312,9 +312,34 @@ impl Draft {
                 return Err((option, format!("{} is not an absolute path", folder.display())));
             }
         }
+        self.check_servers()?;
         tracing_subscriber::EnvFilter::try_new(&self.log)
             .map(drop)
             .map_err(|error| ("log", format!("not a filter ({error}); write info, or info,regent_agent=debug")))
+    }
+}
+
+impl Draft {
+    /// Two leases must never govern one server. By what a database says of itself the group cannot always tell: Redis
+    /// takes another id with each promotion.
+    fn check_servers(&self) -> Result<(), (&'static str, String)> {
+        let mut known: BTreeMap<(&str, u16), String> = BTreeMap::new();
+        for (application, resources) in &self.applications {
+            for (resource, options) in resources {
+                let (host, port) = match options {
+                    ResourceConfig::Postgres(postgres) => (postgres.host.as_str(), postgres.port),
+                    ResourceConfig::Redis(redis) => (redis.host.as_str(), redis.port),
+                    ResourceConfig::Command(_) | ResourceConfig::Http(_) | ResourceConfig::Dns(_) => continue,
+                };
+                let host = if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host };
+                let name = format!("{application}.{resource}");
+                if let Some(other) = known.insert((host, port), name.clone()) {
+                    let message = format!("{other} and {name} are the same server, {host}:{port}; name it once");
+                    return Err(("applications", message));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

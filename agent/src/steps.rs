@@ -243,12 +243,24 @@ impl Steps {
     }
 
     /// How the step of this very token ended, if that is on record.
+    /// How the step of this very token ended, if that is on record. A listed command that has ended well is not run
+    /// again by another attempt, whose report of the first was lost: no driver can read in reality what it did (S4).
     fn remembered(&self, order: &Order) -> Option<Outcome> {
         let view = self.bench.journal.view();
         let application = view.applications.get(&order.application)?;
-        let named = order.resource.iter();
+        let resources = order.resource.iter();
         let any = application.resources.keys().filter(|_| order.resource.is_none());
-        named.chain(any).find_map(|resource| application.step(resource, order.name.token)?.outcome.clone())
+        let name = order.name;
+        let same = |begun: &crate::journal::Begun| {
+            let again = matches!(order.action, Action::Run(_)) && (begun.run, begun.step) == (name.run, name.step);
+            again && begun.token.restoration == name.token.restoration
+        };
+        resources.chain(any).find_map(|resource| {
+            let by_token = application.step(resource, name.token).and_then(|step| step.outcome.clone());
+            let steps = application.resources.get(resource).map(|view| view.steps.as_slice()).unwrap_or_default();
+            let mut ended = steps.iter().filter(|step| same(&step.begun)).filter_map(|step| step.outcome.as_ref());
+            by_token.or_else(|| ended.find(|outcome| outcome.code.is_empty()).cloned())
+        })
     }
 
     fn check(&self, order: &Order, seen: Epoch) -> Result<(), Refused> {

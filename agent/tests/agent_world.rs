@@ -15,12 +15,16 @@ mod coordinator;
 mod epochs;
 #[path = "agent_world/guarding.rs"]
 mod guarding;
+#[path = "agent_world/holds.rs"]
+mod holds;
 #[path = "agent_world/leaving.rs"]
 mod leaving;
 #[path = "agent_world/processes.rs"]
 mod processes;
 #[path = "agent_world/recorder.rs"]
 mod recorder;
+#[path = "agent_world/repeats.rs"]
+mod repeats;
 #[path = "agent_world/world.rs"]
 mod world;
 

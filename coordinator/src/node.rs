@@ -7,7 +7,7 @@ use regent_core::id::CoordinatorId;
 use regent_core::time::{Moment, Span, Timestamp};
 use tokio::time::Instant;
 
-use crate::clock::{self, Clock, Elapsed};
+use crate::clock::{self, Clock, Waited};
 use crate::replica::Replica;
 
 /// Cheap to clone.
@@ -18,8 +18,7 @@ pub struct Node {
     /// The replicated state.
     pub replica: Replica,
     evidence: Arc<RwLock<Evidence>>,
-    clock: Arc<dyn Clock>,
-    start: Elapsed,
+    clock: Arc<Waited>,
 }
 
 impl Node {
@@ -32,8 +31,7 @@ impl Node {
     /// As [`Self::new`], by another clock.
     #[must_use]
     pub fn with_clock(id: CoordinatorId, replica: Replica, clock: Arc<dyn Clock>) -> Self {
-        let start = clock.elapsed();
-        Self { id, replica, evidence: Arc::default(), clock, start }
+        Self { id, replica, evidence: Arc::default(), clock: Arc::new(Waited::new(clock)) }
     }
 
     /// Time elapsed in this process, in the core's terms. A coordinator only ever waits rights of others out, so of two
@@ -41,7 +39,7 @@ impl Node {
     /// still while the machine sleeps (safety.md, "Clocks").
     #[must_use]
     pub fn now(&self) -> Moment {
-        Moment(self.clock.elapsed().waited_since(self.start).saturating_add(EPOCH_OFFSET))
+        Moment(self.clock.millis().saturating_add(EPOCH_OFFSET))
     }
 
     /// An instant of the recent past in the core's terms.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use regent_core::effect::Effect;
 use regent_core::entry::{Database, Entry};
-use regent_core::id::{ApplicationId, ClusterId, Epoch, Incarnation, InstallationId, ResourceId};
+use regent_core::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId, ResourceId};
 use regent_core::observer::{Heard, Observer};
 use regent_core::state::Applied;
 use regent_proto::agent::v1::connect_response::Body;
@@ -56,6 +56,11 @@ struct Inner {
     next_stream: AtomicU64,
     /// The applied index at which standing votes were last looked for.
     looked_at: AtomicU64,
+    incarnation: Incarnation,
+    /// Number of the next relay to the leader.
+    relays: AtomicU64,
+    /// The newest relay that was taken from each coordinator.
+    relayed: Mutex<BTreeMap<CoordinatorId, (u64, u64)>>,
 }
 
 /// A step's status, with whose word it is: the certificate's, not the message's.
@@ -103,6 +108,9 @@ impl Post {
             offered: Mutex::default(),
             next_stream: AtomicU64::new(1),
             looked_at: AtomicU64::new(u64::MAX),
+            incarnation,
+            relays: AtomicU64::new(1),
+            relayed: Mutex::default(),
         };
         (Self { inner: Arc::new(inner) }, Heardings { statuses: statuses_out, connected: connected_out })
     }
@@ -279,14 +287,16 @@ impl Post {
     }
 
     /// A heartbeat: answered at once, then noted.
-    pub fn heartbeat(&self, cluster: &ClusterId, heartbeat: &wire::Heartbeat) {
+    pub fn heartbeat(&self, cluster: &ClusterId, boot: &str, heartbeat: &wire::Heartbeat) {
         let node = &self.inner.node;
         let Some(stamp) = heartbeat.stamp.clone() else { return };
         let now = node.now();
         let installation = InstallationId(stamp.installation.clone());
         let beats = node.see(|evidence| convert::beats(&heartbeat.applications, evidence.contacts.get(cluster), now));
         let epochs: BTreeMap<ApplicationId, Epoch> = beats.iter().map(|(id, beat)| (id.clone(), beat.epoch)).collect();
-        let heard = Heard { cluster, installation: &installation, receipt: heartbeat.receipt, epochs: &epochs };
+        let incarnation = Incarnation(stamp.incarnation);
+        let receipt = heartbeat.receipt;
+        let heard = Heard { cluster, installation: &installation, incarnation, boot, receipt, epochs: &epochs };
         let (answer, round_trip) = node.replica.read(|state| {
             let mut observer = lock(&self.inner.observer);
             (observer.heard(state, now, &heard), observer.round_trip(cluster))
@@ -319,7 +329,7 @@ impl Post {
         node.note(|evidence| {
             let contact = evidence.contacts.entry(cluster.clone()).or_default();
             contact.installation = installation;
-            contact.incarnation = Incarnation(stamp.incarnation);
+            contact.incarnation = incarnation;
             contact.last_beat = Some(now);
             if answer.two_way {
                 contact.two_way = Some(now);
@@ -448,6 +458,16 @@ impl Post {
         if foreign.len() < STREAM_ROOM && !foreign.contains(said) {
             foreign.push(said.clone());
         }
+    }
+
+    /// This process, and the number of its next relay.
+    fn next_relay(&self) -> (u64, u64) {
+        (self.inner.incarnation.0, self.inner.relays.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// False if a later relay of the same coordinator was taken. Without a number it comes from an older release.
+    fn is_newest_relay(&self, from: CoordinatorId, relay: (u64, u64)) -> bool {
+        relay::newest(&mut lock(&self.inner.relayed), from, relay)
     }
 
     /// Takes what was kept for the leader.

@@ -117,7 +117,7 @@ impl Agent {
             terms_named: lease.named().map(wire_token),
             lease: state.into(),
             lease_left_ms: end.map_or(0, |end| end.left_for_holder(now).millis()),
-            fence: self.fence_state(application, lease).into(),
+            fence: self.fence_state(application, lease, now).into(),
             guarded: lease.is_guarded(),
             guard_alive: lease.guard_alive(),
             failsafe: lease.by_promises(now),
@@ -125,12 +125,20 @@ impl Agent {
         }
     }
 
-    pub(super) fn fence_state(&self, application: &ApplicationId, lease: &Lease) -> wire::FenceState {
+    pub(super) fn fence_state(&self, application: &ApplicationId, lease: &Lease, now: Reading) -> wire::FenceState {
         let failed = self.unconfirmed.iter().any(|(of, _)| of == application);
-        let holds = self.journal.view().applications.get(application).is_some_and(|view| !view.holds().is_empty());
+        let guarded = self.guarded(application);
+        // A service that was told to be quiet is no fence of the databases.
+        let holds = self.journal.view().applications.get(application).is_some_and(|view| {
+            let held = view.holds();
+            held.keys().any(|resource| guarded.contains_key(resource))
+        });
+        let lacks = lease.is_primary() && lease.end(now).is_none();
         match lease.fence() {
             Fence::Unconfirmed { .. } => wire::FenceState::Unconfirmed,
             _ if failed => wire::FenceState::Unconfirmed,
+            // A command that was left standing must not hide that the lease is gone.
+            Fence::Closing { .. } | Fence::Closed { .. } if lacks => wire::FenceState::Self_,
             _ if holds => wire::FenceState::Commanded,
             Fence::Closing { .. } | Fence::Closed { .. } => wire::FenceState::Self_,
             Fence::None | Fence::Open | Fence::Lifting { .. } => wire::FenceState::Open,

@@ -75,7 +75,7 @@ impl Agent {
                 primary: lease.is_primary(),
                 lease_left: lease.end(now).map(|end| end.left_for_holder(now)),
                 failsafe: lease.by_promises(now),
-                fenced: self.fence_state(application, lease) != wire::FenceState::Open,
+                fenced: self.fence_state(application, lease, now) != wire::FenceState::Open,
             };
             (application.clone(), status)
         });
@@ -97,7 +97,7 @@ impl Agent {
         let applications = self.leases.iter().map(|(application, lease)| {
             let standing = Standing {
                 lease: lease.running(now),
-                open: self.fence_state(application, lease) == wire::FenceState::Open,
+                open: self.fence_state(application, lease, now) == wire::FenceState::Open,
                 seen: lease.seen(),
                 primary: lease.is_primary(),
                 fence_budget: lease.terms().map_or(Span::ZERO, |terms| terms.bound.fence_budget),

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::process::children::Children;
-use super::process::{Finished, ProcessError, Program};
+use super::process::{Finished, ProcessError, Program, TAIL_LIMIT};
 use super::{Done, Driver, DriverError, DriverResult, Health, Probe, Role};
 use crate::config::{CommandLine, CommandOptions};
 use crate::secret::Secret;
@@ -54,10 +54,14 @@ impl CommandDriver {
 
     /// The end of an output as the end of a message, with the values of secret variables hidden.
     fn shown(&self, tail: &str) -> String {
-        let secrets = self.options.environment.values().map(Secret::expose);
-        let long = secrets.filter(|secret| secret.len() >= SHORTEST_SECRET);
-        let text = long.fold(tail.trim().to_owned(), |text, secret| text.replace(secret, "***"));
-        if text.is_empty() { text } else { format!(": {text}") }
+        let secrets: Vec<&str> = self.options.environment.values().map(Secret::expose).collect();
+        let long = secrets.iter().filter(|secret| secret.len() >= SHORTEST_SECRET);
+        let longest = long.clone().map(|secret| secret.len()).max().unwrap_or_default();
+        let text = long.fold(tail.to_owned(), |text, secret| text.replace(*secret, "***"));
+        // What was cut may begin with the end of one.
+        let cut = if tail.len() >= TAIL_LIMIT { longest.saturating_sub(1).min(text.len()) } else { 0 };
+        let text = text.get(text.ceil_char_boundary(cut)..).unwrap_or_default().trim();
+        if text.is_empty() { String::new() } else { format!(": {text}") }
     }
 
     fn failed(&self, error: &ProcessError) -> DriverError {

@@ -30,7 +30,7 @@ use crate::secret::Secret;
 const OUTPUT_LIMIT: usize = 64 * 1024;
 
 /// Kept of the end of both as they came, for messages.
-const TAIL_LIMIT: usize = 2048;
+pub(crate) const TAIL_LIMIT: usize = 2048;
 
 /// How long output is awaited after the end: a daemon left behind may hold the pipe open for ever.
 const OUTPUT_GRACE: Duration = Duration::from_millis(100);

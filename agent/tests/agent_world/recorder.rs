@@ -124,4 +124,12 @@ impl Driver for Recorder {
         self.call("verify");
         Self::done("serves")
     }
+
+    async fn run(&self, _command: &str) -> DriverResult {
+        self.call("run");
+        if self.unhealthy.load(Ordering::Relaxed) {
+            return Err(DriverError::retryable("command-failed", "it failed"));
+        }
+        Self::done("ended well")
+    }
 }

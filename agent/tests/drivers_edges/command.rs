@@ -86,6 +86,18 @@ async fn the_environment_is_clean_and_secrets_are_hidden() {
 }
 
 #[tokio::test]
+async fn a_secret_that_the_limit_cut_is_not_shown_in_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "hunter2hunter2\n").unwrap();
+    let environment = format!("environment: {{ TOKEN: \"${{file:{}}}\" }}", file.display());
+    // The end of it is the beginning of what is kept.
+    let driver = script("printf %s \"$TOKEN\"; head -c 2043 /dev/zero | tr '\\0' x", &environment);
+    let message = driver.run("it").await.unwrap().message;
+    assert!(message.ends_with("xxxx") && !message.contains("ter2"), "{message}");
+}
+
+#[tokio::test]
 async fn a_failure_shows_the_end_of_the_output() {
     let driver = script("yes noise | head -c 100000; echo the reason >&2; exit 7", "");
     let error = driver.run("it").await.unwrap_err();

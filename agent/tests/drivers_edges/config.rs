@@ -100,6 +100,20 @@ fn mistakes_in_resources_have_their_line_and_path() {
 }
 
 #[test]
+fn one_server_is_in_one_application() {
+    let redis = |name: &str, address: &str| {
+        let options = "password: hunter2, pidFile: /p, start: [/bin/true], stop: [/bin/true]";
+        format!("  {name}:\n    cache: {{ kind: redis, {address}, {options} }}\n")
+    };
+    let both = |first: &str, second: &str| {
+        load(&format!("{MINIMAL}applications:\n{}{}", redis("shop", first), redis("store", second)))
+    };
+    let error = both("port: 6379", "host: localhost, port: 6379").unwrap_err().to_string();
+    assert!(error.contains("shop.cache and store.cache are the same server, 127.0.0.1:6379"), "{error}");
+    both("port: 6379", "port: 6380").unwrap();
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let error = Config::load(Path::new("/nowhere/agent.yaml")).unwrap_err();
     assert!(error.to_string().contains("/nowhere/agent.yaml"), "{error}");

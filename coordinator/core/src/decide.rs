@@ -293,7 +293,7 @@ fn trigger(scene: &Scene<'_>, held_by: &mut Vec<Rule>) -> Trigger {
         }
         return Trigger::SelfFenced(due);
     }
-    held_by.extend(scene.closed());
+    held_by.extend(scene.needs_hand());
     held_by.push(rule("primary-not-lost", format!("no majority has lost the agent of {}", scene.primary)));
     Trigger::None
 }
@@ -417,7 +417,7 @@ fn is_due(assessment: &Assessment) -> bool {
 fn refusal(scene: &Scene<'_>, assessment: &Assessment, run: Option<&Run>) -> Option<Entry> {
     let due = match &assessment.trigger {
         // Not a failover that is held, but as silent, and as much in need of a human.
-        Trigger::None => scene.closed().is_some(),
+        Trigger::None => scene.needs_hand().is_some(),
         Trigger::Lost(_) | Trigger::Unreachable(_) => is_due(assessment),
         // The run that it has begun itself, and that has come to no end yet, is no refusal.
         Trigger::Failed(_) | Trigger::SelfFenced(_) => {

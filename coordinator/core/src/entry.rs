@@ -419,12 +419,40 @@ pub struct Agent {
     pub region: RegionId,
     /// Identity of its data directory.
     pub installation: InstallationId,
+    /// Which process of it; 0 in entries without this.
+    #[serde(default)]
+    pub incarnation: Incarnation,
+    /// The boot of its machine in which that process runs; empty if it did not say.
+    #[serde(default)]
+    pub boot: String,
     /// host:port of its PeerAgentService.
     pub peer_address: String,
     /// Ed25519 public key that signs witness nonces.
     pub witness_key: Vec<u8>,
     /// Where it has what.
     pub endpoints: BTreeMap<ApplicationId, BTreeMap<ResourceId, Endpoint>>,
+}
+
+impl Agent {
+    /// Why another process of the same installation may not follow this one, if it may not: it is an older one whose
+    /// entry or stream came late, or there are two, since a data directory counts its processes.
+    #[must_use]
+    #[must_use]
+    pub fn overtakes(&self, incarnation: Incarnation, boot: &str) -> Option<String> {
+        let (known, cluster) = (self.incarnation, &self.cluster);
+        let elsewhere = !self.boot.is_empty() && self.boot != boot;
+        if incarnation < known {
+            Some(format!(
+                "process {incarnation} of the agent of {cluster} is older than the registered process {known}"
+            ))
+        } else if incarnation == known && elsewhere {
+            Some(format!(
+                "process {known} of the agent of {cluster} runs on two machines: its data directory was copied"
+            ))
+        } else {
+            None
+        }
+    }
 }
 
 /// Where a cluster has a resource.

@@ -86,17 +86,23 @@ pub struct Beat {
     pub rogues: BTreeSet<ResourceId>,
     /// Since when, without a break and at this epoch, the agent has said that it holds no lease and has fenced itself.
     pub self_fenced_since: Option<Moment>,
+    /// Since when, without a break and at this epoch, the agent has said that it is primary and holds no lease.
+    pub lacking_since: Option<Moment>,
 }
 
 impl Beat {
     /// Carries on from the word before, which may be none.
     #[must_use]
     pub fn after(self, before: Option<&Self>, now: Moment) -> Self {
-        let fenced = self.lease == LeaseState::Lacked
-            && matches!(self.fence, FenceState::SelfFenced | FenceState::Unconfirmed)
-            && self.epoch > Epoch(0);
-        let before = before.filter(|before| before.epoch == self.epoch).and_then(|before| before.self_fenced_since);
-        Self { self_fenced_since: fenced.then(|| before.unwrap_or(now)), ..self }
+        let lacking = self.lease == LeaseState::Lacked && self.epoch > Epoch(0);
+        let fenced = lacking && matches!(self.fence, FenceState::SelfFenced | FenceState::Unconfirmed);
+        let before = before.filter(|before| before.epoch == self.epoch);
+        let since = |before: Option<Moment>| Some(before.unwrap_or(now));
+        Self {
+            self_fenced_since: since(before.and_then(|before| before.self_fenced_since)).filter(|_| fenced),
+            lacking_since: since(before.and_then(|before| before.lacking_since)).filter(|_| lacking),
+            ..self
+        }
     }
 }
 

@@ -41,6 +41,10 @@ struct Watch {
     next_receipt: u64,
     two_way: Option<Moment>,
     granted: Option<Moment>,
+    /// The boot of the process that grants went to.
+    boot: String,
+    /// Until then nothing is granted: another machine may still count by what was.
+    held_until: Option<Moment>,
     number: VoteNumber,
     /// The last word proposed, until it is applied; a retry repeats its number.
     outstanding: Option<(VoteNumber, Word)>,
@@ -60,6 +64,10 @@ pub struct Heard<'a> {
     pub cluster: &'a ClusterId,
     /// By which installation.
     pub installation: &'a InstallationId,
+    /// By which process of it.
+    pub incarnation: Incarnation,
+    /// In which boot of its machine.
+    pub boot: &'a str,
     /// The last receipt of this coordinator that the agent had heard; 0: none.
     pub receipt: u64,
     /// The epoch that the agent has stored, by application.
@@ -113,10 +121,12 @@ impl Observer {
     /// vote of this coordinator on the cluster can be out.
     pub fn heard(&mut self, state: &State, now: Moment, heard: &Heard<'_>) -> Answer {
         self.note_epochs(state, now);
-        let registered = state.agents.get(heard.cluster).is_some_and(|agent| agent.installation == *heard.installation);
-        if !registered {
+        let agent = state.agents.get(heard.cluster).filter(|agent| agent.installation == *heard.installation);
+        let Some(agent) = agent.filter(|agent| agent.overtakes(heard.incarnation, heard.boot).is_none()) else {
             return Answer::default();
-        }
+        };
+        // A newer process of the same boot has the data directory's lock: the one before is dead.
+        let proven = heard.incarnation == agent.incarnation || heard.boot == agent.boot;
         let started = self.is_started(state);
         let suspicion = smallest_bound(state, heard.cluster).divided(4);
         let me = self.me;
@@ -136,6 +146,8 @@ impl Observer {
             watch.receipts.pop_front();
         }
         watch.settle(state, heard.cluster, me, incarnation);
+        watch.note_boot(&agent.boot, longest_bound(state, heard.cluster));
+        let held = watch.held_until.is_some_and(|until| now < until);
         let mut answer = Answer { receipt: watch.next_receipt, two_way, ..Answer::default() };
         let beside = planted::makes(Mistake::GrantBesideVote);
         let silent = started && (beside || watch.no_vote_out(state, heard.cluster, me, incarnation));
@@ -143,7 +155,12 @@ impl Observer {
             let Some(known) = state.applications.get(application) else { continue };
             if known.epoch > *epoch {
                 answer.higher.push((application.clone(), known.epoch));
-            } else if silent && known.epoch == *epoch && known.primary.as_ref() == Some(heard.cluster) {
+            } else if silent
+                && proven
+                && !held
+                && known.epoch == *epoch
+                && known.primary.as_ref() == Some(heard.cluster)
+            {
                 answer.grants.push((application.clone(), *epoch));
             }
         }
@@ -242,6 +259,18 @@ impl Observer {
 }
 
 impl Watch {
+    /// A process in another boot has registered. Its machine was started anew, or it is a copy of one that still runs and
+    /// holds a lease: that is waited out.
+    fn note_boot(&mut self, boot: &str, bound: Span) {
+        if self.boot == boot {
+            return;
+        }
+        if !self.boot.is_empty() {
+            self.held_until = self.granted.map(|granted| granted.after(bound));
+        }
+        boot.clone_into(&mut self.boot);
+    }
+
     fn note_trip(&mut self, took: Span) {
         self.trips.push_back(took);
         if self.trips.len() > TRIP_LIMIT {
@@ -292,6 +321,12 @@ fn entry(me: CoordinatorId, incarnation: Incarnation, cluster: &ClusterId, numbe
         Word::Vote(silence) => Entry::Vote { observer: me, incarnation, cluster: cluster.clone(), number, silence },
         Word::Withdraw => Entry::Withdraw { observer: me, incarnation, cluster: cluster.clone(), number },
     }
+}
+
+/// The largest D by which the agent of a cluster may hold a lease.
+fn longest_bound(state: &State, cluster: &ClusterId) -> Span {
+    let led = state.applications.values().filter(|known| known.primary.as_ref() == Some(cluster));
+    led.map(|known| Window::new(&known.terms).fail_over_after()).max().unwrap_or(Span::ZERO)
 }
 
 /// The smallest D that concerns a cluster's agent: of applications whose terms are confirmed, the largest of the terms in

@@ -331,11 +331,12 @@ impl Run {
                 let rejoin = step.kind == StepKind::Action(Action::Rejoin) && progress.token.is_some();
                 rejoin && step.detached && self.status == RunStatus::Succeeded
             }
-            StepState::Pending
-            | StepState::Retrying
-            | StepState::Succeeded
-            | StepState::FailedContinued
-            | StepState::Stuck => false,
+            // It was only given up waiting for, and nothing has been begun since. A fence is seen anew.
+            StepState::Retrying => {
+                let unheard = progress.failure.as_ref().is_some_and(|(code, _)| code == next::NO_REPORT);
+                unheard && !settle::is_fence(step.kind) && !self.status.is_final()
+            }
+            StepState::Pending | StepState::Succeeded | StepState::FailedContinued | StepState::Stuck => false,
         }
     }
 

@@ -279,6 +279,26 @@ impl<'a> Scene<'a> {
         self.self_fenced_since().map(|since| since.after(self.fail_over_after()))
     }
 
+    /// What no failover ends and nothing else would say.
+    #[must_use]
+    pub fn needs_hand(&self) -> Option<Rule> {
+        self.leaseless().or_else(|| self.closed())
+    }
+
+    /// The primary's agent talks and has held no lease for D, and has not said that it fenced itself: a target that never
+    /// got one, so that its promotion waits, or a primary in a pause. It says why in its own log.
+    #[must_use]
+    pub fn leaseless(&self) -> Option<Rule> {
+        let beat = self.evidence.beat(self.primary, self.application)?;
+        let since = beat.lacking_since.filter(|_| self.agent_reachable() && beat.epoch == self.known.epoch)?;
+        let lasted = self.now.since(since.max(self.evidence.leading_since?));
+        (lasted >= self.fail_over_after() && beat.fence == FenceState::Open).then(|| {
+            let guard = if beat.guard_alive { "its log says why" } else { "its guard does not answer" };
+            let detail = format!("the agent of {} talks and has held no lease for {lasted}: {guard}", self.primary);
+            rule("lease-lacked", detail)
+        })
+    }
+
     /// A guarded database of the primary that works and has refused writes for D, though the lease runs and no run is
     /// under way: nobody will open it. It serves nobody, and nothing else would say so.
     #[must_use]
@@ -344,7 +364,7 @@ impl<'a> Scene<'a> {
         match heard {
             None => Verdict::Unknown,
             Some(heard) if self.now.since(heard) > self.fail_over_after().divided(4) => Verdict::Suspect,
-            Some(_) if self.self_fenced_since().is_some() || self.closed().is_some() => Verdict::Suspect,
+            Some(_) if self.self_fenced_since().is_some() || self.needs_hand().is_some() => Verdict::Suspect,
             Some(_) => self.health_of_resources(),
         }
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use regent_core::entry::Entry;
-use regent_core::id::ClusterId;
+use regent_core::id::{ClusterId, Incarnation};
+use regent_core::observer::smallest_bound;
 use regent_core::state::Applied;
 use regent_proto::agent::v1::agent_service_server::AgentService;
 use regent_proto::agent::v1::connect_request::Body as Said;
@@ -83,24 +84,35 @@ async fn speak(
         let _ = sender.try_send(Ok(ConnectResponse { body: Some(Body::Refusal(refusal)) }));
         return Err(Status::failed_precondition("this cluster belongs to another installation of the agent"));
     }
+    if let Some(refusal) = doubled(post, &cluster, &hello) {
+        warn!(%cluster, reason = refusal.message, "a second process of an agent was refused");
+        let _ = sender.try_send(Ok(ConnectResponse { body: Some(Body::Refusal(refusal)) }));
+        return Err(Status::failed_precondition("another process of this agent is registered"));
+    }
     // Welcome is the first message: what changes while the stream is being attached is offered again afterwards.
     let welcome = ConnectResponse { body: Some(Body::Welcome(post.welcome(&cluster))) };
     sender.try_send(Ok(welcome)).map_err(|_| Status::unavailable("the stream is not being read"))?;
     let number = post.attach(&cluster, sender.clone());
     post.note_stored(&cluster, &hello);
     info!(%cluster, release = hello.release, "an agent connected");
+    let boot = hello.boot.clone();
     let registering = tokio::spawn(register(post.clone(), hello, cluster.clone(), sender.clone()));
-    let ended = listen(post, &cluster, stream).await;
+    let ended = listen(post, &cluster, &boot, stream).await;
     registering.abort();
     post.detach(&cluster, number);
     info!(%cluster, "an agent's stream closed");
     ended
 }
 
-async fn listen(post: &Post, cluster: &ClusterId, stream: &mut Streaming<ConnectRequest>) -> Result<(), Status> {
+async fn listen(
+    post: &Post,
+    cluster: &ClusterId,
+    boot: &str,
+    stream: &mut Streaming<ConnectRequest>,
+) -> Result<(), Status> {
     while let Some(message) = stream.message().await? {
         match message.body {
-            Some(Said::Heartbeat(heartbeat)) => post.heartbeat(cluster, &heartbeat),
+            Some(Said::Heartbeat(heartbeat)) => post.heartbeat(cluster, boot, &heartbeat),
             Some(Said::StepStatus(status)) => post.step_status(cluster, status),
             Some(Said::Hello(_)) => return Err(Status::invalid_argument("Hello came twice")),
             None => return Err(Status::invalid_argument("an empty message came")),
@@ -145,6 +157,32 @@ fn foreign_installation(post: &Post, cluster: &ClusterId, hello: &Hello) -> Opti
             hello.installation
         ),
     })
+}
+
+/// An older process, or a copy of one that is heard here: it must not push that one out.
+fn doubled(post: &Post, cluster: &ClusterId, hello: &Hello) -> Option<Refusal> {
+    let incarnation = Incarnation(hello.incarnation);
+    let (known, interval) = post.node().replica.read(|state| {
+        let interval = regent_core::lease::heartbeat(smallest_bound(state, cluster));
+        state.agents.get(cluster).map(|agent| (agent.clone(), interval))
+    })?;
+    let now = post.node().now();
+    let copied = || {
+        let elsewhere = !known.boot.is_empty() && known.boot != hello.boot;
+        let heard = post.node().see(|evidence| {
+            let contact = evidence.contacts.get(cluster).filter(|contact| contact.incarnation == known.incarnation);
+            contact.and_then(|contact| contact.last_beat)
+        });
+        let alive = heard.is_some_and(|heard| now.since(heard) <= interval.times(3));
+        (elsewhere && alive).then(|| {
+            format!(
+                "process {} of the agent of {cluster} is heard from another boot: is this a copy?",
+                known.incarnation
+            )
+        })
+    };
+    let why = known.overtakes(incarnation, &hello.boot).or_else(copied)?;
+    Some(Refusal { code: "agent-doubled".to_owned(), message: why })
 }
 
 /// Commits who the agent is, until that is done or refused; without it there are neither receipts nor grants.

@@ -1,5 +1,6 @@
 //! What coordinators ask of each other. Raft's calls go to raft; the rest to whoever observes and dispatches.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,16 @@ impl PeerServer {
         hooks: Arc<dyn PeerHooks>,
     ) -> Self {
         Self { raft, peers, pulse, proposer, log, hooks }
+    }
+
+    /// Beside raft's own calls, members alone are heard: the certificate of a coordinator that was removed, or never
+    /// added, proposes nothing. A node that knows of no group yet hears them all.
+    fn hears(&self, id: CoordinatorId) -> Result<(), Status> {
+        let members: BTreeSet<u64> = self.raft.voter_ids().chain(self.raft.learner_ids()).collect();
+        if members.is_empty() || members.contains(&id.0) {
+            return Ok(());
+        }
+        Err(Status::permission_denied(format!("coordinator {id} is no member of the group; add it first")))
     }
 }
 
@@ -146,7 +157,7 @@ impl PeerService for PeerServer {
         &self,
         request: Request<proto::ProposeRequest>,
     ) -> Result<Response<proto::ProposeResponse>, Status> {
-        self.peers.admit(&request)?;
+        self.hears(self.peers.admit(&request)?)?;
         let proposal: Proposal = codec::decode(&request.get_ref().record)
             .map_err(|error| Status::invalid_argument(format!("the record cannot be read: {error}")))?;
         // Not committed, so it harms nobody: who proposed it asks again until a coordinator of its release leads.
@@ -169,6 +180,7 @@ impl PeerService for PeerServer {
         request: Request<proto::ObserveRequest>,
     ) -> Result<Response<proto::ObserveResponse>, Status> {
         let from = self.peers.admit_colleague(&request)?;
+        self.hears(from)?;
         let message = request.into_inner();
         if message.coordinator != from.0 {
             return Err(Status::permission_denied(format!("coordinator {from} may speak for itself only")));
@@ -178,7 +190,7 @@ impl PeerService for PeerServer {
     }
 
     async fn relay(&self, request: Request<proto::RelayRequest>) -> Result<Response<proto::RelayResponse>, Status> {
-        self.peers.admit_colleague(&request)?;
+        self.hears(self.peers.admit_colleague(&request)?)?;
         let message = request.into_inner();
         let cluster = ClusterId::new(&message.cluster).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let step = message.step.ok_or_else(|| Status::invalid_argument("the step is missing"))?;

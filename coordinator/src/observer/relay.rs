@@ -1,5 +1,6 @@
 //! Followers tell the leader what they hear: an agent that reaches any coordinator has reached the leader.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,8 +70,11 @@ fn observe(post: &Post) -> ObserveRequest {
         let all = evidence.contacts.iter();
         all.map(|(cluster, contact)| observation(cluster, contact, now, said(contact))).collect()
     });
+    let (incarnation, number) = post.next_relay();
     ObserveRequest {
         coordinator: node.id.0,
+        incarnation,
+        number,
         observations,
         step_statuses: post.kept_for_leader().into_iter().map(relayed).collect(),
     }
@@ -80,7 +84,12 @@ fn observe(post: &Post) -> ObserveRequest {
 pub fn take(post: &Post, from: CoordinatorId, request: &ObserveRequest) {
     let node = post.node();
     let now = node.now();
+    // One that was given up may come after the next: what it says of heartbeats and fences has been overtaken.
+    let newest = post.is_newest_relay(from, (request.incarnation, request.number));
     node.note(|evidence| {
+        if !newest {
+            return;
+        }
         let relayed = evidence.relayed.entry(from).or_default();
         for observation in &request.observations {
             let Ok(cluster) = ClusterId::new(&observation.cluster) else { continue };
@@ -90,6 +99,13 @@ pub fn take(post: &Post, from: CoordinatorId, request: &ObserveRequest) {
     for said in request.step_statuses.iter().filter_map(said) {
         post.step_status(&said.cluster, said.status);
     }
+}
+
+/// Takes note of a relay by process and number, unless a later one of the same coordinator was taken before.
+pub(super) fn newest(taken: &mut BTreeMap<CoordinatorId, (u64, u64)>, from: CoordinatorId, relay: (u64, u64)) -> bool {
+    let before = taken.get(&from).copied().unwrap_or_default();
+    taken.insert(from, before.max(relay));
+    relay.1 == 0 || relay >= before
 }
 
 fn take_one(contact: &mut Contact, observation: &Observation, now: Moment) {
@@ -230,5 +246,22 @@ fn beat_of(id: &ApplicationId, beat: &Beat) -> wire::ApplicationBeat {
         guard_alive: beat.guard_alive,
         failsafe: beat.failsafe,
         rogues: beat.rogues.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_that_was_overtaken_says_nothing() {
+        let mut taken = BTreeMap::new();
+        let mut takes = |from, relay| newest(&mut taken, CoordinatorId(from), relay);
+        assert!(takes(2, (1, 1)) && takes(2, (1, 3)));
+        assert!(!takes(2, (1, 2)), "it was given up, and the next one came before it");
+        assert!(takes(3, (1, 1)), "each coordinator counts by itself");
+        assert!(takes(2, (2, 1)), "a new process begins anew");
+        assert!(!takes(2, (1, 9)), "what its older process had on the way is older");
+        assert!(takes(2, (0, 0)), "an older release numbers nothing");
     }
 }

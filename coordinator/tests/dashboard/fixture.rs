@@ -318,6 +318,8 @@ fn state() -> State {
                 cluster: cluster(name),
                 region: RegionId::new(region).unwrap(),
                 installation: InstallationId(format!("installation-{name}")),
+                incarnation: Incarnation(1),
+                boot: String::new(),
                 peer_address: format!("10.{net}.0.3:7400"),
                 witness_key: vec![0; 32],
                 endpoints,
@@ -439,6 +441,7 @@ fn beat(lease: LeaseState) -> Beat {
         failsafe: false,
         rogues: BTreeSet::new(),
         self_fenced_since: None,
+        lacking_since: None,
     }
 }
 

@@ -286,6 +286,8 @@ fn agent(name: &str, region: &str, address: &str) -> Agent {
         cluster: cluster(name),
         region: RegionId::new(region).unwrap(),
         installation: InstallationId(format!("installation-{name}")),
+        incarnation: Incarnation(1),
+        boot: String::new(),
         peer_address: "127.0.0.1:7401".to_owned(),
         witness_key: vec![0; 32],
         endpoints: BTreeMap::from([(shop(), endpoints)]),

@@ -13,6 +13,9 @@ const LONGEST_BACK_OFF: Span = Span::from_secs(5);
 /// After its time-out an attempt gets so long to report before the leader takes it as failed.
 const REPORT_GRACE: Span = Span::from_secs(2);
 
+/// Nothing was heard of an attempt.
+pub(super) const NO_REPORT: &str = "no-report";
+
 /// What the leader should do for a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proposal {
@@ -141,7 +144,7 @@ fn running(run: &Run, step: &Step, progress: &Progress, waits: Waits) -> Option<
         })
     } else {
         (since >= step.timeout.plus(REPORT_GRACE)).then(|| Outcome::Failed {
-            code: "no-report".to_owned(),
+            code: NO_REPORT.to_owned(),
             message: format!(
                 "the agent of {} has not reported within {}",
                 step.cluster,

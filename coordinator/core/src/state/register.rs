@@ -9,7 +9,7 @@ use crate::application::Application;
 use crate::blast::{self, Limit};
 use crate::effect::Effect;
 use crate::entry::{Agent, Coordinator, Database};
-use crate::id::{ApplicationId, ClusterId, Epoch, GroupId, InstallationId, ResourceId, Revision, Token};
+use crate::id::{ApplicationId, ClusterId, Epoch, GroupId, Incarnation, InstallationId, ResourceId, Revision, Token};
 use crate::installation;
 use crate::restore::Recovering;
 use crate::terms::{Listed, Terms};
@@ -53,7 +53,8 @@ pub(super) fn coordinator_joined(applying: &mut Applying<'_>, coordinator: &Coor
     applying.done()
 }
 
-/// One installation for each cluster: another one has not stored what the first one promised.
+/// One installation for each cluster: another one has not stored what the first one promised. And of its processes the
+/// newest: what an older one proposed may arrive late.
 pub(super) fn agent_registered(applying: &mut Applying<'_>, agent: &Agent) -> Applied {
     match applying.state.agents.get(&agent.cluster) {
         Some(known) if known == agent => return ignored("known"),
@@ -63,9 +64,18 @@ pub(super) fn agent_registered(applying: &mut Applying<'_>, agent: &Agent) -> Ap
                 format!("cluster {} belongs to another installation of the agent", agent.cluster),
             );
         }
-        _ => {}
+        Some(known) => {
+            if let Some(why) = known.overtakes(agent.incarnation, &agent.boot) {
+                return refused("agent-doubled", why);
+            }
+        }
+        None => {}
     }
-    applying.state.agents.insert(agent.cluster.clone(), agent.clone());
+    let known = applying.state.agents.insert(agent.cluster.clone(), agent.clone());
+    let restarted = |known: Agent| Agent { incarnation: agent.incarnation, boot: agent.boot.clone(), ..known };
+    if known.map(restarted).as_ref() == Some(agent) {
+        return applying.done();
+    }
     applying.state.dns_serial = applying.state.dns_serial.wrapping_add(1);
     let actor = format!("agent {}", agent.cluster);
     applying.audit("agent-registered", None, None, &actor, format!("region {}", agent.region));
@@ -96,6 +106,8 @@ pub(super) fn installation_replaced(
     }
     let Some(agent) = applying.state.agents.get_mut(cluster) else { return ignored("no agent") };
     let old = std::mem::replace(&mut agent.installation, installation.clone());
+    // It counts its processes anew.
+    (agent.incarnation, agent.boot) = (Incarnation::default(), String::new());
     let mut listing = Vec::new();
     for (id, known) in &mut applying.state.applications {
         if known.primary.is_some() && known.document.clusters.contains(cluster) {

@@ -2,7 +2,8 @@
 
 use regent_core::decide::decide;
 use regent_core::entry::Entry;
-use regent_core::evidence::Evidence;
+use regent_core::evidence::{Beat, Evidence, FenceState, LeaseState};
+use regent_core::id::Epoch;
 use regent_core::time::{Moment, Span};
 use regent_core::why::{Verdict, explain};
 
@@ -64,4 +65,33 @@ fn it_is_counted_from_the_first_probe_without_a_break() {
     assert_eq!(at(2_000, false).closed_after(Some(&first)), Some(Moment(1_000)));
     assert_eq!(at(9_000, false).closed_after(Some(&first)), Some(Moment(9_000)), "anything may have been between");
     assert_eq!(at(2_000, true).closed_after(Some(&first)), None);
+}
+
+/// The west talks, and has held no lease since then.
+fn lacking_since(since: Moment, fence: FenceState) -> Evidence {
+    let mut evidence = evidence(NOW, NOW);
+    let beats = &mut evidence.contacts.get_mut(&west()).unwrap().beats;
+    let beat = |before: Option<&Beat>, at| {
+        Beat { epoch: Epoch(1), lease: LeaseState::Lacked, fence, ..Beat::default() }.after(before, at)
+    };
+    let first = beat(None, since);
+    beats.insert(app(), beat(Some(&first), NOW));
+    evidence
+}
+
+#[test]
+fn an_agent_that_talks_and_never_gets_a_lease_is_named() {
+    let world = World::protected();
+    let since = NOW.before(Span::from_secs(10));
+    assert_eq!(
+        verdict(&world, &lacking_since(since.after(Span::from_millis(1)), FenceState::Open)).0,
+        Verdict::Healthy
+    );
+    let lacking = lacking_since(since, FenceState::Open);
+    assert_eq!(verdict(&world, &lacking), (Verdict::Suspect, "lease-lacked".into()));
+    let entries = decide(&world.state, &lacking, view(NOW, &world));
+    assert!(matches!(entries.as_slice(), [Entry::Refused { rule, .. }] if rule == "lease-lacked"), "{entries:?}");
+    // What fenced itself is left for another.
+    let entries = decide(&world.state, &lacking_since(since, FenceState::SelfFenced), view(NOW, &world));
+    assert!(matches!(entries.as_slice(), [Entry::RunStarted { .. }]), "{entries:?}");
 }

@@ -325,14 +325,16 @@ fn an_agent_that_talks_and_stays_fenced_is_left_after_the_bound() {
     assert_eq!(*to, central());
     for serving in [
         says(FenceState::Open, LeaseState::Held, 1, due),
-        // Not yet promoted, or quiesced by command: it did not do that itself.
-        says(FenceState::Open, LeaseState::Lacked, 1, due),
+        // Quiesced by command: it did not do that itself.
         says(FenceState::Commanded, LeaseState::Lacked, 1, due),
         // A word of another epoch is not about this one.
         says(FenceState::SelfFenced, LeaseState::Lacked, 2, due),
     ] {
         assert_eq!(held(&world, &serving, due), ["primary-not-lost"]);
     }
+    // Not yet promoted: that has its own name.
+    let waiting = says(FenceState::Open, LeaseState::Lacked, 1, due);
+    assert_eq!(held(&world, &waiting, due), ["lease-lacked", "primary-not-lost"]);
     // It was open in between: the count begins anew.
     let open = Beat { epoch: Epoch(1), lease: LeaseState::Held, ..Beat::default() };
     let closed = Beat { epoch: Epoch(1), lease: LeaseState::Lacked, fence: FenceState::SelfFenced, ..Beat::default() };

@@ -18,6 +18,7 @@ use regent_core::id::{
 };
 use regent_core::invariant;
 use regent_core::lease::TimeBound;
+use regent_core::observer::Heard;
 use regent_core::state::{ApplicationState, Applied, State};
 use regent_core::time::{Moment, Span, Timestamp, Waits};
 
@@ -114,6 +115,8 @@ pub fn agent(at: &ClusterId, installation: &str) -> Agent {
         cluster: at.clone(),
         region: RegionId::new("r").unwrap(),
         installation: InstallationId(installation.into()),
+        incarnation: Incarnation(1),
+        boot: String::new(),
         peer_address: "127.0.0.1:1".into(),
         witness_key: vec![],
         endpoints: BTreeMap::from([(app(), endpoints)]),
@@ -252,6 +255,12 @@ pub fn withdraw(observer: u64, incarnation: u64, on: &ClusterId, number: u64) ->
         cluster: on.clone(),
         number: VoteNumber(number),
     }
+}
+
+/// A heartbeat of the west's registered process.
+pub fn by<'a>(installation: &'a InstallationId, receipt: u64, epochs: &'a BTreeMap<ApplicationId, Epoch>) -> Heard<'a> {
+    static WEST: std::sync::LazyLock<ClusterId> = std::sync::LazyLock::new(west);
+    Heard { cluster: &WEST, installation, incarnation: Incarnation(1), boot: "", receipt, epochs }
 }
 
 pub fn databases() -> BTreeMap<ResourceId, Database> {

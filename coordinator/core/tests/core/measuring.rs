@@ -7,7 +7,7 @@ use regent_core::entry::{Entry, Outcome, Report};
 use regent_core::id::{ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId};
 use regent_core::lease::TimeBound;
 use regent_core::measured::{check, check_replication};
-use regent_core::observer::{Heard, Observer};
+use regent_core::observer::Observer;
 use regent_core::time::{Moment, Span};
 
 use crate::fixture::*;
@@ -106,11 +106,11 @@ fn the_way_to_an_agent_is_reckoned_from_the_receipts_that_it_names() {
     // D = 10 s: a heartbeat each second. The receipt that it names was sent a heartbeat and a way of 40 ms before.
     for _ in 0..100 {
         assert_eq!(observer.round_trip(&west()), None);
-        let heard = Heard { cluster: &west(), installation: &installation, receipt, epochs: &epochs };
+        let heard = by(&installation, receipt, &epochs);
         receipt = observer.heard(&world.state, Moment(now), &heard).receipt;
         now += 1_040;
     }
-    let heard = Heard { cluster: &west(), installation: &installation, receipt, epochs: &epochs };
+    let heard = by(&installation, receipt, &epochs);
     observer.heard(&world.state, Moment(now), &heard);
     assert_eq!(observer.round_trip(&west()), Some(Span::from_millis(40)));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use regent_core::entry::Entry;
+use regent_core::entry::{Agent, Entry};
 use regent_core::id::{ApplicationId, CoordinatorId, Epoch, Incarnation, InstallationId, VoteNumber};
 use regent_core::lease::TimeBound;
 use regent_core::observer::{Answer, Heard, Observer};
@@ -27,7 +27,7 @@ impl Bench {
     fn beat(&mut self) -> Answer {
         let epochs = BTreeMap::from([(app(), Epoch(1))]);
         let installation = InstallationId("iw".into());
-        let heard = Heard { cluster: &west(), installation: &installation, receipt: self.receipt, epochs: &epochs };
+        let heard = by(&installation, self.receipt, &epochs);
         let answer = self.observer.heard(&self.world.state, Moment(self.now), &heard);
         self.receipt = answer.receipt;
         answer
@@ -70,7 +70,7 @@ fn another_epoch_is_not_granted_and_a_lower_one_is_told() {
     let installation = InstallationId("iw".into());
     for (epoch, higher) in [(0, vec![(app(), Epoch(1))]), (2, vec![])] {
         let epochs = BTreeMap::from([(app(), Epoch(epoch))]);
-        let heard = Heard { cluster: &west(), installation: &installation, receipt: 0, epochs: &epochs };
+        let heard = by(&installation, 0, &epochs);
         let answer = bench.observer.heard(&bench.world.state, Moment(bench.now), &heard);
         assert_eq!((answer.grants, answer.higher), (vec![], higher));
     }
@@ -81,7 +81,7 @@ fn another_installation_gets_nothing_at_all() {
     let mut bench = Bench::new();
     let epochs = BTreeMap::from([(app(), Epoch(1))]);
     let other = InstallationId("other".into());
-    let heard = Heard { cluster: &west(), installation: &other, receipt: 0, epochs: &epochs };
+    let heard = by(&other, 0, &epochs);
     assert_eq!(bench.observer.heard(&bench.world.state, Moment(bench.now), &heard), Answer::default());
 }
 
@@ -210,4 +210,46 @@ fn a_lowered_bound_makes_nobody_silent_before_it_is_confirmed() {
         assert_eq!(bench.pass(Span::from_secs(1)), vec![]);
         assert!(bench.beat().two_way);
     }
+}
+
+/// A heartbeat of another process than the registered one.
+fn beat_of(bench: &mut Bench, incarnation: u64, boot: &str) -> Answer {
+    let epochs = BTreeMap::from([(app(), Epoch(1))]);
+    let installation = InstallationId("iw".into());
+    let heard = Heard { incarnation: Incarnation(incarnation), boot, ..by(&installation, bench.receipt, &epochs) };
+    let answer = bench.observer.heard(&bench.world.state, Moment(bench.now), &heard);
+    bench.receipt = answer.receipt.max(bench.receipt);
+    answer
+}
+
+fn register(bench: &mut Bench, incarnation: u64, boot: &str) {
+    let process = Agent { incarnation: Incarnation(incarnation), boot: boot.into(), ..agent(&west(), "iw") };
+    bench.world.done(Entry::AgentRegistered(process));
+}
+
+#[test]
+fn a_copy_of_an_agent_gets_nothing_while_the_first_may_hold_a_lease() {
+    let mut bench = Bench::new();
+    register(&mut bench, 7, "here");
+    assert_eq!(beat_of(&mut bench, 7, "here").grants.len(), 1);
+    assert_eq!(beat_of(&mut bench, 6, "here"), Answer::default(), "an older process");
+    assert_eq!(beat_of(&mut bench, 7, "there"), Answer::default(), "a copy that counts on from the same number");
+    assert_eq!(beat_of(&mut bench, 8, "there").grants, vec![], "one that is not registered is no proof");
+    register(&mut bench, 8, "there");
+    assert_eq!(beat_of(&mut bench, 7, "here"), Answer::default(), "the first is refused from here on");
+    bench.now += 9_999;
+    assert_eq!(beat_of(&mut bench, 8, "there").grants, vec![]);
+    bench.now += 1;
+    // Whoever is silent for so long has been voted on; here nobody ticked.
+    assert_eq!(beat_of(&mut bench, 8, "there").grants.len(), 1, "D after the last grant");
+}
+
+#[test]
+fn a_restarted_agent_of_the_same_boot_goes_on_at_once() {
+    let mut bench = Bench::new();
+    register(&mut bench, 7, "here");
+    assert_eq!(beat_of(&mut bench, 7, "here").grants.len(), 1);
+    assert_eq!(beat_of(&mut bench, 8, "here").grants.len(), 1, "also without a quorum that could register it");
+    register(&mut bench, 8, "here");
+    assert_eq!(beat_of(&mut bench, 8, "here").grants.len(), 1);
 }

@@ -226,6 +226,24 @@ fn an_agent_that_never_reports_fails_the_attempt() {
 }
 
 #[test]
+fn a_report_that_comes_late_ends_the_step_unless_it_is_a_fence() {
+    let mut world = World::protected();
+    let run = lost(&mut world);
+    let unheard = |world: &mut World, wanted: &str| {
+        let begun = begin(world, run, wanted);
+        let (code, message) = ("no-report".to_owned(), "silence".to_owned());
+        end(world, run, begun, Outcome::Failed { code, message, retryable: true });
+        begun
+    };
+    let (step, attempt) = unheard(&mut world, "Promote db@central-1");
+    world.ignored(Entry::StepOutcome { run, step, attempt, outcome: failed(true) });
+    world.done(Entry::StepOutcome { run, step, attempt, outcome: succeeded() });
+    assert_eq!(world.state.runs[&run].step(step).unwrap().1.state, StepState::Succeeded);
+    let (step, attempt) = unheard(&mut world, "Fence db@west-1");
+    world.ignored(Entry::StepOutcome { run, step, attempt, outcome: succeeded() });
+}
+
+#[test]
 fn a_failed_database_is_fenced_before_anything_is_decided() {
     let mut world = World::protected();
     let run = failed_database(&mut world);

@@ -1,6 +1,6 @@
 //! Votes, terms and grounds: what the state machine takes and what it refuses.
 
-use regent_core::entry::{Entry, Ground};
+use regent_core::entry::{Agent, Entry, Ground};
 use regent_core::id::{ApplicationId, CoordinatorId, Epoch, Incarnation, LogIndex, RunId};
 use regent_core::lease::TimeBound;
 use regent_core::time::Span;
@@ -209,4 +209,21 @@ fn a_decision_without_a_run_that_fenced_is_refused() {
     let mut world = World::protected();
     let decision = world.decide(Ground::Fenced { run: RunId(LogIndex(3).0) });
     assert_eq!(world.refused(decision), "unknown-run");
+}
+
+#[test]
+fn what_an_older_process_of_an_agent_had_in_flight_changes_nothing() {
+    let mut world = World::protected();
+    let process = |incarnation, boot: &str, address: &str| {
+        let peer_address = address.into();
+        let incarnation = Incarnation(incarnation);
+        Entry::AgentRegistered(Agent { incarnation, boot: boot.into(), peer_address, ..agent(&west(), "iw") })
+    };
+    world.done(process(3, "here", "10.0.0.2:1"));
+    assert_eq!(world.refused(process(2, "here", "10.0.0.1:1")), "agent-doubled");
+    assert_eq!(world.refused(process(3, "there", "10.0.0.3:1")), "agent-doubled");
+    assert_eq!(world.state.agents[&west()].peer_address, "10.0.0.2:1");
+    let (serial, terms) = (world.state.dns_serial, world.known().terms.len());
+    world.done(process(4, "here", "10.0.0.2:1"));
+    assert_eq!((world.state.dns_serial, world.known().terms.len()), (serial, terms), "a restart changes no name");
 }

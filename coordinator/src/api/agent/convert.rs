@@ -8,8 +8,8 @@ use regent_core::evidence::{
     Beat, Contact, FenceState, Health, LeaseState, PromiseSight, Role, Sighting, UpstreamSight, WitnessSight,
 };
 use regent_core::id::{
-    ApplicationId, ClusterId, CoordinatorId, Epoch, InstallationId, LogIndex, NameError, RegionId, ResourceId,
-    SystemId, Token,
+    ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId, LogIndex, NameError, RegionId,
+    ResourceId, SystemId, Token,
 };
 use regent_core::run::{Run, Step, StepKind};
 use regent_core::state::State;
@@ -50,6 +50,8 @@ pub fn agent(hello: &wire::Hello) -> Result<Agent, NameError> {
         cluster: ClusterId::new(&hello.cluster)?,
         region: RegionId::new(&hello.region)?,
         installation: InstallationId(hello.installation.clone()),
+        incarnation: Incarnation(hello.incarnation),
+        boot: hello.boot.clone(),
         peer_address: hello.peer_address.clone(),
         witness_key: hello.witness_key.clone(),
         endpoints,
@@ -133,6 +135,7 @@ fn one_beat(beat: &wire::ApplicationBeat) -> Beat {
         failsafe: beat.failsafe,
         rogues: beat.rogues.iter().filter_map(|name| ResourceId::new(name).ok()).collect(),
         self_fenced_since: None,
+        lacking_since: None,
     }
 }
 

@@ -128,6 +128,16 @@ async fn the_leader_hands_over() {
     group.propose(leader, "a").await;
 }
 
+/// The leader hears nothing of what this coordinator observes.
+async fn denied(group: &Group, from: u64, leader: u64) -> bool {
+    let observed = proto::ObserveRequest { coordinator: from, ..Default::default() };
+    match group.members[&from].handle.peers().observe(CoordinatorId(leader), observed).await {
+        Ok(()) => false,
+        Err(PeerError::Status { status, .. }) if status.code() == Code::PermissionDenied => true,
+        Err(other) => panic!("{other}"),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fourth_joins_and_a_first_leaves() {
     let mut group = Group::of(&[1, 2, 3]).await;
@@ -138,12 +148,16 @@ async fn a_fourth_joins_and_a_first_leaves() {
     let address = listener.local_addr().unwrap().to_string();
     group.addresses.insert(CoordinatorId(4), address.clone());
     group.serve(4, listener, group.addresses.clone()).await.unwrap();
+    let stranger = denied(&group, 4, leader).await;
+    assert!(stranger, "it has a certificate, and was not added");
     let membership = group.members[&leader].handle.membership();
     assert!(matches!(membership.add_voter(CoordinatorId(4)).await, Err(MembershipError::NotALearner(_))));
     membership.add_learner(CoordinatorId(4), &address).await.unwrap();
     membership.add_voter(CoordinatorId(4)).await.unwrap();
     let gone = group.follower(leader);
     membership.remove(CoordinatorId(gone)).await.unwrap();
+    assert!(denied(&group, gone, leader).await, "it was removed");
+    assert!(!denied(&group, 4, leader).await);
     group.stop(gone).await;
     let index = group.propose(4, "a").await;
     group.all_apply(index).await;

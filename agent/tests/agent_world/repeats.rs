@@ -1,0 +1,40 @@
+//! A listed command, whose report may be lost, is run once.
+
+use std::sync::atomic::Ordering;
+
+use regent_proto::agent::v1::connect_response::Body;
+use regent_proto::agent::v1::*;
+
+use crate::world::{Member, command, coordinators, terms, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_has_ended_well_is_not_run_by_another_attempt() {
+    let group = coordinators().await;
+    let a = Member::new("a", &group).await;
+    let _guard = a.guard().await;
+    let first = terms(10, 3, "a", crate::D, &[&a]);
+    group.iter().for_each(|coordinator| coordinator.set_terms(&first));
+    let running = a.start().await;
+    crate::held(&group, "a", 10).await;
+    let attempt = |number: u32, token: u64, step: u32| StepCommand {
+        attempt: number,
+        step,
+        command: "migrate".to_owned(),
+        ..command(token, 3, StepKind::Run)
+    };
+    let ends = async |asked: StepCommand| {
+        let token = asked.token.unwrap().index;
+        group[0].send("a", Body::Step(asked));
+        until("its end", || crate::ended(&group[0], token).is_some()).await;
+        crate::ended(&group[0], token).unwrap().phase()
+    };
+    a.driver.unhealthy.store(true, Ordering::Relaxed);
+    assert_eq!(ends(attempt(1, 50, 9)).await, StepPhase::Failed);
+    a.driver.unhealthy.store(false, Ordering::Relaxed);
+    assert_eq!(ends(attempt(2, 51, 9)).await, StepPhase::Succeeded);
+    assert_eq!(ends(attempt(3, 52, 9)).await, StepPhase::Succeeded);
+    assert_eq!(a.driver.count("run"), 2, "what failed is tried again, what ended well is not");
+    assert_eq!(ends(attempt(1, 53, 10)).await, StepPhase::Succeeded);
+    assert_eq!(a.driver.count("run"), 3, "another step of the run is another matter");
+    running.end().await;
+}
