@@ -242,7 +242,6 @@ impl Steps {
         self.ended.iter().map(|(_, status)| status).find(|status| status.token == Some(token)).cloned()
     }
 
-    /// How the step of this very token ended, if that is on record.
     /// How the step of this very token ended, if that is on record. A listed command that has ended well is not run
     /// again by another attempt, whose report of the first was lost: no driver can read in reality what it did (S4).
     fn remembered(&self, order: &Order) -> Option<Outcome> {

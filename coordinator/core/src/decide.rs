@@ -170,14 +170,12 @@ impl Trigger {
         let (primary, bound) = (scene.primary, scene.fail_over_after());
         match self {
             Self::None => format!("{primary} is not lost"),
-            Self::Lost(loss) => format!(
-                "{} of the coordinators have not heard the agent of {primary} for {bound}",
-                loss.votes.len()
-            ),
-            Self::Failed(failure) => format!(
-                "{} in {primary}: {}; the standby has lost its upstream, too",
-                failure.resource, failure.detail
-            ),
+            Self::Lost(loss) => {
+                format!("{} of the coordinators have not heard the agent of {primary} for {bound}", loss.votes.len())
+            }
+            Self::Failed(failure) => {
+                format!("{} in {primary}: {}; the standby has lost its upstream, too", failure.resource, failure.detail)
+            }
             Self::SelfFenced(_) => {
                 format!("the agent of {primary} talks, and has fenced its primaries itself for {bound}")
             }
@@ -399,12 +397,6 @@ fn in_the_way<'a>(scene: &Scene<'a>, trigger: &Trigger) -> Option<&'a Run> {
 fn remote_fence<'a>(scene: &Scene<'a>) -> Option<&'a ResourceId> {
     let endpoints = scene.state.agents.get(scene.primary)?.endpoints.get(scene.application)?;
     endpoints.iter().find(|(_, endpoint)| endpoint.remote_fence).map(|(resource, _)| resource)
-}
-
-/// A rule, or a human, keeps it from starting, and not the time alone that it needs.
-fn is_due(assessment: &Assessment) -> bool {
-    let waits = |held: &Rule| matches!(held.code.as_str(), "time-bound" | "leads-too-briefly");
-    assessment.trigger != Trigger::None && !assessment.held_by.iter().any(waits)
 }
 
 /// A rule, or a human, keeps it from starting, and not the time alone that it needs.

@@ -437,7 +437,6 @@ impl Agent {
     /// Why another process of the same installation may not follow this one, if it may not: it is an older one whose
     /// entry or stream came late, or there are two, since a data directory counts its processes.
     #[must_use]
-    #[must_use]
     pub fn overtakes(&self, incarnation: Incarnation, boot: &str) -> Option<String> {
         let (known, cluster) = (self.incarnation, &self.cluster);
         let elsewhere = !self.boot.is_empty() && self.boot != boot;

@@ -49,7 +49,14 @@ fn beyond_the_limit_a_human_looks_first() {
     let again = || {
         let cause = Cause::ResourceFailed { resource: resource("db"), detail: "gone".into() };
         let finding = Finding::default();
-        Entry::RunStarted { application: app(), epoch: regent_core::id::Epoch(1), cause, to: central(), plan: None, finding }
+        Entry::RunStarted {
+            application: app(),
+            epoch: regent_core::id::Epoch(1),
+            cause,
+            to: central(),
+            plan: None,
+            finding,
+        }
     };
     assert_eq!(world.refused(again()), "blast-radius");
     let votes = [world.vote(1, &west(), 1, SILENCE), world.vote(2, &west(), 1, SILENCE)];
