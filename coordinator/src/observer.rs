@@ -218,8 +218,7 @@ impl Post {
         let coordinators = self.inner.node.replica.read(convert::coordinators);
         let clusters: Vec<ClusterId> = lock(&self.inner.streams).keys().cloned().collect();
         for cluster in clusters {
-            let known = wire::Coordinators { coordinators: coordinators.clone() };
-            self.send(&cluster, Body::Coordinators(known));
+            self.send(&cluster, Body::Coordinators(coordinators.clone()));
         }
     }
 
@@ -232,7 +231,7 @@ impl Post {
             let terms = listing
                 .filter_map(|(application, known)| Some(convert::terms(state, application, known.terms.last()?)))
                 .collect();
-            let coordinators = convert::coordinators(state);
+            let coordinators = Some(convert::coordinators(state));
             wire::Welcome { group: state.group.0.clone(), coordinator: me, terms, coordinators }
         })
     }

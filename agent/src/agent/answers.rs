@@ -40,7 +40,9 @@ impl Agent {
                     return;
                 }
                 self.links.insert(link, Link::new(coordinator(&welcome), sender));
-                self.hear_coordinators(&welcome.coordinators);
+                if let Some(known) = &welcome.coordinators {
+                    self.hear_coordinators(known);
+                }
                 for terms in &welcome.terms {
                     self.hear_terms(terms);
                 }
@@ -59,7 +61,7 @@ impl Agent {
             LinkEvent::Heard(Heard::Answer(answer)) => self.hear_answer(link, &answer),
             LinkEvent::Heard(Heard::Terms(terms)) => self.hear_terms(&terms),
             LinkEvent::Heard(Heard::Step(command)) => self.hear_command(&command),
-            LinkEvent::Heard(Heard::Coordinators(known)) => self.hear_coordinators(&known.coordinators),
+            LinkEvent::Heard(Heard::Coordinators(known)) => self.hear_coordinators(&known),
             // Both end the stream before they get here.
             LinkEvent::Heard(Heard::Welcome(_) | Heard::Refusal(_)) => {}
         }

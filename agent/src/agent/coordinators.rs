@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use regent_core::id::CoordinatorId;
-use regent_proto::agent::v1::{CoordinatorAddress, Hello};
+use regent_core::id::{CoordinatorId, Token};
+use regent_proto::agent::v1::{Coordinators, Hello};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use crate::agent::Agent;
 use crate::journal::{KnownCoordinator, Record};
 use crate::settings::Dial;
-use crate::uplink::{self, LinkEvent, LinkId, Pace};
+use crate::uplink::{self, LinkEvent, LinkId, Pace, convert};
 
 /// What a link is dialled with.
 pub(super) struct Dialling {
@@ -29,6 +29,8 @@ pub(super) struct Dialling {
     /// Dialled beside those.
     learned: BTreeMap<CoordinatorId, Learned>,
     next: LinkId,
+    /// How far the log was applied where the last list came from.
+    as_of: Option<Token>,
 }
 
 struct Learned {
@@ -46,13 +48,20 @@ impl Dialling {
         pace: watch::Receiver<Pace>,
         links: mpsc::UnboundedSender<(LinkId, LinkEvent)>,
     ) -> Self {
-        let (named, learned) = (BTreeMap::new(), BTreeMap::new());
-        let mut dialling =
-            Self { dial, hello, pace, links, configured: configured.to_vec(), named, learned, next: configured.len() };
+        let dialling = Self {
+            dial,
+            hello,
+            pace,
+            links,
+            configured: configured.to_vec(),
+            named: BTreeMap::new(),
+            learned: BTreeMap::new(),
+            next: configured.len(),
+            as_of: None,
+        };
         for (link, address) in configured.iter().enumerate() {
             drop(dialling.spawn(link, address));
         }
-        dialling.next = configured.len();
         dialling
     }
 
@@ -80,6 +89,16 @@ impl Dialling {
         }
         // Another one lives at that address now.
         self.give_up(|id, learned| learned.link == link && *id != coordinator)
+    }
+
+    /// Whether a list is as new as the last one. A new coordinator does not know itself at first: by its list the
+    /// agent would give up the link on which it heard it.
+    pub(super) fn is_news(&mut self, as_of: Token) -> bool {
+        let news = self.as_of.is_none_or(|last| last <= as_of);
+        if news {
+            self.as_of = Some(as_of);
+        }
+        news
     }
 
     /// The group has these. Gives the links that are given up.
@@ -132,11 +151,13 @@ impl Agent {
     }
 
     /// The group says whom it has; an empty list says nothing.
-    pub(super) fn hear_coordinators(&mut self, coordinators: &[CoordinatorAddress]) {
-        if coordinators.is_empty() {
+    pub(super) fn hear_coordinators(&mut self, said: &Coordinators) {
+        let as_of = said.applied.as_ref().map(convert::token).unwrap_or_default();
+        if said.coordinators.is_empty() || !self.dialling.is_news(as_of) {
             return;
         }
-        let known: Vec<KnownCoordinator> = coordinators
+        let known: Vec<KnownCoordinator> = said
+            .coordinators
             .iter()
             .map(|one| KnownCoordinator { id: CoordinatorId(one.id), address: one.address.clone() })
             .collect();
@@ -158,6 +179,8 @@ impl Agent {
 
 #[cfg(test)]
 mod tests {
+    use regent_core::id::LogIndex;
+
     use super::*;
     use crate::settings::DialError;
 
@@ -189,5 +212,16 @@ mod tests {
         assert_eq!(dialling.learn(&[known(5, "five:1")]), vec![4]);
         assert_eq!(dialling.answered(5, CoordinatorId(9)), vec![5], "another one answers there");
         assert_eq!(dialling.count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_behind_is_no_news() {
+        let mut dialling = dialling(&["one:1"]);
+        let at = |restoration, index| Token { restoration, index: LogIndex(index) };
+        assert!(dialling.is_news(at(0, 9)));
+        assert!(!dialling.is_news(at(0, 8)), "a new coordinator that is not in its own list yet");
+        assert!(dialling.is_news(at(0, 9)));
+        assert!(dialling.is_news(at(1, 3)), "a restored group counts anew");
+        assert!(!dialling.is_news(at(0, 12)));
     }
 }

@@ -138,7 +138,7 @@ impl AgentService for Coordinator {
             let Ok(Some(ConnectRequest { body: Some(Said::Hello(hello)) })) = stream.message().await else { return };
             let terms = me.control().terms.clone().into_iter().collect();
             let group = me.control().group.to_owned();
-            let welcome = Welcome { group, coordinator: me.id, terms, coordinators: Vec::new() };
+            let welcome = Welcome { group, coordinator: me.id, terms, coordinators: None };
             let _ = sender.try_send(Ok(ConnectResponse { body: Some(Body::Welcome(welcome)) }));
             me.control().streams.insert(hello.cluster.clone(), sender.clone());
             while let Ok(Some(message)) = stream.message().await {

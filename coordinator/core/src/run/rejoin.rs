@@ -55,7 +55,8 @@ pub(super) fn note_divergence(applying: &mut Applying<'_>, id: RunId, cluster: &
     applying.audit("diverged", Some(&application), Some(id), &format!("agent {cluster}"), message);
 }
 
-/// An outcome that comes after its run has ended: only that a database follows is still worth something.
+/// An outcome that comes after its run has ended: that a database follows is still worth something, and that it cannot
+/// follow without giving something up. An ordinary failure changes nothing any more.
 pub(super) fn late(
     applying: &mut Applying<'_>,
     id: RunId,
@@ -72,6 +73,7 @@ pub(super) fn late(
     let cluster = spec.cluster.clone();
     let report = match outcome {
         Outcome::Succeeded(report) => report,
+        Outcome::Failed { code, .. } if code != DIVERGED => return ignored("the run has ended"),
         Outcome::Failed { code, message, .. } => {
             let failure = Some((code.clone(), message.clone()));
             if progress.failure == failure {

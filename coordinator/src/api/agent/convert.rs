@@ -58,9 +58,12 @@ pub fn agent(hello: &wire::Hello) -> Result<Agent, NameError> {
 
 /// Whom agents should dial.
 #[must_use]
-pub fn coordinators(state: &State) -> Vec<wire::CoordinatorAddress> {
+pub fn coordinators(state: &State) -> wire::Coordinators {
     let address = |known: &Coordinator| wire::CoordinatorAddress { id: known.id.0, address: known.grpc.clone() };
-    state.coordinators.values().map(address).collect()
+    wire::Coordinators {
+        coordinators: state.coordinators.values().map(address).collect(),
+        applied: Some(token(Token { restoration: state.restoration, index: state.applied })),
+    }
 }
 
 /// Terms with the addresses and keys that the agents need beside them.

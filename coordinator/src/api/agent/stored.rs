@@ -18,7 +18,10 @@ const LIMIT: usize = 1024;
 
 /// From the wire. What cannot be understood makes the whole unusable: half a report would be taken for a whole one.
 #[must_use]
-pub fn reports(stored: &[wire::StoredTerms], installation: &str) -> Option<BTreeMap<ApplicationId, AgentReport>> {
+pub(crate) fn reports(
+    stored: &[wire::StoredTerms],
+    installation: &str,
+) -> Option<BTreeMap<ApplicationId, AgentReport>> {
     if stored.len() > LIMIT {
         return None;
     }
@@ -41,7 +44,7 @@ pub fn reports(stored: &[wire::StoredTerms], installation: &str) -> Option<BTree
 
 /// To the wire, for the leader.
 #[must_use]
-pub fn to_wire(state: &State, reports: &BTreeMap<ApplicationId, AgentReport>) -> Vec<wire::StoredTerms> {
+pub(crate) fn to_wire(state: &State, reports: &BTreeMap<ApplicationId, AgentReport>) -> Vec<wire::StoredTerms> {
     let one = |(application, report): (&ApplicationId, &AgentReport)| wire::StoredTerms {
         application: application.to_string(),
         epoch: report.terms.as_ref().map_or(0, |terms| terms.epoch.0),
