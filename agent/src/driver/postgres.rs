@@ -215,6 +215,10 @@ impl Driver for Postgres {
         self.become_primary(position).await
     }
 
+    async fn divergence(&self, upstream_cluster: &str) -> Result<Option<String>, DriverError> {
+        self.measure_divergence(upstream_cluster).await
+    }
+
     async fn rejoin(&self, rejoin: &Rejoin) -> DriverResult {
         let _changing = self.changing.lock().await;
         self.become_standby(rejoin).await

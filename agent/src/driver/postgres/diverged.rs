@@ -83,6 +83,29 @@ impl Postgres {
         Ok(Some(format!("{told}; saved in {}", saved.display())))
     }
 
+    /// The same on a server that runs, or not, in quarantine: nothing of it is stopped.
+    pub(super) async fn measure_divergence(&self, upstream_cluster: &str) -> Result<Option<String>, DriverError> {
+        if self.sight().await.is_ok_and(|sight| sight.streaming) {
+            return Ok(None);
+        }
+        let leader = self.leader(upstream_cluster)?;
+        let theirs = self.check_upstream(&leader).await?;
+        let fork = match self.fork(&theirs).await {
+            Ok(fork) => fork,
+            Err(why) => return Ok(Some(format!("where it diverged from {upstream_cluster} is not known: {why}"))),
+        };
+        let measured = self.measure(fork).await;
+        if measured.commits == Some(0) {
+            return Ok(Some(format!("nothing that was committed lies beyond the history of {upstream_cluster}")));
+        }
+        Ok(Some(format!(
+            "diverged from {upstream_cluster} at {} of timeline {}: {}",
+            lsn_text(fork.at),
+            fork.timeline,
+            measured.told()
+        )))
+    }
+
     async fn measure(&self, fork: Left) -> Measured {
         let waldump: Program = self
             .tool("pg_waldump")

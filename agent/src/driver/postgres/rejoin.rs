@@ -103,7 +103,7 @@ impl Postgres {
         })
     }
 
-    fn leader(&self, cluster: &str) -> Result<Leader, DriverError> {
+    pub(super) fn leader(&self, cluster: &str) -> Result<Leader, DriverError> {
         let find = |map: &std::collections::BTreeMap<String, Secret>, key: &str| {
             let text = map.get(cluster).cloned().ok_or_else(|| missing(cluster, key))?;
             let conninfo = Conninfo::parse(text.expose()).ok_or_else(|| {
@@ -120,7 +120,7 @@ impl Postgres {
     }
 
     /// The upstream answers, is primary and is closed at rest. Gives its identity and its history.
-    async fn check_upstream(&self, leader: &Leader) -> Result<Theirs, DriverError> {
+    pub(super) async fn check_upstream(&self, leader: &Leader) -> Result<Theirs, DriverError> {
         let look = "
             WITH it AS MATERIALIZED (
                 SELECT pg_is_in_recovery() AS standby,
