@@ -16,6 +16,7 @@
 
 mod canary;
 mod conninfo;
+mod diverged;
 mod fence;
 mod files;
 mod follow;

@@ -170,14 +170,12 @@ impl Trigger {
         let (primary, bound) = (scene.primary, scene.fail_over_after());
         match self {
             Self::None => format!("{primary} is not lost"),
-            Self::Lost(loss) => format!(
-                "{} of the coordinators have not heard the agent of {primary} for {bound}",
-                loss.votes.len()
-            ),
-            Self::Failed(failure) => format!(
-                "{} in {primary}: {}; the standby has lost its upstream, too",
-                failure.resource, failure.detail
-            ),
+            Self::Lost(loss) => {
+                format!("{} of the coordinators have not heard the agent of {primary} for {bound}", loss.votes.len())
+            }
+            Self::Failed(failure) => {
+                format!("{} in {primary}: {}; the standby has lost its upstream, too", failure.resource, failure.detail)
+            }
             Self::SelfFenced(_) => {
                 format!("the agent of {primary} talks, and has fenced its primaries itself for {bound}")
             }

@@ -59,7 +59,8 @@ pub fn of(scene: &Scene<'_>) -> Protection {
                 protection.not_by.push((cluster, why));
             }
             (None, true) => {
-                let told = candidate.loss.map_or_else(|| "cannot be told".to_owned(), |loss| format!("would be {loss}"));
+                let told =
+                    candidate.loss.map_or_else(|| "cannot be told".to_owned(), |loss| format!("would be {loss}"));
                 protection.not_by.push((cluster, format!("the loss {told}, the limit is {limit}")));
             }
             (None, false) => protection.by.push(cluster),

@@ -60,7 +60,11 @@ pub fn judge_for(scene: &Scene<'_>, cluster: &ClusterId, any_loss: bool) -> Resu
         return Err(Unfit { cluster: cluster.clone(), code: "same-cluster", detail: "it is the primary".to_owned() });
     }
     if !scene.known.document.clusters.contains(cluster) {
-        return Err(Unfit { cluster: cluster.clone(), code: "unlisted-cluster", detail: "it is not listed".to_owned() });
+        return Err(Unfit {
+            cluster: cluster.clone(),
+            code: "unlisted-cluster",
+            detail: "it is not listed".to_owned(),
+        });
     }
     judge(scene, cluster, any_loss)
 }

@@ -8,9 +8,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use regent_core::time::Span;
 
 use crate::command::{
-    Abort, Ack, Apply, Approve, Audit, Backup, Certs, Clear, Commit, Completion, Describe, Failback, Failover, Get, Hold,
-    LimitCommand, Members, Pause, Plan, Recover, Rejoin, ReportCommand, Restore, Resume, Rollback, Runs, Schema, Status,
-    Switchover, Unhold, Validate, Why,
+    Abort, Ack, Apply, Approve, Audit, Backup, Certs, Clear, Commit, Completion, Describe, Failback, Failover, Get,
+    Hold, LimitCommand, Members, Pause, Plan, Recover, Rejoin, ReportCommand, Restore, Resume, Rollback, Runs, Schema,
+    Status, Switchover, Unhold, Validate, Why,
 };
 use crate::connection::Connection;
 use crate::failure::{Failure, USAGE};

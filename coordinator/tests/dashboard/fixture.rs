@@ -8,8 +8,8 @@ use futures::future::BoxFuture;
 use regent_coordinator::node::Node;
 use regent_coordinator::replica::{Leadership, Propose, ProposeError, Replica, Shared};
 use regent_core::application::{
-    Application, Automation, Beyond, DnsName, DnsProvider, Mode, Objectives, OnCoordinatorLoss, OnSilence,
-    Resource, ResourceKind,
+    Application, Automation, Beyond, DnsName, DnsProvider, Mode, Objectives, OnCoordinatorLoss, OnSilence, Resource,
+    ResourceKind,
 };
 use regent_core::entry::{Agent, Coordinator, Endpoint, Record};
 use regent_core::evidence::{

@@ -118,8 +118,10 @@ async fn the_plan_that_was_seen_is_the_run_that_begins() {
     let exactly = wire::SwitchoverRequest { plan: seen.digest.clone(), ..switchover("three") };
     let run = runs.switchover(exactly).await.unwrap().into_inner().run;
     let begun = runs.get(wire::RunServiceGetRequest { run, stale_ok: true }).await.unwrap().into_inner().run.unwrap();
-    let shown: Vec<_> = seen.steps.iter().map(|step| (step.id, step.stage, &step.kind, &step.resource, &step.cluster)).collect();
-    let steps: Vec<_> = begun.steps.iter().map(|step| (step.id, step.stage, &step.kind, &step.resource, &step.cluster)).collect();
+    let shown: Vec<_> =
+        seen.steps.iter().map(|step| (step.id, step.stage, &step.kind, &step.resource, &step.cluster)).collect();
+    let steps: Vec<_> =
+        begun.steps.iter().map(|step| (step.id, step.stage, &step.kind, &step.resource, &step.cluster)).collect();
     assert_eq!(steps, shown);
 
     let failover = runs.plan(plan(wire::PlanKind::Failover)).await.unwrap().into_inner().plan.unwrap();
@@ -136,7 +138,8 @@ async fn the_plan_that_was_seen_is_the_run_that_begins() {
 #[tokio::test]
 async fn a_switchover_can_be_rolled_back_until_it_is_committed() {
     let (authority, world, mut runs) = world("commitWithin: 1h").await;
-    let rollback = |id: &str| wire::RollbackRequest { request_id: id.into(), application: "shop".into(), ..Default::default() };
+    let rollback =
+        |id: &str| wire::RollbackRequest { request_id: id.into(), application: "shop".into(), ..Default::default() };
     let commit = |id: &str| wire::CommitRequest { request_id: id.into(), application: "shop".into() };
     assert_eq!(rule(&runs.rollback(rollback("early")).await.unwrap_err()), "no-commit-window");
     assert_eq!(rule(&runs.commit(commit("early-too")).await.unwrap_err()), "no-commit-window");
@@ -178,7 +181,8 @@ async fn a_switchover_can_be_rolled_back_until_it_is_committed() {
 #[tokio::test]
 async fn a_held_application_is_not_moved_on_plan() {
     let (_authority, world, mut runs) = world("commitWithin: 1h").await;
-    let home = |id: &str| wire::FailbackRequest { request_id: id.into(), application: "shop".into(), ..Default::default() };
+    let home =
+        |id: &str| wire::FailbackRequest { request_id: id.into(), application: "shop".into(), ..Default::default() };
     assert_eq!(rule(&runs.failback(home("one")).await.unwrap_err()), "at-preferred");
     let hold = wire::HoldRequest { request_id: "two".into(), application: "shop".into(), reason: "quarter".into() };
     runs.hold(hold).await.unwrap();

@@ -121,7 +121,8 @@ async fn an_operator_plans_rolls_back_aborts_and_orders() -> Result<()> {
     ctl.run(&["failover", APPLICATION, "--to", &to, "--reason", "a drill"]).await?;
     let run = newest_run(&scene, "succeeded").await?;
     clients.all_write(Some(other)).await?;
-    let first = clients.record().acknowledged.iter().find(|row| row.at > word && row.by == address(&scene)).map(|row| row.at);
+    let first =
+        clients.record().acknowledged.iter().find(|row| row.at > word && row.by == address(&scene)).map(|row| row.at);
     println!("an ordered failover: first row after {:.2} s", (first.context("no row")? - word).as_secs_f32());
     let report = ctl.run(&["report", &run.to_string()]).await?;
     ensure!(report.contains("a drill"), "{report}");

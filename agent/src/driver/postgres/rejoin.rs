@@ -65,9 +65,11 @@ impl Postgres {
             self.take_history(&theirs).await?;
             format!("followed as it was, {}", behind.told())
         } else {
+            let saved = self.give_up(&theirs, &behind, rejoin.allow_rewind).await?;
             self.checkpoint_upstream(&leader).await?;
             let how = self.rebuild(&leader, &theirs.system_id, rejoin.allow_reclone).await?;
-            format!("{how}; {}", behind.told())
+            let saved = saved.map_or_else(String::new, |saved| format!("; {saved}"));
+            format!("{how}; {}{saved}", behind.told())
         };
         let (data, conninfo) = (self.data.clone(), leader.replication.clone());
         files::blocking(DISK_LIMIT, "pointing the standby at its upstream", move || {

@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 use super::draft::{API_VERSION, KIND, MOST_PROBE_FAILURES, MOST_RETRIES};
 use super::runbook::{QUESTION_LIMIT, suited};
 use super::words::Word;
-use super::{Action, DnsProvider, Manner, Mode, OnCoordinatorLoss, OnFailure, OnSilence, ResourceKind, default, resource};
+use super::{
+    Action, DnsProvider, Manner, Mode, OnCoordinatorLoss, OnFailure, OnSilence, ResourceKind, default, resource,
+};
 use crate::id::NAME_LIMIT;
 use crate::lease::{DEFAULT_FAIL_OVER_AFTER, SMALLEST_FAIL_OVER_AFTER};
 use crate::switchover::WRITE_OUTAGES;

@@ -196,8 +196,14 @@ fn carry_out(scene: &Scene<'_>, order: &Order, wish: &Wish, run: Option<&Run>, v
                 attestation,
                 reason: wish.why().to_owned(),
             };
-            (alive.is_empty() && silence(scene) >= scene.fail_over_after())
-                .then_some(Entry::Decide { application, from: epoch, to, terms, ground, finding })
+            (alive.is_empty() && silence(scene) >= scene.fail_over_after()).then_some(Entry::Decide {
+                application,
+                from: epoch,
+                to,
+                terms,
+                ground,
+                finding,
+            })
         }
     }
 }

@@ -35,11 +35,7 @@ pub(crate) fn aborted(applying: &mut Applying<'_>, id: RunId, by: &str, reason: 
     match run.status {
         RunStatus::Running | RunStatus::Stuck => {}
         RunStatus::Undoing => return ignored("it is being undone already"),
-        RunStatus::Succeeded
-        | RunStatus::Undone
-        | RunStatus::Superseded
-        | RunStatus::Aborted
-        | RunStatus::Failed => {
+        RunStatus::Succeeded | RunStatus::Undone | RunStatus::Superseded | RunStatus::Aborted | RunStatus::Failed => {
             return refused("run-ended", format!("run {id} has ended: {}", run.status));
         }
     }

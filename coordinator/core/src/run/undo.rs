@@ -16,11 +16,7 @@ pub(crate) fn undo_begun(applying: &mut Applying<'_>, id: RunId, reason: &str) -
     match run.status {
         RunStatus::Running | RunStatus::Stuck => {}
         RunStatus::Undoing => return ignored("undoing"),
-        RunStatus::Succeeded
-        | RunStatus::Undone
-        | RunStatus::Superseded
-        | RunStatus::Aborted
-        | RunStatus::Failed => {
+        RunStatus::Succeeded | RunStatus::Undone | RunStatus::Superseded | RunStatus::Aborted | RunStatus::Failed => {
             return ignored("the run has ended");
         }
     }

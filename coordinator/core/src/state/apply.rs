@@ -143,9 +143,7 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
         }
         Entry::Held { application, by, reason } => hold::held(applying, application, by, reason),
         Entry::Unheld { application, by } => hold::unheld(applying, application, by),
-        Entry::Committed { application, run, by } => {
-            window::committed(applying, application, *run, by.as_deref())
-        }
+        Entry::Committed { application, run, by } => window::committed(applying, application, *run, by.as_deref()),
         Entry::Aborted { run, by, reason } => run::abort::aborted(applying, *run, by, reason),
         Entry::Approved { run, step, by, reason } => run::approve::approved(applying, *run, *step, by, reason),
         Entry::Cleared { run, step, how, by } => run::apply::cleared(applying, *run, *step, *how, by),

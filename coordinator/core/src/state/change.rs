@@ -276,12 +276,7 @@ fn check(applying: &Applying<'_>, known: &ApplicationState, decide: &Decide<'_>)
 }
 
 /// A switchover follows its own runbook, and promises that nothing is lost: every database must be movable.
-fn check_plannable(
-    known: &ApplicationState,
-    window: &Window<'_>,
-    cause: &Cause,
-    to: &ClusterId,
-) -> Result<(), Broken> {
+fn check_plannable(known: &ApplicationState, window: &Window<'_>, cause: &Cause, to: &ClusterId) -> Result<(), Broken> {
     match cause {
         Cause::Switchover { purpose, .. } => {
             if let Some(hold) = &known.held {

@@ -152,12 +152,7 @@ impl Wish {
 }
 
 /// An operator orders a failover.
-pub(super) fn ordered(
-    applying: &mut Applying<'_>,
-    application: &ApplicationId,
-    epoch: Epoch,
-    wish: &Wish,
-) -> Applied {
+pub(super) fn ordered(applying: &mut Applying<'_>, application: &ApplicationId, epoch: Epoch, wish: &Wish) -> Applied {
     let (id, at) = (applying.index, applying.at);
     let Some(known) = applying.state.applications.get_mut(application) else {
         return refused("unknown-application", format!("{application} does not exist"));
@@ -179,7 +174,8 @@ pub(super) fn ordered(
     if let Some(order) = &known.order
         && let Some(earlier) = order.wish()
     {
-        let detail = format!("order {} by {} stands; approve it, or `regentctl abort {}`", order.id, earlier.by, order.id);
+        let detail =
+            format!("order {} by {} stands; approve it, or `regentctl abort {}`", order.id, earlier.by, order.id);
         return refused("order-stands", detail);
     }
     let permits = wish.allow_data_loss.is_some() || wish.attestation.is_some();
@@ -368,11 +364,7 @@ pub(super) fn for_decision(known: &ApplicationState, ground: &Ground, to: &Clust
 ///
 /// # Errors
 /// What is missing: its rule, and a sentence.
-pub(super) fn check_forced(
-    known: &ApplicationState,
-    ground: &Ground,
-    to: &ClusterId,
-) -> Result<(), Broken> {
+pub(super) fn check_forced(known: &ApplicationState, ground: &Ground, to: &ClusterId) -> Result<(), Broken> {
     let Ground::Forced { operator, second, attestation, reason } = ground else { return Ok(()) };
     if [operator, attestation, reason].iter().any(|text| text.trim().is_empty()) {
         return Err(Broken("attestation-missing", "operator, attestation and reason must be named".to_owned()));

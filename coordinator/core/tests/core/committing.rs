@@ -111,18 +111,26 @@ fn a_switchover_can_be_rolled_back_by_a_switchover() {
     world.done(entry);
     let again = world.known().run.unwrap();
     perform(&mut world, again, "Quiesce core@central-1");
-    for (step, position) in
-        [("Fence db@central-1", 2000), ("Fence cache@central-1", 70), ("CatchUp db@west-1", 2000), ("CatchUp cache@west-1", 70)]
-    {
+    for (step, position) in [
+        ("Fence db@central-1", 2000),
+        ("Fence cache@central-1", 70),
+        ("CatchUp db@west-1", 2000),
+        ("CatchUp cache@west-1", 70),
+    ] {
         reach(&mut world, again, step, at(position));
     }
     let Entry::Decide { application, from, to, terms, finding, .. } = decided(&world) else { unreachable!() };
     world.done(Entry::Decide { application, from, to, terms, ground: Ground::Switched { run: again }, finding });
     assert_eq!((world.known().primary.clone(), world.known().epoch), (Some(west()), Epoch(3)));
     assert_eq!((last_event(&world).0.as_str(), world.known().window.clone()), ("rolled-back", None));
-    for step in
-        ["Promote db@west-1", "Promote cache@west-1", "Redirect www@west-1", "Activate core@west-1", "Rejoin db@central-1", "Rejoin cache@central-1"]
-    {
+    for step in [
+        "Promote db@west-1",
+        "Promote cache@west-1",
+        "Redirect www@west-1",
+        "Activate core@west-1",
+        "Rejoin db@central-1",
+        "Rejoin cache@central-1",
+    ] {
         perform(&mut world, again, step);
     }
     assert_eq!(world.state.runs[&again].status, RunStatus::Succeeded);

@@ -109,7 +109,8 @@ pub fn moved(world: &mut World) -> RunId {
     reach(world, run, "CatchUp db@central-1", at(1000));
     reach(world, run, "CatchUp cache@central-1", at(50));
     world.done(world.decide(regent_core::entry::Ground::Switched { run }));
-    for step in ["Promote db@central-1", "Promote cache@central-1", "Redirect www@central-1", "Activate core@central-1"] {
+    for step in ["Promote db@central-1", "Promote cache@central-1", "Redirect www@central-1", "Activate core@central-1"]
+    {
         perform(world, run, step);
     }
     run
@@ -244,7 +245,10 @@ fn a_side_whose_rejoin_was_aborted_stays_out_until_the_next_one() {
     let advice = advice::of_run(&world.state, &world.state.runs[&run]);
     assert_eq!(advice.next, "west-1 is quarantined: `regentctl rejoin shop west-1`");
     let again = rejoining(&mut world, false);
-    assert!(world.state.runs[&again].steps.iter().all(|step| {
-        step.kind == regent_core::run::StepKind::Action(Action::Rejoin)
-    }));
+    assert!(
+        world.state.runs[&again]
+            .steps
+            .iter()
+            .all(|step| { step.kind == regent_core::run::StepKind::Action(Action::Rejoin) })
+    );
 }

@@ -225,7 +225,10 @@ fn a_loss_beyond_the_limit_needs_a_word_that_counts_once() {
     let [decision @ Entry::Decide { ground: Ground::Fenced { .. }, .. }] = &entries[..] else { panic!("{entries:?}") };
     world.done(decision.clone());
     let order = world.state.runs[&run].order.clone().unwrap();
-    assert_eq!((order.second(), order.wish().unwrap().allow_data_loss.as_deref()), (Some("bob"), Some("agreed with the CTO")));
+    assert_eq!(
+        (order.second(), order.wish().unwrap().allow_data_loss.as_deref()),
+        (Some("bob"), Some("agreed with the CTO"))
+    );
     assert!(world.known().order.is_none(), "for this run only");
 }
 

@@ -38,7 +38,11 @@ fn asked(world: &World) -> Entry {
     Entry::RunStarted {
         application: app(),
         epoch: world.known().epoch,
-        cause: Cause::Switchover { by: "ann".into(), max_write_outage: Span::from_secs(5), purpose: Purpose::Switchover },
+        cause: Cause::Switchover {
+            by: "ann".into(),
+            max_write_outage: Span::from_secs(5),
+            purpose: Purpose::Switchover,
+        },
         to: central(),
         finding: Finding::default(),
         plan: None,

@@ -37,7 +37,11 @@ impl Failback {
                 async move { services.runs.failback(request).await }
             })
             .await?;
-        begun(&format!("{} goes back to {} by run {}", self.application, answer.to, answer.run), answer.run, self.watch);
+        begun(
+            &format!("{} goes back to {} by run {}", self.application, answer.to, answer.run),
+            answer.run,
+            self.watch,
+        );
         if self.watch { runs::follow(connection, answer.run, crate::output::Output::Table).await } else { Ok(()) }
     }
 }

@@ -62,7 +62,10 @@ impl Failover {
                 async move { services.runs.failover(request).await }
             })
             .await?;
-        say(&format!("the failover of {} to {} is ordered, order {}: {}", self.application, self.to, answer.order, answer.way));
+        say(&format!(
+            "the failover of {} to {} is ordered, order {}: {}",
+            self.application, self.to, answer.order, answer.way
+        ));
         if answer.asks_second_person {
             say(&format!("it waits for another operator: regentctl approve {} --reason WHY", answer.order));
         }
@@ -90,7 +93,9 @@ pub(super) async fn follow(connection: &Connection, application: &str, order: u6
         let stands = get::fetch(connection, application.to_owned(), false).await?.application.and_then(|one| one.order);
         let stands = stands.filter(|known| known.id == order);
         match (answer.runs.iter().find(carries), stands) {
-            (Some(run), Some(known)) if known.run == run.id => return runs::follow(connection, run.id, Output::Table).await,
+            (Some(run), Some(known)) if known.run == run.id => {
+                return runs::follow(connection, run.id, Output::Table).await;
+            }
             (Some(run), None) => return runs::follow(connection, run.id, Output::Table).await,
             (None, None) => {
                 return Err(Failure::failed(format!(

@@ -82,7 +82,8 @@ impl Plan {
 
 fn text(plan: &wire::Plan) -> String {
     let to = if plan.to.is_empty() { "nowhere" } else { &plan.to };
-    let mut text = format!("{} of {} from {} to {to}, from epoch {}\n", plan.kind, plan.application, plan.from, plan.epoch);
+    let mut text =
+        format!("{} of {} from {} to {to}, from epoch {}\n", plan.kind, plan.application, plan.from, plan.epoch);
     if !plan.digest.is_empty() {
         let _ = writeln!(text, "Digest:   {}", plan.digest);
     }

@@ -140,7 +140,12 @@ fn order_of(state: &State, id: u64) -> Option<ApplicationId> {
 }
 
 /// As operators see it.
-pub(in crate::api) fn order(order: &Order, application: &ApplicationId, from: &ClusterId, wall: Timestamp) -> wire::Order {
+pub(in crate::api) fn order(
+    order: &Order,
+    application: &ApplicationId,
+    from: &ClusterId,
+    wall: Timestamp,
+) -> wire::Order {
     let (approved_by, approval, state) = match &order.state {
         OrderState::Asked => (String::new(), String::new(), wire::OrderState::Asked),
         OrderState::Silent => (String::new(), String::new(), wire::OrderState::Silent),

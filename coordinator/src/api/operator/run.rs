@@ -32,7 +32,9 @@ impl RunService for Operators {
         let application = self.known_or_all(&asked.application)?;
         let runs = self.node().replica.read(|state| {
             let all = state.runs.values().rev();
-            all.filter(|run| application.as_ref().is_none_or(|id| run.application == *id)).map(|run| convert::run(state, run)).collect()
+            all.filter(|run| application.as_ref().is_none_or(|id| run.application == *id))
+                .map(|run| convert::run(state, run))
+                .collect()
         });
         Ok(Response::new(wire::RunServiceListResponse { runs, view: Some(self.view()) }))
     }
