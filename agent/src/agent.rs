@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use regent_core::id::{ApplicationId, ClusterId, Incarnation, InstallationId, ResourceId};
+use regent_core::id::{ApplicationId, ClusterId, Incarnation, InstallationId, ResourceId, Token};
 use regent_core::time::{Span, Timestamp};
 use regent_proto::agent::v1::Hello;
 use tokio::sync::{Notify, mpsc, watch};
@@ -38,6 +38,7 @@ mod answers;
 mod beats;
 mod commands;
 mod coordinators;
+mod diverged;
 mod group;
 mod guarding;
 mod peers;
@@ -96,6 +97,8 @@ enum Event {
     Held(ApplicationId, ResourceId, bool),
     /// The fence of a database that accepted writes where the terms say standby.
     RogueFenced(ApplicationId, ResourceId, bool),
+    /// What a side in quarantine has that the primary lacks, by these terms; an error if it is not known yet.
+    Diverged(ApplicationId, ResourceId, Token, Result<Option<String>, ()>),
     GroupStored(bool),
     /// Statuses that waited for the disk.
     ToBeSaid(Vec<regent_proto::agent::v1::StepStatus>),
@@ -125,6 +128,8 @@ struct Agent {
     rejoined: BTreeSet<(ApplicationId, ResourceId)>,
     /// Open where the terms say standby.
     rogues: rogue::Rogues,
+    /// What was measured in quarantine.
+    diverged: diverged::All,
     /// Applications for which the guard's hard fence has been taken note of.
     noted_fired: BTreeSet<ApplicationId>,
     offered_peers: BTreeMap<ApplicationId, BTreeMap<ClusterId, Peer>>,
@@ -249,6 +254,7 @@ async fn run(
         unconfirmed: BTreeSet::new(),
         rejoined: BTreeSet::new(),
         rogues: rogue::Rogues::new(),
+        diverged: diverged::All::new(),
         noted_fired: BTreeSet::new(),
         offered_peers: BTreeMap::new(),
         joining: Joining::default(),

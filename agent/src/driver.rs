@@ -300,6 +300,12 @@ pub trait Driver: Send + Sync {
         Err(DriverError::unsupported(self.kind(), "rejoin"))
     }
 
+    /// What lies here beyond the point where the history of another cluster's database parts from this one's, for humans;
+    /// none if nothing does, or this kind cannot tell. Looks, and changes nothing.
+    async fn divergence(&self, _upstream_cluster: &str) -> Result<Option<String>, DriverError> {
+        Ok(None)
+    }
+
     /// Runs a listed command by its name.
     async fn run(&self, _command: &str) -> DriverResult {
         Err(DriverError::unsupported(self.kind(), "run a command"))

@@ -381,6 +381,9 @@ impl Agent {
                 }
                 self.retell_holds(&application, now);
             }
+            Event::Diverged(application, resource, terms, found) => {
+                self.measured((application, resource), terms, found, now);
+            }
             Event::RogueFenced(application, resource, fenced) => self.rogue_fenced(application, resource, fenced),
             Event::ToBeSaid(statuses) => self.say_statuses(&statuses),
             Event::GroupStored(stored) => self.group_stored(stored),
@@ -395,6 +398,7 @@ impl Agent {
     pub(super) fn hear_sight(&mut self, mut sight: Sight) {
         self.look_for_closed(&mut sight);
         self.look_for_rogue(&sight);
+        self.look_at_divergence(&mut sight);
         let name = (sight.application.clone(), sight.resource.clone());
         let before = self.sights.get(&name).map(|(_, sight)| &sight.probe);
         let turned = before.is_none_or(|before| {

@@ -16,6 +16,7 @@
 
 mod canary;
 mod conninfo;
+mod diverged;
 mod fence;
 mod files;
 mod follow;
@@ -213,6 +214,10 @@ impl Driver for Postgres {
     async fn promote(&self, position: Option<u64>) -> DriverResult {
         let _changing = self.changing.lock().await;
         self.become_primary(position).await
+    }
+
+    async fn divergence(&self, upstream_cluster: &str) -> Result<Option<String>, DriverError> {
+        self.measure_divergence(upstream_cluster).await
     }
 
     async fn rejoin(&self, rejoin: &Rejoin) -> DriverResult {

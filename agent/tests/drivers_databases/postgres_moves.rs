@@ -53,10 +53,27 @@ async fn postgres_fails_over_and_the_old_primary_rejoins() {
     // A comes back, crashed and diverged.
     assert!(driver_a.fence().await.is_ok());
     let rejoin_a = Rejoin { upstream_cluster: "b".into(), allow_rewind: true, allow_reclone: false };
+    // Without an operator's command it is measured, and left as it is.
+    let by_itself = Rejoin { allow_rewind: false, ..rejoin_a.clone() };
+    let kept = driver_a.rejoin(&by_itself).await.unwrap_err();
+    println!("{kept}");
+    assert_eq!((kept.code, kept.retryable), ("rejoin-diverged", false), "{kept}");
+    assert!(kept.message.contains("1 commits, 1 changed rows"), "{kept}");
+    assert_eq!(a.value("SELECT count(*) FROM rows WHERE said = 'lost'").await, "1", "it runs, and can be read");
+    let told = driver_a.divergence("b").await.unwrap().expect("it diverged");
+    assert!(told.contains("1 commits, 1 changed rows"), "{told}");
     let began = Instant::now();
     let done = driver_a.rejoin(&rejoin_a).await.unwrap();
     println!("rejoin: {:?}, {}", began.elapsed(), done.message);
+    let saved = done.message.split("saved in ").nth(1).expect("what was given up was saved");
+    let dump = std::process::Command::new(format!("{}/pg_waldump", crate::postgres::BIN))
+        .args(["--path", saved, "--timeline=1", "--stats=record"])
+        .arg(format!("--start={}", kept.message.split(" at ").nth(1).unwrap().split(' ').next().unwrap()))
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&dump.stdout).contains("Transaction/COMMIT"), "{dump:?}");
     assert!(done.message.contains("rewound") && done.message.contains("Heap INSERT"), "{}", done.message);
+    assert_eq!(driver_a.divergence("b").await.unwrap(), None, "it follows");
     assert!(driver_a.rejoin(&rejoin_a).await.unwrap().already);
     b.accepts_write("app").await.unwrap();
     let position = driver_b.probe().await.position.unwrap();
@@ -145,7 +162,7 @@ async fn postgres_reclone_sets_the_old_data_aside() {
     let aside: Vec<_> = std::fs::read_dir(b.data.parent().unwrap())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.starts_with("data."))
+        .filter(|name| name.starts_with("data.regent-set-aside"))
         .collect();
     assert_eq!(aside.len(), 1, "{aside:?}");
     assert!(aside[0].starts_with("data.regent-set-aside-"), "{aside:?}");

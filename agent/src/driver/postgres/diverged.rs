@@ -76,11 +76,36 @@ impl Postgres {
             }
             return Err(DriverError::permanent(
                 "rejoin-diverged",
-                format!("{told}; nothing of it is given up by itself: look at it, then `regentctl rejoin` saves it aside and rewinds"),
+                format!(
+                    "{told}; nothing of it is given up by itself: look at it, then `regentctl rejoin` saves it aside and rewinds"
+                ),
             ));
         }
         let saved = self.save_aside(fork, &told).await?;
         Ok(Some(format!("{told}; saved in {}", saved.display())))
+    }
+
+    /// The same on a server that runs, or not, in quarantine: nothing of it is stopped.
+    pub(super) async fn measure_divergence(&self, upstream_cluster: &str) -> Result<Option<String>, DriverError> {
+        if self.sight().await.is_ok_and(|sight| sight.streaming) {
+            return Ok(None);
+        }
+        let leader = self.leader(upstream_cluster)?;
+        let theirs = self.check_upstream(&leader).await?;
+        let fork = match self.fork(&theirs).await {
+            Ok(fork) => fork,
+            Err(why) => return Ok(Some(format!("where it diverged from {upstream_cluster} is not known: {why}"))),
+        };
+        let measured = self.measure(fork).await;
+        if measured.commits == Some(0) {
+            return Ok(Some(format!("nothing that was committed lies beyond the history of {upstream_cluster}")));
+        }
+        Ok(Some(format!(
+            "diverged from {upstream_cluster} at {} of timeline {}: {}",
+            lsn_text(fork.at),
+            fork.timeline,
+            measured.told()
+        )))
     }
 
     async fn measure(&self, fork: Left) -> Measured {
@@ -105,7 +130,8 @@ impl Postgres {
         let folder = follow::beside(&self.data, &format!("regent-diverged-{now}"));
         let (data, saved, told) = (self.data.clone(), folder.clone(), told.to_owned());
         files::blocking(COPY_LIMIT, "saving what diverged beside PGDATA", move || {
-            let first = fork.zip(segment).map(|(fork, segment)| (fork.timeline, segment_name(fork.timeline, fork.at, segment)));
+            let first =
+                fork.zip(segment).map(|(fork, segment)| (fork.timeline, segment_name(fork.timeline, fork.at, segment)));
             copy(&data, &saved, first.as_ref().map(|(timeline, name)| (*timeline, name.as_str())))?;
             std::fs::write(saved.join("README"), readme(&told, fork))?;
             files::sync(&saved)?;
@@ -149,7 +175,9 @@ fn readme(told: &str, fork: Option<Left>) -> String {
     let read = fork.map_or_else(String::new, |fork| {
         format!("\nRead it with: pg_waldump --path=. --timeline={} --start={}\n", fork.timeline, lsn_text(fork.at))
     });
-    format!("Saved by Regent before this side was rewound: {told}.\n{read}Remove the folder when it is of no more use.\n")
+    format!(
+        "Saved by Regent before this side was rewound: {told}.\n{read}Remove the folder when it is of no more use.\n"
+    )
 }
 
 /// The name of the segment that holds a position.
@@ -169,9 +197,8 @@ fn read_stats(from: u64, output: &str, errors: &str) -> Measured {
         lines.filter(|(kind, _)| wanted(kind)).map(|(_, count)| count).sum::<u64>()
     };
     let read = output.lines().any(|line| line.trim_start().starts_with("Total"));
-    let commit = |kind: &str| {
-        matches!(kind, "Transaction/COMMIT" | "Transaction/COMMIT_PREPARED" | "Transaction/PREPARE")
-    };
+    let commit =
+        |kind: &str| matches!(kind, "Transaction/COMMIT" | "Transaction/COMMIT_PREPARED" | "Transaction/PREPARE");
     let row = |kind: &str| {
         let bare = kind.strip_suffix("+INIT").unwrap_or(kind);
         matches!(bare, "Heap/INSERT" | "Heap/UPDATE" | "Heap/HOT_UPDATE" | "Heap/DELETE" | "Heap2/MULTI_INSERT")
@@ -220,7 +247,13 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (data, saved) = (place.path().join("data"), place.path().join("saved"));
         std::fs::create_dir_all(data.join("pg_wal/archive_status")).unwrap();
-        let names = ["000000010000000000000002", "000000010000000000000003", "000000010000000000000004.partial", "00000001.history", "000000020000000000000003"];
+        let names = [
+            "000000010000000000000002",
+            "000000010000000000000003",
+            "000000010000000000000004.partial",
+            "00000001.history",
+            "000000020000000000000003",
+        ];
         for name in names {
             std::fs::write(data.join("pg_wal").join(name), name).unwrap();
         }

@@ -44,9 +44,9 @@ pub(super) struct Theirs {
 
 /// One line of a history: from there on the timeline went on as its child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Left {
-    timeline: u32,
-    at: u64,
+pub(super) struct Left {
+    pub(super) timeline: u32,
+    pub(super) at: u64,
 }
 
 /// What lies behind the fork.
@@ -128,7 +128,7 @@ impl Postgres {
     }
 
     /// Where the upstream's history left the timeline that stands here; or why that cannot be told.
-    async fn fork(&self, theirs: &Theirs) -> Result<Left, String> {
+    pub(super) async fn fork(&self, theirs: &Theirs) -> Result<Left, String> {
         let data = self.data.clone();
         let read = files::blocking(DISK_LIMIT, "reading the names in pg_wal", move || {
             let names = std::fs::read_dir(data.join("pg_wal"))?;

@@ -65,9 +65,11 @@ impl Postgres {
             self.take_history(&theirs).await?;
             format!("followed as it was, {}", behind.told())
         } else {
+            let saved = self.give_up(&theirs, &behind, rejoin.allow_rewind).await?;
             self.checkpoint_upstream(&leader).await?;
             let how = self.rebuild(&leader, &theirs.system_id, rejoin.allow_reclone).await?;
-            format!("{how}; {}", behind.told())
+            let saved = saved.map_or_else(String::new, |saved| format!("; {saved}"));
+            format!("{how}; {}{saved}", behind.told())
         };
         let (data, conninfo) = (self.data.clone(), leader.replication.clone());
         files::blocking(DISK_LIMIT, "pointing the standby at its upstream", move || {
@@ -103,7 +105,7 @@ impl Postgres {
         })
     }
 
-    fn leader(&self, cluster: &str) -> Result<Leader, DriverError> {
+    pub(super) fn leader(&self, cluster: &str) -> Result<Leader, DriverError> {
         let find = |map: &std::collections::BTreeMap<String, Secret>, key: &str| {
             let text = map.get(cluster).cloned().ok_or_else(|| missing(cluster, key))?;
             let conninfo = Conninfo::parse(text.expose()).ok_or_else(|| {
@@ -120,7 +122,7 @@ impl Postgres {
     }
 
     /// The upstream answers, is primary and is closed at rest. Gives its identity and its history.
-    async fn check_upstream(&self, leader: &Leader) -> Result<Theirs, DriverError> {
+    pub(super) async fn check_upstream(&self, leader: &Leader) -> Result<Theirs, DriverError> {
         let look = "
             WITH it AS MATERIALIZED (
                 SELECT pg_is_in_recovery() AS standby,
