@@ -10,6 +10,7 @@ pub mod engine;
 pub mod join;
 pub mod node;
 pub mod observer;
+pub mod program;
 pub mod proposals;
 pub mod raft;
 pub mod replica;
