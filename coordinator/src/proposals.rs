@@ -48,7 +48,7 @@ impl Key {
             Entry::Refused { application, .. } => Self::Refusal(application.clone()),
             Entry::StepIntent { run, step, attempt } => Self::Intent(*run, *step, *attempt),
             Entry::StepOutcome { run, step, attempt, .. } => Self::Outcome(*run, *step, *attempt),
-            Entry::UndoBegun { run, .. } => Self::Undo(*run),
+            Entry::UndoBegun { run, .. } | Entry::CauseGone { run, .. } => Self::Undo(*run),
             Entry::Frozen { .. } | Entry::Thawed => Self::Breaker,
             Entry::AgentRegistered(agent) => Self::Register(agent.cluster.clone()),
             Entry::GroupCreated { .. }

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  RunStarted applied ── cause seen ──────────────► fence → Decide{Fenced} → …
-//!                   ├── looked, and gone ─────────► UndoBegun: nothing was done, so it ends at once
+//!                   ├── looked, and gone ─────────► CauseGone: nothing was done, so it ends at once
 //!                   └── not looked for yet ───────► waits, three intervals at most
 //! ```
 //!

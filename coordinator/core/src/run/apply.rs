@@ -193,6 +193,15 @@ pub(crate) fn release(applying: &mut Applying<'_>, id: RunId) {
     applying.effects.push(Effect::RunChanged(id));
 }
 
+/// Nothing was done, and nothing will be. The leader looked before its own intents, or those of the leader before it, were
+/// applied here: a run that has begun by now is not undone for a cause that it hides itself.
+pub(crate) fn cause_gone(applying: &mut Applying<'_>, id: RunId, reason: &str) -> Applied {
+    match applying.state.runs.get(&id) {
+        Some(run) if run.has_begun() => ignored("the run has begun"),
+        Some(_) | None => undo_begun(applying, id, reason),
+    }
+}
+
 /// Giving up before the point of no return; after it there is only forward.
 pub(crate) fn undo_begun(applying: &mut Applying<'_>, id: RunId, reason: &str) -> Applied {
     let at = applying.at;

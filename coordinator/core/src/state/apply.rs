@@ -125,6 +125,7 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
         Entry::StepOutcome { run, step, attempt, outcome } => {
             run::apply::outcome(applying, *run, *step, *attempt, outcome)
         }
+        Entry::CauseGone { run, reason } => run::apply::cause_gone(applying, *run, reason),
         Entry::UndoBegun { run, reason } => run::apply::undo_begun(applying, *run, reason),
         Entry::Approved { run, step, by, reason } => run::approve::approved(applying, *run, *step, by, reason),
         Entry::Cleared { run, step, how, by } => run::apply::cleared(applying, *run, *step, *how, by),
