@@ -42,17 +42,19 @@ pub(crate) struct Place {
     pub(crate) index: usize,
     pub(crate) folder: PathBuf,
     pub(crate) clock: Option<WallClock>,
+    /// What its coordinator and its agent are started with.
+    pub(crate) environment: BTreeMap<String, String>,
 }
 
 impl Region {
     pub(crate) fn new(
         name: &str,
         keeper: Arc<Keeper>,
-        listens: CoordinatorPlace,
+        (program, listens): (&'static str, CoordinatorPlace),
         cluster: Option<Cluster>,
         place: Place,
     ) -> Self {
-        let coordinator = Node::new("regent-coordinator", &place.folder, &place.folder.join("coordinator.yaml"));
+        let coordinator = Node::new(program, &place.folder, &place.folder.join("coordinator.yaml"));
         Self { name: name.to_owned(), keeper, coordinator, listens, cluster, place }
     }
 
@@ -99,7 +101,7 @@ impl Region {
     /// # Errors
     /// It does not come up; with the end of its log.
     pub async fn start_coordinator(&self) -> Result<()> {
-        self.coordinator.start(&self.keeper, self.environment()).await?;
+        self.coordinator.start(&self.keeper, self.place.environment.clone()).await?;
         self.answers(&self.coordinator, self.listens.dashboard).await
     }
 
@@ -109,7 +111,7 @@ impl Region {
     /// It does not come up; with the end of its log.
     pub async fn start_agent(&self) -> Result<()> {
         let cluster = self.cluster()?;
-        cluster.agent.start(&self.keeper, self.environment()).await?;
+        cluster.agent.start(&self.keeper, self.place.environment.clone()).await?;
         self.answers(&cluster.agent, cluster.place.admin).await
     }
 
@@ -119,10 +121,6 @@ impl Region {
     /// It goes by the machine's clock.
     pub fn step_clock(&self, seconds: i64) -> Result<()> {
         self.place.clock.as_ref().context("it goes by the machine's clock")?.step(seconds)
-    }
-
-    fn environment(&self) -> BTreeMap<String, String> {
-        self.place.clock.as_ref().map(WallClock::environment).unwrap_or_default()
     }
 
     /// Waits until a program that was just started answers.
