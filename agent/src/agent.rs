@@ -28,7 +28,7 @@ use crate::journal::{Journal, Peer};
 use crate::lease::{GuardWord, Lease, Reading, Remembered};
 use crate::probe::{self, Sight};
 use crate::settings::{Dial, Settings, endpoints};
-use crate::steps::{Bench, StepEvent, Steps};
+use crate::steps::{Bench, Onlooker, StepEvent, Steps};
 use crate::uplink::{LinkEvent, LinkId, Pace};
 use crate::witness::peer::{PeerEvent, Sign};
 use crate::witness::{Asked, Promises, WitnessKey};
@@ -74,6 +74,8 @@ pub struct Parts {
     pub door: Arc<dyn Door>,
     /// Of this machine.
     pub clock: Arc<dyn Clock>,
+    /// Looks on when a step acts; only in tests.
+    pub onlooker: Option<Arc<dyn Onlooker>>,
 }
 
 /// What the rest of the process may ask of the loop.
@@ -222,6 +224,7 @@ async fn run(
         promises: promises.clone(),
         locks: Mutex::default(),
         closing: Mutex::default(),
+        onlooker: parts.onlooker,
     };
     let hello = Hello {
         group: String::new(),

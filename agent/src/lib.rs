@@ -9,6 +9,7 @@ pub mod guard;
 pub mod journal;
 pub mod lease;
 pub mod probe;
+pub mod program;
 pub mod secret;
 pub mod settings;
 pub mod steps;

@@ -18,7 +18,7 @@ use crate::journal::{Outcome, Record, View};
 mod carry_out;
 pub mod order;
 
-pub use carry_out::{Bench, Locks};
+pub use carry_out::{Bench, Locks, Onlooker};
 use order::{Action, Order, Refused, StepName, running, status};
 
 /// So many ended steps are said again on every new stream.

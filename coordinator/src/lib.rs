@@ -12,6 +12,7 @@ pub mod join;
 pub mod members;
 pub mod node;
 pub mod observer;
+pub mod program;
 pub mod proposals;
 pub mod raft;
 pub mod replica;

@@ -53,11 +53,11 @@ impl Key {
             Entry::Refused { application, .. } => Self::Refusal(application.clone()),
             Entry::StepIntent { run, step, attempt } => Self::Intent(*run, *step, *attempt),
             Entry::StepOutcome { run, step, attempt, .. } => Self::Outcome(*run, *step, *attempt),
-            Entry::UndoBegun { run, .. } => Self::Undo(*run),
             Entry::Committed { application, .. } => Self::Commit(application.clone()),
             Entry::FailoverDue { application, .. }
             | Entry::OrderTimedOut { application, .. }
             | Entry::OrderClosed { application, .. } => Self::Order(application.clone()),
+            Entry::UndoBegun { run, .. } | Entry::CauseGone { run, .. } => Self::Undo(*run),
             Entry::Frozen { .. } | Entry::Thawed => Self::Breaker,
             Entry::MemberChangeEnded { .. } => Self::Members,
             Entry::Recovered { application, .. } => Self::Recovery(application.clone()),

@@ -228,7 +228,7 @@ impl AgentFile<'_> {
 
 /// The Application document.
 #[must_use]
-pub fn application(clusters: &[&str], failover_after: Duration) -> String {
+pub fn application(clusters: &[&str], failover_after: Duration, max_data_loss: Duration) -> String {
     format!(
         "apiVersion: regent/v1
 kind: Application
@@ -247,7 +247,7 @@ spec:
     mode: automatic
     failoverAfter: {failover_after}
     cooldown: 1h
-    maxDataLoss: 5s
+    maxDataLoss: {max_data_loss}
     beyondMaxDataLoss: refuse
     onCoordinatorLoss: failsafe
   runbooks:
@@ -267,6 +267,7 @@ spec:
 ",
         clusters = clusters.join(", "),
         failover_after = milliseconds(failover_after),
+        max_data_loss = milliseconds(max_data_loss),
     )
 }
 

@@ -10,8 +10,9 @@
 //!   eu-west        eu-central                            eu-north
 //! ```
 //!
-//! What is dropped is dropped on its way from one region to another. The harness stands outside of that: an oracle sees
-//! both sides of a partition. Nobody is told of a cut, as with a cable: connections fall silent.
+//! What is dropped is dropped on its way from one region to another, and what is slow makes a detour over a [`relay`]. The
+//! harness stands outside of that: an oracle sees both sides of a partition. Nobody is told of a cut, as with a cable:
+//! connections fall silent.
 //!
 //! The namespaces have no names: they vanish with the last process in them, and a killed harness leaves nothing behind.
 
@@ -32,8 +33,10 @@ use tokio::sync::oneshot;
 use crate::place;
 use crate::wait;
 
+mod relay;
 mod weather;
 
+use relay::Relay;
 pub use weather::{Link, Weather};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Net {
     weather: Mutex<Weather>,
+    relay: Relay,
     regions: Mutex<Vec<File>>,
     disks: Mutex<Vec<PathBuf>>,
 }
@@ -61,7 +65,8 @@ impl Net {
         call("mount", &["--make-rprivate", "/"])?;
         call("ip", &["link", "set", "lo", "up"])?;
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("cannot forward between regions")?;
-        Ok(Self { weather: Mutex::default(), regions: Mutex::default(), disks: Mutex::default() })
+        let relay = Relay::default();
+        Ok(Self { weather: Mutex::default(), relay, regions: Mutex::default(), disks: Mutex::default() })
     }
 
     /// Where everything of a region listens.
@@ -108,14 +113,16 @@ impl Net {
     /// Changes how the regions are connected, at once and as a whole.
     ///
     /// # Errors
-    /// The filter does not take it.
+    /// The filter or the router does not take it.
     pub async fn change(&self, change: impl FnOnce(&mut Weather)) -> Result<()> {
-        let rules = {
+        let (rules, delays) = {
             let mut weather = self.weather.lock().unwrap_or_else(PoisonError::into_inner);
             change(&mut weather);
-            weather.rules()
+            (weather.rules(), weather.delays())
         };
-        feed("nft", &["-f", "-"], &rules).await
+        feed("nft", &["-f", "-"], &rules).await?;
+        let detours = self.relay.set(delays)?;
+        if detours.is_empty() { Ok(()) } else { feed("ip", &["-batch", "-"], &detours).await }
     }
 
     /// Runs work on a thread that stands in a region.

@@ -123,7 +123,7 @@ impl Redis {
         self.keeper
             .run(start, PATIENCE)
             .await
-            .with_context(|| format!("the server's log ends so:\n{}", last_lines(&self.folder.join("redis.log"), 15)))
+            .with_context(|| format!("the server's log ends so:\n{}", last_lines(&self.log(), 15)))
     }
 
     /// Stops it cleanly.
@@ -281,6 +281,12 @@ impl Redis {
     #[must_use]
     pub fn stop_script(&self) -> PathBuf {
         self.folder.join("stop")
+    }
+
+    /// The server's own log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("redis.log")
     }
 
     /// What a client needs to connect, with its password.

@@ -42,17 +42,19 @@ pub(crate) struct Place {
     pub(crate) index: usize,
     pub(crate) folder: PathBuf,
     pub(crate) clock: Option<WallClock>,
+    /// What its coordinator and its agent are started with.
+    pub(crate) environment: BTreeMap<String, String>,
 }
 
 impl Region {
     pub(crate) fn new(
         name: &str,
         keeper: Arc<Keeper>,
-        listens: CoordinatorPlace,
+        (program, listens): (&'static str, CoordinatorPlace),
         cluster: Option<Cluster>,
         place: Place,
     ) -> Self {
-        let coordinator = Node::new("regent-coordinator", &place.folder, &place.folder.join("coordinator.yaml"));
+        let coordinator = Node::new(program, &place.folder, &place.folder.join("coordinator.yaml"));
         Self { name: name.to_owned(), keeper, coordinator, listens, cluster, place }
     }
 
@@ -121,8 +123,9 @@ impl Region {
         self.place.clock.as_ref().context("it goes by the machine's clock")?.step(seconds)
     }
 
+    /// What its programs are started with.
     pub(crate) fn environment(&self) -> BTreeMap<String, String> {
-        self.place.clock.as_ref().map(WallClock::environment).unwrap_or_default()
+        self.place.environment.clone()
     }
 
     /// Waits until a program that was just started answers.

@@ -1,5 +1,6 @@
 //! Three regions with a coordinator each; two of them have a cluster with real databases, an agent and a service.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -37,6 +38,18 @@ pub const REGIONS: [(&str, Option<&str>); 3] =
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Set: the folders of worlds are kept; to `broken`: only of those whose test came to no good end.
+pub const KEEP: &str = "REGENT_KEEP_WORLD";
+
+/// Names of programs of this workspace.
+#[derive(Debug, Clone, Copy)]
+pub struct Programs {
+    /// Also that of the guard and of the gate before a database.
+    pub agent: &'static str,
+    /// See [`Programs::agent`].
+    pub coordinator: &'static str,
+}
+
 /// What a world is like.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -48,6 +61,14 @@ pub struct Options {
     pub probe_interval: Duration,
     /// Tracing filter of coordinators and agents.
     pub log: String,
+    /// What an automatic failover may lose.
+    pub max_data_loss: Duration,
+    /// What coordinators are told of replication; null: nothing.
+    pub raft: serde_json::Value,
+    /// The programs that agents and coordinators are.
+    pub programs: Programs,
+    /// What they are started with, beside what the harness itself has.
+    pub environment: BTreeMap<String, String>,
     /// Folders below `folder` that are disks of their own and so many megabytes large; only on a ground of namespaces.
     pub disks: Vec<(PathBuf, u32)>,
     /// Coordinators and agents go by wall clocks of their regions, which can be stepped.
@@ -63,6 +84,10 @@ impl Options {
             failover_after: Duration::from_secs(10),
             probe_interval: Duration::from_secs(1),
             log: "info".into(),
+            max_data_loss: Duration::from_secs(5),
+            raft: serde_json::Value::Null,
+            programs: Programs { agent: "regent-agent", coordinator: "regent-coordinator" },
+            environment: BTreeMap::new(),
             disks: Vec::new(),
             wall_clocks: false,
         }
@@ -96,12 +121,20 @@ impl World {
     /// Whatever did not come up.
     pub async fn start_on(ground: Ground, options: Options) -> Result<Self> {
         let world = Self::prepare_on(ground, options).await?;
-        world.start_databases().await?;
-        world.start_coordinators().await?;
-        world.start_agents().await?;
-        world.apply().await?;
-        world.protected(&world.regions[0], &world.regions[1]).await?;
+        world.begin().await?;
         Ok(world)
+    }
+
+    /// Starts everything in a world that was prepared, and waits until the application is protected.
+    ///
+    /// # Errors
+    /// Whatever did not come up.
+    pub async fn begin(&self) -> Result<()> {
+        self.start_databases().await?;
+        self.start_coordinators().await?;
+        self.start_agents().await?;
+        self.apply().await?;
+        self.protected(&self.regions[0], &self.regions[1]).await
     }
 
     /// Folders, ports, certificates, files; nothing runs but the keepers.
@@ -138,7 +171,7 @@ impl World {
         let places = REGIONS.iter().zip(&dialled);
         let agents: Vec<_> = places.filter_map(|((_, cluster), (_, address))| Some(((*cluster)?, *address))).collect();
         certs::make(&certificates, &dialled, &agents).await?;
-        let shared = Shared::new(&mut ports)?;
+        let shared = Shared::new(&mut ports, options.programs.agent)?;
         let mut regions = Vec::new();
         for (index, (name, cluster)) in REGIONS.iter().enumerate() {
             let own = options.folder.join(name);
@@ -156,8 +189,16 @@ impl World {
                     Some(shared.cluster(cluster, &own, &keeper, ground.cluster(index)?, place)?)
                 }
             };
-            let place = Place { ground: Arc::clone(&ground), index, folder: own, clock };
-            regions.push(Region::new(name, keeper, coordinators[index], cluster, place));
+            let mut environment = options.environment.clone();
+            environment.extend(clock.as_ref().map(WallClock::environment).unwrap_or_default());
+            let place = Place { ground: Arc::clone(&ground), index, folder: own, clock, environment };
+            regions.push(Region::new(
+                name,
+                keeper,
+                (options.programs.coordinator, coordinators[index]),
+                cluster,
+                place,
+            ));
         }
         let listens: Vec<SocketAddr> = coordinators.iter().map(|coordinator| coordinator.listen).collect();
         let ctl = Ctl::new(&listens, &Credentials::of(&certificates, certs::OPERATOR));
@@ -187,11 +228,23 @@ impl World {
     /// # Errors
     /// It does not come up.
     pub async fn start_service(&self, region: &Region) -> Result<()> {
+        self.tell_service(region, "start").await
+    }
+
+    /// Stops a cluster's service, as its agent would.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn stop_service(&self, region: &Region) -> Result<()> {
+        self.tell_service(region, "stop").await
+    }
+
+    async fn tell_service(&self, region: &Region, action: &str) -> Result<()> {
         let cluster = region.cluster()?;
         let demo = place::binary("regent-demo")?.display().to_string();
-        let command = [demo, "start".into(), "--config".into(), cluster.service.display().to_string()];
+        let command = [demo, action.into(), "--config".into(), cluster.service.display().to_string()];
         let folder = cluster.service.parent().unwrap_or(&self.options.folder);
-        region.keeper().run(Program::new("start-service", folder, command), PATIENCE).await
+        region.keeper().run(Program::new(&format!("{action}-service"), folder, command), PATIENCE).await
     }
 
     /// Starts all coordinators and waits until they agree on a leader.
@@ -313,7 +366,9 @@ impl World {
     ///
     /// # Errors
     /// Something does not end.
-    pub async fn down(self) -> Result<()> {
+    pub async fn down(mut self) -> Result<()> {
+        // Where only what broke is to be kept, a world that comes to its end is not.
+        self.traces.keep &= std::env::var(KEEP).is_ok_and(|which| which != "broken");
         futures::future::try_join_all(self.regions.iter().map(|region| region.keeper().end())).await?;
         Ok(())
     }
@@ -335,7 +390,11 @@ impl World {
             let own = region.place();
             let credentials = Credentials::of(certificates, &certs::coordinator(own.id));
             let data = folder.join("coordinator");
-            let file = config::coordinator(&own, region.name(), coordinators, &data, &credentials, &self.options.log);
+            let mut file =
+                config::coordinator(&own, region.name(), coordinators, &data, &credentials, &self.options.log);
+            if !self.options.raft.is_null() {
+                file["raft"] = self.options.raft.clone();
+            }
             config::write(region.coordinator().config(), &file)?;
             let Ok(cluster) = region.cluster() else { continue };
             let others: Vec<(&str, &Postgres, &Redis)> = self
@@ -374,13 +433,14 @@ impl World {
             config::write(&cluster.service, &serde_json::to_value(service)?)?;
         }
         let clusters: Vec<&str> = REGIONS.iter().filter_map(|(_, cluster)| *cluster).collect();
-        let document = config::application(&clusters, self.options.failover_after);
+        let document = config::application(&clusters, self.options.failover_after, self.options.max_data_loss);
         std::fs::write(self.document(), document).context("cannot write the Application document")
     }
 }
 
 /// What both clusters have in common.
 struct Shared {
+    agent: &'static str,
     database_port: u16,
     cache_port: u16,
     service_port: u16,
@@ -389,8 +449,9 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(ports: &mut Ports) -> Result<Self> {
+    fn new(ports: &mut Ports, agent: &'static str) -> Result<Self> {
         Ok(Self {
+            agent,
             database_port: ports.pick()?,
             cache_port: ports.pick()?,
             service_port: ports.pick()?,
@@ -408,7 +469,7 @@ impl Shared {
         place: AgentPlace,
     ) -> Result<Cluster> {
         let file = folder.join("agent.yaml");
-        let program = place::binary("regent-agent")?.display().to_string();
+        let program = place::binary(self.agent)?.display().to_string();
         let gate = |resource: &str| Gate {
             switches: vec![folder.join(SWITCH)],
             command: [program.as_str(), "gate", APPLICATION, resource, "--config", &file.display().to_string()]
@@ -428,7 +489,7 @@ impl Shared {
             address,
             postgres,
             redis,
-            agent: Node::new("regent-agent", folder, &file),
+            agent: Node::new(self.agent, folder, &file),
             place,
             service: service.join("demo.yaml"),
         })

@@ -7,8 +7,10 @@
 
 pub mod crew;
 pub mod epochs;
+pub mod gate;
 pub mod model;
 pub mod oracle;
+pub mod rehearsal;
 pub mod rounds;
 pub mod simulation;
 pub mod soak;

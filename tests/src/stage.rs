@@ -11,7 +11,7 @@ use regent_deploy::net::{Net, Weather};
 use regent_deploy::place;
 use regent_deploy::region::Region;
 use regent_deploy::wait;
-use regent_deploy::world::{Options, World};
+use regent_deploy::world::{self, Options, World};
 
 use crate::crew::{Crew, Sheet, Way};
 use crate::epochs::Epochs;
@@ -62,14 +62,30 @@ impl Stage {
     /// # Errors
     /// Whatever did not come up.
     pub async fn start_with(net: Net, failover_after: Duration, change: impl FnOnce(&mut Options)) -> Result<Self> {
+        Self::start_on(net, failover_after, change, async |_: &World| Ok(())).await
+    }
+
+    /// The same, with something to do when its files are written and nothing of it runs yet.
+    ///
+    /// # Errors
+    /// Whatever did not come up.
+    pub async fn start_on(
+        net: Net,
+        failover_after: Duration,
+        change: impl FnOnce(&mut Options),
+        prepare: impl AsyncFnOnce(&World) -> Result<()>,
+    ) -> Result<Self> {
         let mut folder = tempfile::Builder::new().prefix("regent-").tempdir_in("/var/tmp")?;
-        folder.disable_cleanup(std::env::var_os("REGENT_KEEP_WORLD").is_some());
+        folder.disable_cleanup(std::env::var_os(world::KEEP).is_some());
         place::passable(folder.path())?;
         let mut options = Options::new(&folder.path().join("world"));
         options.failover_after = failover_after;
         options.probe_interval = Duration::from_millis(500);
         change(&mut options);
-        let world = Arc::new(World::start_on(Ground::Namespaces(net), options).await?);
+        let world = World::prepare_on(Ground::Namespaces(net), options).await?;
+        prepare(&world).await?;
+        world.begin().await?;
+        let world = Arc::new(world);
         let epochs = Epochs::watch(&world)?;
         let first = world.ctl().status().await?.application(APPLICATION)?.epoch;
         let crew = Crew::start(&world).await?;
@@ -88,6 +104,14 @@ impl Stage {
     /// It cannot be changed.
     pub async fn weather(&self, change: impl FnOnce(&mut Weather)) -> Result<()> {
         self.world.net()?.change(change).await
+    }
+
+    /// Where the PostgreSQL of a region answers.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn far_address(&self, region: usize) -> Result<std::net::SocketAddr> {
+        Ok(self.region(region).cluster()?.postgres.address().into())
     }
 
     /// From now on the primary may acknowledge what it cannot report; what it reported up to now must not be lost silently.
@@ -223,12 +247,20 @@ impl Stage {
         for run in world.ctl().runs().await? {
             reports.push(world.ctl().report(run.id).await?);
         }
+        // It may just be opening again.
+        let rows = wait::until("the rows of the primary", Duration::from_secs(30), || async {
+            Ok([primary.postgres.rows().await?, primary.redis.rows().await?])
+        });
+        let rows = rows.await.with_context(|| {
+            let log = regent_deploy::keeper::last_lines(&primary.postgres.log(), 20);
+            format!("PostgreSQL of {}, whose log ends so:\n{log}", primary.name)
+        })?;
         let evidence = Evidence {
             sheets: sheets.clone(),
             epochs: epochs.seen(),
             changes: application.epoch - first,
             primary: primary.address,
-            rows: [primary.postgres.rows().await?, primary.redis.rows().await?],
+            rows,
             reports,
             cut_off,
         };
@@ -256,5 +288,9 @@ async fn clear(world: Arc<World>, epochs: Epochs, folder: tempfile::TempDir) -> 
     })
     .await?;
     Arc::into_inner(world).context("somebody still looks at the world")?.down().await?;
-    Ok(folder.close()?)
+    // Kept or removed with the world in it.
+    if std::fs::read_dir(folder.path())?.next().is_none() {
+        folder.close()?;
+    }
+    Ok(())
 }

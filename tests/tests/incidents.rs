@@ -10,8 +10,12 @@ mod all_regions_bad;
 mod coordinators;
 #[path = "incidents/faults.rs"]
 mod faults;
+#[path = "incidents/full_disks.rs"]
+mod full_disks;
 #[path = "incidents/leader_dies_between_steps.rs"]
 mod leader_dies_between_steps;
+#[path = "incidents/name_servers.rs"]
+mod name_servers;
 #[path = "incidents/partitions.rs"]
 mod partitions;
 #[path = "incidents/returning.rs"]
@@ -22,3 +26,5 @@ mod short_partition;
 mod silent_replica;
 #[path = "incidents/slow_is_not_dead.rs"]
 mod slow_is_not_dead;
+#[path = "incidents/stale_dns_writer.rs"]
+mod stale_dns_writer;

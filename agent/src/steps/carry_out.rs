@@ -24,6 +24,15 @@ use crate::witness::Promises;
 /// Between two looks at how far something has come.
 const PROGRESS: Duration = Duration::from_millis(500);
 
+/// Looks on where a step acts, and may hold it there: tests that end a process just before or just after an effect.
+#[async_trait::async_trait]
+pub trait Onlooker: Send + Sync {
+    /// Everything is stored and awaited that comes before the effect.
+    async fn before(&self, order: &Order);
+    /// The driver has returned; nobody knows yet.
+    async fn after(&self, order: &Order);
+}
+
 /// What every step works with.
 pub struct Bench {
     /// This cluster.
@@ -42,10 +51,18 @@ pub struct Bench {
     pub locks: Mutex<Locks>,
     /// Commanded fences that stood at the start and are carried out again; each is cancelled once that has ended.
     pub closing: Mutex<BTreeMap<(ApplicationId, ResourceId), CancellationToken>>,
+    /// Only in tests.
+    pub onlooker: Option<Arc<dyn Onlooker>>,
 }
 
 /// By resource.
 pub type Locks = BTreeMap<(ApplicationId, ResourceId), Arc<tokio::sync::Mutex<()>>>;
+
+/// Of an effect.
+enum Side {
+    Before,
+    After,
+}
 
 type Targets = BTreeMap<ResourceId, Arc<dyn Driver>>;
 
@@ -157,9 +174,12 @@ impl Bench {
             self.wait_for_closing(order, resource, waits).await;
             self.refuse_rejoin_of_a_primary(order, driver).await?;
         }
+        self.show(order, Side::Before).await;
         let began = tokio::time::Instant::now();
-        let done = act(order, driver, waits).await.map_err(refused)?;
-        self.note_effect(order, resource, outcome(done, began.elapsed())).await
+        let done = act(order, driver, waits).await;
+        let took = began.elapsed();
+        self.show(order, Side::After).await;
+        self.note_effect(order, resource, outcome(done.map_err(refused)?, took)).await
     }
 
     /// What opens writes: under the lease of its epoch, from before it begins until after it has ended.
@@ -191,9 +211,11 @@ impl Bench {
         // It may have lapsed while the other was waited for.
         self.wait_for_lease(order, waits).await?;
         self.end_older_fence(order, resource).await?;
+        self.show(order, Side::Before).await;
         let began = tokio::time::Instant::now();
         let done = act(order, driver, waits).await;
         let took = began.elapsed();
+        self.show(order, Side::After).await;
         // The database may have been opened while the lease lapsed: the fence is on its way, and this is no success.
         self.word
             .borrow()
@@ -239,6 +261,7 @@ impl Bench {
 
     /// What opens has been told to end. A fence that began beside it could be confirmed over an open database.
     async fn fence(&self, order: &Order, ending: &[CancellationToken], targets: &Targets) -> Result<Outcome, Refused> {
+        self.show(order, Side::Before).await;
         let budget = self.word.borrow().fence_budget(&order.application);
         let half = Duration::from_millis(budget.divided(2).millis()).min(order.timeout / 2);
         let began = tokio::time::Instant::now();
@@ -254,7 +277,16 @@ impl Bench {
             let message = "fenced, but what opened the database before has not ended; fence it again";
             return Err(Refused::for_now("still-opening", message));
         }
+        self.show(order, Side::After).await;
         Ok(outcome(last, began.elapsed()))
+    }
+
+    async fn show(&self, order: &Order, side: Side) {
+        match (&self.onlooker, side) {
+            (None, _) => {}
+            (Some(onlooker), Side::Before) => onlooker.before(order).await,
+            (Some(onlooker), Side::After) => onlooker.after(order).await,
+        }
     }
 
     fn lock(&self, application: &ApplicationId, resource: &ResourceId) -> Arc<tokio::sync::Mutex<()>> {
@@ -489,6 +521,7 @@ mod tests {
             promises: Arc::new(Mutex::new(promises)),
             locks: Mutex::default(),
             closing: Mutex::default(),
+            onlooker: None,
         };
         for kind in [wire::StepKind::Promote, wire::StepKind::Unfence, wire::StepKind::Activate] {
             let command = wire::StepCommand {

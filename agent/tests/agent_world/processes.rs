@@ -119,6 +119,7 @@ async fn helper_agent() {
         dial: plain_dial(&coordinators),
         door: Arc::new(ProcessDoor::new(&place.join("run"), spawner)),
         clock: clock::of_this_machine(),
+        onlooker: None,
     };
     let (_handles, running) = agent::start(parts, CancellationToken::new());
     running.await.unwrap();

@@ -221,6 +221,7 @@ impl Member {
             dial: plain_dial(&self.coordinators),
             door: Arc::new(ProcessDoor::new(&settings.runtime_directory, no_guard)),
             clock: clock::of_this_machine(),
+            onlooker: None,
         };
         let installation = parts.journal.view().installation.clone();
         let stop = CancellationToken::new();

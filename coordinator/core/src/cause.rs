@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  RunStarted applied ── cause seen ──────────────► fence → Decide{Fenced} → …
-//!                   ├── looked, and gone ─────────► UndoBegun: nothing was done, so it ends at once
+//!                   ├── looked, and gone ─────────► CauseGone: nothing was done, so it ends at once
 //!                   └── not looked for yet ───────► waits, three intervals at most
 //! ```
 //!
@@ -16,7 +16,7 @@
 //! failover. What is fenced is followed by the decision, or opened again after D. With one exception: the *intent* of the
 //! first fences may itself have been proposed just before the quorum was lost, and commit late. Such a run is noted by the
 //! leader that applies it ([`crate::evidence::Evidence::late_runs`]): nothing of it is dispatched before its cause was seen
-//! once more, as if nothing had begun.
+//! once more, as if nothing had begun. If it is gone, they are undone: `CauseGone` is ignored where anything has begun.
 
 use crate::application::Action;
 use crate::breaker::is_frozen;

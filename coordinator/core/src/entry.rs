@@ -294,6 +294,14 @@ pub enum Entry {
         /// Why.
         reason: String,
     },
+    /// What an automatic run was begun for, or a switchover rests on, is gone, and nothing of the run was begun: it ends.
+    /// Ignored if an intent came before it in the log: what has begun goes on.
+    CauseGone {
+        /// Which run.
+        run: RunId,
+        /// Why.
+        reason: String,
+    },
     /// A human's yes to the question of an `approve` step.
     Approved {
         /// Of which run.

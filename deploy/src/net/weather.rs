@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 /// One direction between two regions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +12,13 @@ pub enum Link {
     /// One packet in so many hundred is lost, at random.
     Lossy {
         /// Per cent.
+        percent: u8,
+    },
+    /// Everything arrives so much later, except for what is lost on the way.
+    Slow {
+        /// Milliseconds, this direction alone.
+        millis: u16,
+        /// Per cent that are lost, at random.
         percent: u8,
     },
     /// Nothing passes, and nobody is told.
@@ -28,7 +36,7 @@ impl Weather {
     pub fn one_way(&mut self, from: usize, to: usize, link: Link) {
         match link {
             Link::Clear => self.links.remove(&(from, to)),
-            Link::Lossy { .. } | Link::Cut => self.links.insert((from, to), link),
+            Link::Lossy { .. } | Link::Slow { .. } | Link::Cut => self.links.insert((from, to), link),
         };
     }
 
@@ -50,6 +58,16 @@ impl Weather {
         self.links.clear();
     }
 
+    /// How long packets take, where they do not pass at once.
+    #[must_use]
+    pub fn delays(&self) -> BTreeMap<(usize, usize), Duration> {
+        let slow = self.links.iter().filter_map(|(way, link)| match link {
+            Link::Slow { millis, .. } => Some((*way, Duration::from_millis((*millis).into()))),
+            Link::Clear | Link::Lossy { .. } | Link::Cut => None,
+        });
+        slow.collect()
+    }
+
     /// The whole table of the filter, which takes the place of the one before in one transaction.
     #[must_use]
     pub fn rules(&self) -> String {
@@ -60,11 +78,13 @@ impl Weather {
         for ((from, to), link) in &self.links {
             let matched = match link {
                 Link::Clear => continue,
-                Link::Lossy { percent } => format!(" numgen random mod 100 < {percent}"),
+                Link::Lossy { percent: 0 } | Link::Slow { percent: 0, .. } => continue,
+                Link::Lossy { percent } | Link::Slow { percent, .. } => format!(" numgen random mod 100 < {percent}"),
                 Link::Cut => String::new(),
             };
-            // Writing to a string does not fail.
-            let _written = writeln!(text, "    iifname \"r{from}\" oifname \"r{to}\"{matched} drop");
+            // By the address and not by the next link: what is slow goes by way of the relay. Writing to a string does not
+            // fail.
+            let _written = writeln!(text, "    iifname \"r{from}\" ip daddr 10.77.{to}.0/24{matched} drop");
         }
         text.push_str("  }\n}\n");
         text
@@ -86,12 +106,16 @@ mod tests {
         assert_eq!(
             rules,
             [
-                r#"iifname "r0" oifname "r1" drop"#,
-                r#"iifname "r0" oifname "r2" drop"#,
-                r#"iifname "r1" oifname "r2" numgen random mod 100 < 5 drop"#,
-                r#"iifname "r2" oifname "r0" drop"#,
+                r#"iifname "r0" ip daddr 10.77.1.0/24 drop"#,
+                r#"iifname "r0" ip daddr 10.77.2.0/24 drop"#,
+                r#"iifname "r1" ip daddr 10.77.2.0/24 numgen random mod 100 < 5 drop"#,
+                r#"iifname "r2" ip daddr 10.77.0.0/24 drop"#,
             ]
         );
+        weather.between(0, 1, Link::Slow { millis: 200, percent: 0 });
+        let delay = Duration::from_millis(200);
+        assert_eq!(weather.delays(), BTreeMap::from([((0, 1), delay), ((1, 0), delay)]));
+        assert!(!weather.rules().contains("10.77.1.0/24 drop"), "what is slow arrives");
         weather.clear();
         assert_eq!(weather, Weather::default());
         assert!(!weather.rules().contains("drop"));

@@ -46,7 +46,7 @@ impl World {
         file["join"] = true.into();
         let path = folder.join("coordinator.yaml");
         config::write(&path, &file)?;
-        Ok(Newcomer { place, coordinator: Node::new("regent-coordinator", &folder, &path) })
+        Ok(Newcomer { place, coordinator: Node::new(self.options.programs.coordinator, &folder, &path) })
     }
 
     /// Starts a newcomer and waits until it listens.

@@ -62,7 +62,7 @@ impl Traces {
         let memory = [Path::new("/dev/shm"), folder].into_iter().find(|place| place.is_dir()).unwrap_or(folder);
         let runtime = memory.join(format!("regent-{}", uuid::Uuid::new_v4().simple()));
         // From here on, whatever happens, the folders are removed or at least found.
-        let traces = Self { folder: folder.to_owned(), runtime, keep: std::env::var_os("REGENT_KEEP_WORLD").is_some() };
+        let traces = Self { folder: folder.to_owned(), runtime, keep: std::env::var_os(super::KEEP).is_some() };
         traces.write(Vec::new())?;
         place::passable(folder)?;
         place::passable(&traces.runtime)?;

@@ -64,9 +64,31 @@ impl Resolver {
 /// # Errors
 /// It does not answer in time, does not know, or is not an authority.
 pub async fn ask(server: SocketAddr, name: &str) -> Result<Answer> {
+    let answer = exchange(server, name, RecordType::A).await?;
+    let found = answer.answers.iter().find_map(|record| match &record.data {
+        RData::A(address) => Some(Answer { address: address.0, ttl: Duration::from_secs(record.ttl.into()) }),
+        _ => None,
+    });
+    found.with_context(|| format!("{server} has no address for {name}"))
+}
+
+/// Asks one server for the serial number of a zone, by UDP: it rises with every change.
+///
+/// # Errors
+/// It does not answer in time, does not know, or is not an authority.
+pub async fn serial(server: SocketAddr, zone: &str) -> Result<u32> {
+    let answer = exchange(server, zone, RecordType::SOA).await?;
+    let found = answer.answers.iter().find_map(|record| match &record.data {
+        RData::SOA(authority) => Some(authority.serial),
+        _ => None,
+    });
+    found.with_context(|| format!("{server} has no authority for {zone}"))
+}
+
+async fn exchange(server: SocketAddr, name: &str, kind: RecordType) -> Result<Message> {
     let id = u16::from_be_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().context("no identity")?);
     let mut question = Message::new(id, MessageType::Query, OpCode::Query);
-    question.add_query(Query::query(Name::from_ascii(name).context("not a name")?, RecordType::A));
+    question.add_query(Query::query(Name::from_ascii(name).context("not a name")?, kind));
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await.context("no socket")?;
     socket.connect(server).await.with_context(|| format!("cannot reach {server}"))?;
     let exchange = async {
@@ -87,9 +109,5 @@ pub async fn ask(server: SocketAddr, name: &str) -> Result<Answer> {
     if answer.metadata.response_code != ResponseCode::NoError || !answer.metadata.authoritative {
         bail!("{server} says {} for {name}", answer.metadata.response_code);
     }
-    let found = answer.answers.iter().find_map(|record| match &record.data {
-        RData::A(address) => Some(Answer { address: address.0, ttl: Duration::from_secs(record.ttl.into()) }),
-        _ => None,
-    });
-    found.with_context(|| format!("{server} has no address for {name}"))
+    Ok(answer)
 }

@@ -230,6 +230,7 @@ pub(super) fn agent(plan: ClusterPlan) -> Program {
                 dial: plan.dial(),
                 door: plan.door.clone(),
                 clock: clock.clone(),
+                onlooker: None,
             };
             let installation = parts.journal.view().installation.clone();
             let (handles, running) = agent::start(parts, CancellationToken::new());

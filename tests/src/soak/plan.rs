@@ -99,7 +99,12 @@ impl Act {
         let process = (kind != 0).then(|| drawn(dice));
         let network = (kind <= 1).then(|| {
             let region = [WEST, CENTRAL, NORTH][dice.index(3)];
-            (region, if dice.below(4) == 0 { Link::Lossy { percent: 30 } } else { Link::Cut })
+            let link = match dice.below(4) {
+                0 => Link::Lossy { percent: 30 },
+                1 => Link::Slow { millis: 150, percent: 5 },
+                _ => Link::Cut,
+            };
+            (region, link)
         });
         // From a blink to long enough for a failover.
         let lasts = failover_after.mul_f64(f64::from(dice.small(25)) / 10.0) + Duration::from_millis(100);
@@ -164,5 +169,6 @@ mod tests {
         assert_eq!(kinds.len(), 11, "{kinds:?}");
         assert!(acts.iter().any(|act| matches!(act.network, Some((_, Link::Cut)))));
         assert!(acts.iter().any(|act| matches!(act.network, Some((_, Link::Lossy { .. })))));
+        assert!(acts.iter().any(|act| matches!(act.network, Some((_, Link::Slow { .. })))));
     }
 }

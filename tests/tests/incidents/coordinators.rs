@@ -18,10 +18,10 @@ fn coordinator_outage() -> Result<()> {
         for region in ALL {
             stage.region(region).coordinator().kill().await?;
         }
-        // With the coordinators the name is gone; whoever knows the database goes on.
+        // With the coordinators the name is gone; whoever knows the database goes on, twenty times as long as a lease.
         let (postgres, redis) = tokio::join!(
-            stage.crew.keeps_writing(WEST, Way::Postgres, Duration::from_secs(1), D * 8),
-            stage.crew.keeps_writing(WEST, Way::Redis, Duration::from_secs(1), D * 8)
+            stage.crew.keeps_writing(WEST, Way::Postgres, Duration::from_secs(1), D * 20),
+            stage.crew.keeps_writing(WEST, Way::Redis, Duration::from_secs(1), D * 20)
         );
         postgres.and(redis)?;
         for region in ALL {

@@ -1,15 +1,11 @@
 //! One process or one disk of a living region fails, or only seems to.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
-use regent_deploy::config::APPLICATION;
-use regent_deploy::net::Link;
 use regent_deploy::wait;
+use regent_deploy::world::Options;
 use regent_tests::crew::Way;
 use regent_tests::stage::{ALL, CENTRAL, NORTH, Stage, WEST, play};
 
@@ -41,11 +37,12 @@ fn a_dead_redis_in_a_living_region_is_replaced_without_waiting_out_the_bound() -
 }
 
 /// SIGSTOP: it holds its sockets and does nothing. It is left when its standby has lost it, too; the fence has to be hard.
+/// (What it acknowledged before its standby had it may be lost; a document that allows less asks a human.)
 #[test]
-#[ignore = "its silence is longer than the maxDataLoss of this world, so a human is asked; it needs a document that allows more"]
 fn a_frozen_database_is_left_and_wakes_as_nothing() -> Result<()> {
     play(|net| async {
-        let mut stage = Stage::start(net, D).await?;
+        let allows_more = |options: &mut Options| options.max_data_loss = Duration::from_secs(60);
+        let mut stage = Stage::start_with(net, D, allows_more).await?;
         stage.cut_off_from_now();
         let west = stage.region(WEST).cluster()?;
         west.postgres.freeze();
@@ -129,7 +126,10 @@ fn with_agent_and_guard_frozen_the_oracle_sees_two_writers() -> Result<()> {
 #[test]
 fn a_stepped_wall_clock_moves_nothing() -> Result<()> {
     play(|net| async {
-        let stage = Stage::start_with(net, D, |options| options.wall_clocks = true).await?;
+        // After a step of its clock an agent has a quarter of its fence budget to hear from a majority: on a machine that
+        // also runs the other half of the world, half a second and not a sixth.
+        let bound = Duration::from_secs(12);
+        let stage = Stage::start_with(net, bound, |options| options.wall_clocks = true).await?;
         for (regions, seconds) in [(&ALL[..1], 300), (&ALL[..1], 0), (&ALL[..1], -300), (&ALL[..], 300), (&ALL[..], 0)]
         {
             for region in regions {
@@ -192,136 +192,4 @@ fn a_frozen_guard_ends_the_lease() -> Result<()> {
         stage.judge().await?;
         Ok(())
     })
-}
-
-/// The leader's disk is full: another one leads, and a failover does not wait for it.
-#[test]
-fn a_full_disk_of_the_leader_stops_nothing() -> Result<()> {
-    play(|net| async {
-        let data = PathBuf::from("eu-north/coordinator");
-        let stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), 48))).await?;
-        let north = stage.region(NORTH);
-        stage.lead_from(NORTH).await?;
-        let ballast = Ballast::fill(&stage.world.folder().join(&data))?;
-        wait::until("another leader", PATIENCE, || async {
-            // Something to write down.
-            stage.world.ctl().run(&["pause", APPLICATION, "--reason", "to write something down"]).await?;
-            stage.world.ctl().run(&["resume", APPLICATION]).await?;
-            let leader = stage.world.ctl().status().await?.leader();
-            ensure!(leader != 0 && leader != north.place().id, "coordinator {leader} leads");
-            Ok(())
-        })
-        .await?;
-        stage.serves(NORTH, PATIENCE).await?;
-        stage.region(WEST).cluster()?.postgres.kill_and_switch_off().await?;
-        stage.failed_over_to(CENTRAL, PATIENCE).await?;
-
-        drop(ballast);
-        if !north.coordinator().process().is_some_and(|process| process.is_running()) {
-            north.start_coordinator().await?;
-        }
-        wait::until("the coordinator with space again", PATIENCE, || async {
-            let text = north.metrics().await?;
-            let shown =
-                text.lines().any(|line| line.starts_with("regent_application_epoch{") && line.ends_with(" 2.0"));
-            ensure!(shown, "it does not show the new epoch");
-            Ok(())
-        })
-        .await?;
-        stage.judge().await?;
-        Ok(())
-    })
-}
-
-/// The target's agent cannot write down what it is told: it promotes nothing, says so, and goes on when there is space.
-#[test]
-fn a_full_disk_of_the_target_refuses_steps_by_name() -> Result<()> {
-    play(|net| async {
-        let data = PathBuf::from("eu-central/agent");
-        let mut stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), 16))).await?;
-        let ballast = Ballast::fill(&stage.world.folder().join(&data))?;
-        // What is left of the journal's last page: new terms are stored by every agent.
-        for _ in 0..12 {
-            stage.world.ctl().run(&["pause", APPLICATION, "--reason", "to write something down"]).await?;
-            stage.world.ctl().run(&["resume", APPLICATION]).await?;
-        }
-        stage.serves(NORTH, PATIENCE).await?;
-        stage.cut_off_from_now();
-        stage.region(WEST).lose().await?;
-        wait::until("the refusal", PATIENCE, || async {
-            let runs = stage.world.ctl().run(&["runs", "-o", "json"]).await?;
-            let why = stage.world.ctl().run(&["why", APPLICATION]).await?;
-            // Refused when it is told, or no candidate any more, since it could not store the newest terms.
-            ensure!(runs.contains("journal-full") || why.contains("no-target"), "{runs}\n{why}");
-            Ok(())
-        })
-        .await?;
-        stage.crew.takes_nothing(NORTH, Way::Name, D).await?;
-        drop(ballast);
-        stage.failed_over_to(CENTRAL, PATIENCE).await?;
-        stage.judge().await?;
-        Ok(())
-    })
-}
-
-/// The primary's agent cannot write: it goes on serving, and fences all the same.
-#[test]
-fn a_full_disk_of_the_primary_does_not_stop_its_fence() -> Result<()> {
-    play(|net| async {
-        let data = PathBuf::from("eu-west/agent");
-        let mut stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), 16))).await?;
-        let _ballast = Ballast::fill(&stage.world.folder().join(&data))?;
-        stage.crew.keeps_writing(WEST, Way::Name, Duration::from_secs(2), D * 2).await?;
-        stage.cut_off_from_now();
-        let began = Instant::now();
-        stage.weather(|weather| weather.around(WEST, &ALL, Link::Cut)).await?;
-        let fenced = stage.fenced(WEST, began, PATIENCE).await?;
-        ensure!(fenced < D, "the fence took {fenced:?}");
-        stage.failed_over_to(CENTRAL, PATIENCE).await?;
-        stage.weather(|weather| weather.clear()).await?;
-        stage.crew.takes_nothing(WEST, Way::Postgres, D).await?;
-        stage.judge().await?;
-        Ok(())
-    })
-}
-
-/// A file that takes every free byte of a disk, again and again, until it is dropped.
-struct Ballast {
-    path: PathBuf,
-    end: Option<mpsc::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Ballast {
-    fn fill(folder: &Path) -> Result<Self> {
-        let path = folder.join("ballast");
-        let mut file = std::fs::File::create(&path)?;
-        let mut take = move || {
-            for size in [1 << 20, 4096, 1] {
-                let block = vec![0; size];
-                while file.write_all(&block).is_ok() {}
-            }
-        };
-        take();
-        ensure!(path.metadata()?.len() > 1 << 20, "the disk had no space to begin with");
-        let (end, ended) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            // What others give back is taken, too.
-            while ended.recv_timeout(Duration::from_millis(10)) == Err(mpsc::RecvTimeoutError::Timeout) {
-                take();
-            }
-        });
-        Ok(Self { path, end: Some(end), thread: Some(thread) })
-    }
-}
-
-impl Drop for Ballast {
-    fn drop(&mut self) {
-        drop(self.end.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("it only writes");
-        }
-        // The disk may be gone already.
-        let _gone = std::fs::remove_file(&self.path);
-    }
 }

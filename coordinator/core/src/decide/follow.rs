@@ -16,7 +16,9 @@ pub(super) fn of_run(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Vec<Entry
     match cause::of(scene, run) {
         Standing::Holds => {}
         Standing::NotLookedFor => return entries,
-        Standing::Gone(reason) => return vec![Entry::UndoBegun { run: run.id, reason }],
+        // Fences that came late have begun in the applied state itself: nothing but an undo takes them back.
+        Standing::Gone(reason) if run.has_begun() => return vec![Entry::UndoBegun { run: run.id, reason }],
+        Standing::Gone(reason) => return vec![Entry::CauseGone { run: run.id, reason }],
     }
     if let Some(reason) = switchover::gives_up(scene, run, scene.waits(view.wall)) {
         return vec![Entry::UndoBegun { run: run.id, reason }];

@@ -40,6 +40,7 @@ impl Run {
         let exhausted = if given_up { StepState::FailedContinued } else { exhausted(spec) };
         let undoes = spec.on_failure == OnFailure::Undo && self.decided.is_none() && self.status != RunStatus::Undoing;
         let retries = spec.retries;
+        let has_time = self.has_time(spec, progress.started, at);
         let Some(progress) = self.progress_mut(step) else { return Err("unknown step") };
         progress.ended = Some(at);
         match outcome {
@@ -51,7 +52,7 @@ impl Run {
             Outcome::Failed { code, message, retryable } => {
                 progress.failure = Some((code.clone(), message.clone()));
                 progress.spent += 1;
-                let again = *retryable && progress.spent <= retries;
+                let again = *retryable && (progress.spent <= retries || has_time);
                 progress.state = if again { StepState::Retrying } else { exhausted };
                 if progress.state == StepState::Stuck && undoes {
                     self.give_up();
@@ -64,6 +65,14 @@ impl Run {
             }
         }
         Ok(Settled::Quiet)
+    }
+
+    /// True while a step is tried again however often it failed. Behind the point of no return a promotion is all that
+    /// ends the outage, and attempts that fail at once would use up any number of retries before a full disk or a server
+    /// that is just starting has had its time (safety.md, "Execution": until the step's deadline).
+    fn has_time(&self, spec: &Step, started: Option<Timestamp>, at: Timestamp) -> bool {
+        let promotes = spec.kind == StepKind::Action(Action::Promote) && self.decided.is_some();
+        promotes && started.is_some_and(|started| at.since(started) < spec.timeout)
     }
 }
 

@@ -25,6 +25,15 @@ pub(crate) fn undo_begun(applying: &mut Applying<'_>, id: RunId, reason: &str) -
     begin(applying, id)
 }
 
+/// Nothing was done, and nothing will be. The leader looked before its own intents, or those of the leader before it, were
+/// applied here: a run that has begun by now is not undone for a cause that it hides itself.
+pub(crate) fn cause_gone(applying: &mut Applying<'_>, id: RunId, reason: &str) -> Applied {
+    match applying.state.runs.get(&id) {
+        Some(run) if run.has_begun() => ignored("the run has begun"),
+        Some(_) | None => undo_begun(applying, id, reason),
+    }
+}
+
 /// Turns an undecided run that goes on to its undo.
 pub(super) fn begin(applying: &mut Applying<'_>, id: RunId) -> Applied {
     let at = applying.at;

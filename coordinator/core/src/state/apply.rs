@@ -145,6 +145,7 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
         Entry::Unheld { application, by } => hold::unheld(applying, application, by),
         Entry::Committed { application, run, by } => window::committed(applying, application, *run, by.as_deref()),
         Entry::Aborted { run, by, reason } => run::abort::aborted(applying, *run, by, reason),
+        Entry::CauseGone { run, reason } => run::undo::cause_gone(applying, *run, reason),
         Entry::Approved { run, step, by, reason } => run::approve::approved(applying, *run, *step, by, reason),
         Entry::Cleared { run, step, how, by } => run::apply::cleared(applying, *run, *step, *how, by),
         Entry::Paused { application, by, reason } => register::paused(applying, application.as_ref(), by, reason),

@@ -41,7 +41,7 @@ fn a_run_whose_cause_is_gone_ends_without_having_touched_anything() {
     let run = failed_database(&mut world);
     world.wall += 180_000;
     let entries = decide(&world.state, &evidence(NOW, NOW), view(NOW, &world));
-    let [Entry::UndoBegun { run: which, reason }] = entries.as_slice() else { panic!("{entries:?}") };
+    let [Entry::CauseGone { run: which, reason }] = entries.as_slice() else { panic!("{entries:?}") };
     assert_eq!(*which, run);
     assert!(reason.contains("db in west-1"), "{reason}");
     world.done(entries[0].clone());
@@ -69,6 +69,18 @@ fn what_has_begun_is_not_asked_for_its_cause() {
     assert_eq!(intents(&entries), 1, "the other fence: {entries:?}");
 }
 
+/// The cause was gone when the leader looked, and its intents of the moment before stand in the log before that word.
+#[test]
+fn a_cause_that_is_gone_undoes_nothing_that_has_begun() {
+    let mut world = World::protected();
+    let run = failed_database(&mut world);
+    let entries = decide(&world.state, &evidence(NOW, NOW), view(NOW, &world));
+    let [gone @ Entry::CauseGone { .. }] = entries.as_slice() else { panic!("{entries:?}") };
+    begin(&mut world, run, "Fence db@west-1");
+    world.ignored(gone.clone());
+    assert_eq!(world.state.runs[&run].status, RunStatus::Running);
+}
+
 #[test]
 fn an_agent_that_is_heard_again_by_most_is_not_fenced() {
     let mut world = World::protected();
@@ -82,7 +94,7 @@ fn an_agent_that_is_heard_again_by_most_is_not_fenced() {
     assert_eq!(intents(&decide(&world.state, &seen, view(NOW, &world))), 2);
     world.done(withdraw(1, 1, &west(), 2));
     let entries = decide(&world.state, &seen, view(NOW, &world));
-    assert!(matches!(entries.as_slice(), [Entry::UndoBegun { run: which, .. }] if *which == run), "{entries:?}");
+    assert!(matches!(entries.as_slice(), [Entry::CauseGone { run: which, .. }] if *which == run), "{entries:?}");
 }
 
 #[test]

@@ -188,10 +188,14 @@ fn a_known_intent_and_a_late_outcome_are_ignored() {
 fn used_up_attempts_stick_and_an_operator_clears() {
     let mut world = World::protected();
     let run = lost(&mut world);
-    for _ in 0..3 {
+    for _ in 0..4 {
         let begun = begin(&mut world, run, "Promote db@central-1");
         end(&mut world, run, begun, failed(true));
     }
+    // As often as the document says, and at least until the deadline.
+    world.wall += 42_000;
+    let begun = begin(&mut world, run, "Promote db@central-1");
+    end(&mut world, run, begun, failed(true));
     let step = find(&world, run, "Promote db@central-1");
     assert_eq!(world.state.runs[&run].step(step).unwrap().1.state, StepState::Stuck);
     assert_eq!(world.state.runs[&run].status, RunStatus::Stuck);

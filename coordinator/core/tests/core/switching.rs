@@ -338,7 +338,7 @@ fn the_leader_looks_again_before_anything_is_touched() {
     let standby = gone.contacts.get_mut(&central()).unwrap().resources.get_mut(&app()).unwrap();
     standby.get_mut(&resource("db")).unwrap().upstream.as_mut().unwrap().connected = false;
     let entries = decide(&world.state, &gone, view(NOW, &world));
-    let [undo @ Entry::UndoBegun { reason, .. }] = &entries[..] else { panic!("{entries:?}") };
+    let [undo @ Entry::CauseGone { reason, .. }] = &entries[..] else { panic!("{entries:?}") };
     assert!(reason.contains("not-following"), "{reason}");
     world.done(undo.clone());
     assert_eq!(world.state.runs[&run].status, RunStatus::Undone);

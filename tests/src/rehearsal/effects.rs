@@ -1,0 +1,193 @@
+//! What drivers act on in a rehearsal. Every effect is counted where it happens; asked for twice, it happens once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use regent_agent::driver::{Done, Driver, DriverResult, FenceReach, Health, Marker, Probe, Redirect, Rejoin, Role};
+use regent_core::id::ClusterId;
+
+/// Where all databases stand all the time.
+const POSITION: u64 = 1_000;
+
+/// How often what was done, by place.
+pub type Effects = BTreeMap<String, u32>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    Primary,
+    Fenced,
+    Standby,
+}
+
+#[derive(Debug, Default)]
+struct Things {
+    databases: BTreeMap<String, Condition>,
+    services: BTreeMap<String, bool>,
+    seen: Effects,
+}
+
+/// Shared by all drivers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct World(Arc<Mutex<Things>>);
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Everything but what happened in this place.
+    pub(super) fn seen_but_for(&self, left_alone: &str) -> Effects {
+        let things = self.lock();
+        let mut seen = things.seen.clone();
+        // The state at the end is part of what has to be the same.
+        seen.extend(things.databases.iter().map(|(place, it)| (format!("{place} is {it:?}"), 1)));
+        seen.extend(things.services.iter().map(|(place, runs)| (format!("{place} runs"), u32::from(*runs))));
+        seen.retain(|what, _| !what.starts_with(left_alone));
+        seen
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Things> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A database of a cluster; the primary's is one at the start.
+    pub(super) fn database(&self, cluster: &ClusterId, resource: &str, primary: bool) -> Arc<dyn Driver> {
+        let place = format!("{resource} in {cluster}");
+        let now = if primary { Condition::Primary } else { Condition::Standby };
+        self.lock().databases.entry(place.clone()).or_insert(now);
+        Arc::new(Database { world: self.clone(), place })
+    }
+
+    /// The service of a cluster; the primary's runs at the start.
+    pub(super) fn service(&self, cluster: &ClusterId, resource: &str, runs: bool) -> Arc<dyn Driver> {
+        let place = format!("{resource} in {cluster}");
+        self.lock().services.entry(place.clone()).or_insert(runs);
+        Arc::new(Service { world: self.clone(), place })
+    }
+}
+
+struct Database {
+    world: World,
+    place: String,
+}
+
+impl Database {
+    /// Makes it so, and counts it unless it was so.
+    fn becomes(&self, wanted: Condition, what: &str) -> DriverResult {
+        let mut things = self.world.lock();
+        let already = things.databases.insert(self.place.clone(), wanted) == Some(wanted);
+        if !already {
+            *things.seen.entry(format!("{} was {what}", self.place)).or_default() += 1;
+        }
+        Ok(Done { already, message: what.to_owned(), position: Some(POSITION), ..Done::default() })
+    }
+
+    fn now(&self) -> Option<Condition> {
+        self.world.lock().databases.get(&self.place).copied()
+    }
+}
+
+#[async_trait]
+impl Driver for Database {
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn fence_reach(&self) -> FenceReach {
+        FenceReach::Local
+    }
+
+    async fn probe(&self) -> Probe {
+        let primary = matches!(self.now(), Some(Condition::Primary | Condition::Fenced));
+        Probe {
+            role: if primary { Role::Primary } else { Role::Standby },
+            writable: self.now() == Some(Condition::Primary),
+            position: Some(POSITION),
+            ..Probe::without_answer(Health::Healthy, "")
+        }
+    }
+
+    async fn guard(&self, _marker: &Marker) -> DriverResult {
+        Ok(Done::default())
+    }
+
+    async fn fence(&self) -> DriverResult {
+        match self.now() {
+            Some(Condition::Standby) | None => Ok(Done { already: true, ..Done::default() }),
+            Some(Condition::Primary | Condition::Fenced) => self.becomes(Condition::Fenced, "fenced"),
+        }
+    }
+
+    async fn fence_hard(&self) -> DriverResult {
+        self.fence().await
+    }
+
+    async fn unfence(&self) -> DriverResult {
+        self.becomes(Condition::Primary, "opened")
+    }
+
+    async fn catch_up(&self, _position: u64) -> DriverResult {
+        Ok(Done { position: Some(POSITION), ..Done::default() })
+    }
+
+    async fn promote(&self, _position: Option<u64>) -> DriverResult {
+        self.becomes(Condition::Primary, "promoted")
+    }
+
+    async fn verify(&self) -> DriverResult {
+        Ok(Done::default())
+    }
+
+    async fn rejoin(&self, _rejoin: &Rejoin) -> DriverResult {
+        self.becomes(Condition::Standby, "made a standby")
+    }
+}
+
+struct Service {
+    world: World,
+    place: String,
+}
+
+impl Service {
+    fn becomes(&self, runs: bool, what: &str) -> DriverResult {
+        let mut things = self.world.lock();
+        let already = things.services.insert(self.place.clone(), runs) == Some(runs);
+        if !already {
+            *things.seen.entry(format!("{} was {what}", self.place)).or_default() += 1;
+        }
+        Ok(Done { already, message: what.to_owned(), ..Done::default() })
+    }
+}
+
+#[async_trait]
+impl Driver for Service {
+    fn kind(&self) -> &'static str {
+        "command"
+    }
+
+    async fn probe(&self) -> Probe {
+        Probe { role: Role::None, ..Probe::without_answer(Health::Healthy, "") }
+    }
+
+    async fn activate(&self) -> DriverResult {
+        self.becomes(true, "started")
+    }
+
+    async fn deactivate(&self) -> DriverResult {
+        self.becomes(false, "stopped")
+    }
+
+    async fn quiesce(&self) -> DriverResult {
+        self.deactivate().await
+    }
+
+    /// Of a name too: it follows the applied state.
+    async fn redirect(&self, _redirect: &Redirect) -> DriverResult {
+        Ok(Done::default())
+    }
+
+    async fn verify(&self) -> DriverResult {
+        Ok(Done::default())
+    }
+}

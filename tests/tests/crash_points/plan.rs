@@ -1,0 +1,119 @@
+//! The points, from the plans of the core for the document of the world.
+
+use std::fmt;
+
+use regent_core::entry::Cause;
+use regent_core::id::ClusterId;
+use regent_core::plan::{self, Begins};
+use regent_core::run::{Step, StepKind, UNDO_STAGE};
+use regent_core::switchover::Purpose;
+use regent_core::time::Span;
+use regent_deploy::world::REGIONS;
+use regent_tests::gate::Place;
+use regent_tests::rehearsal::protected_application;
+use regent_tests::stage::{CENTRAL, WEST};
+
+/// What is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// By plan.
+    Switchover,
+    /// The same where the new side does not catch up.
+    Undo,
+    /// From a region whose PostgreSQL died.
+    Failover,
+    /// From a region that died.
+    Loss,
+    /// Of the side that was left.
+    Rejoin,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] = [Self::Switchover, Self::Undo, Self::Failover, Self::Loss, Self::Rejoin];
+
+    fn steps(self) -> Vec<Step> {
+        let known = protected_application().expect("a protected application");
+        let cluster = |region: usize| ClusterId::new(REGIONS[region].1.expect("it has one")).expect("a name");
+        let (from, to) = (cluster(WEST), cluster(CENTRAL));
+        let of = |cause: Cause, begins: Begins| plan::of(&known, &cause, &to, begins).expect("there is a primary");
+        let switched = || {
+            let (by, max_write_outage, purpose) = (String::new(), Span::ZERO, Purpose::Switchover);
+            of(Cause::Switchover { by, max_write_outage, purpose }, Begins::Before)
+        };
+        let undoes = |step: &Step| step.stage == UNDO_STAGE;
+        match self {
+            Self::Switchover => switched(),
+            Self::Undo => {
+                return switched().into_iter().filter(undoes).collect();
+            }
+            Self::Failover => of(Cause::AgentUnreachable, Begins::Before),
+            // Nobody is there whose fence could be begun.
+            Self::Loss => {
+                let steps = of(Cause::RegionLost, Begins::Decided).into_iter();
+                return steps.filter(|step| step.cluster == to).collect();
+            }
+            Self::Rejoin => plan::rejoin(&known.document, &from, true),
+        }
+        .into_iter()
+        .filter(|step| !undoes(step))
+        .collect()
+    }
+}
+
+/// Who is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Victim {
+    Leader,
+    Agent,
+    Both,
+    /// Another one leads, and commands the step again.
+    Nobody,
+}
+
+/// One point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Point {
+    pub(crate) kind: Kind,
+    /// Its number in the plan.
+    pub(crate) step: u64,
+    /// The acting agent is the old side's.
+    pub(crate) at_old_side: bool,
+    pub(crate) place: Place,
+    pub(crate) victim: Victim,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = format!("{:?}", self.kind).to_lowercase();
+        write!(f, "{kind} {} {:?} {:?}", self.step, self.place, self.victim)
+    }
+}
+
+/// All of a kind, in the order of the plan.
+pub(crate) fn points(kind: Kind) -> Vec<Point> {
+    let west = REGIONS[WEST].1.unwrap_or_default();
+    // The decision is no agent's: before it is after what comes before, and after it is before what follows.
+    let steps = kind.steps().into_iter().filter(|step| step.kind != StepKind::Decide);
+    let of_step = |step: Step| {
+        let at = move |(place, victim)| Point {
+            kind,
+            step: step.id.0,
+            at_old_side: step.cluster.as_str() == west,
+            place,
+            victim,
+        };
+        // Nobody waits for the outcome of what is detached.
+        let ways = ways().into_iter().filter(move |(place, _)| !(step.detached && *place == Place::Outcome));
+        ways.map(at)
+    };
+    steps.flat_map(of_step).collect()
+}
+
+fn ways() -> Vec<(Place, Victim)> {
+    let victims = |place: Place| match place {
+        // The agent has not heard of it, or has said what it did: to kill it alone is as good as at the next place.
+        Place::Intent | Place::Outcome => vec![Victim::Leader, Victim::Both],
+        Place::Before | Place::After => vec![Victim::Leader, Victim::Agent, Victim::Both, Victim::Nobody],
+    };
+    Place::ALL.into_iter().flat_map(|place| victims(place).into_iter().map(move |victim| (place, victim))).collect()
+}

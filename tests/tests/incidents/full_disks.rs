@@ -1,0 +1,241 @@
+//! One disk is full: of a coordinator, of an agent, of a database.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use regent_deploy::config::{APPLICATION, DATABASE};
+use regent_deploy::net::Link;
+use regent_deploy::wait;
+use regent_tests::crew::Way;
+use regent_tests::stage::{ALL, CENTRAL, NORTH, Stage, WEST, play};
+
+const D: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(40);
+/// Megabytes; room for a server and its log of a minute.
+const DATABASE_DISK: u32 = 320;
+
+/// Each node's in turn: nothing moves, nobody who writes notices, and when there is space again everything is as it was.
+#[test]
+fn a_full_disk_on_each_node_in_turn_moves_nothing() -> Result<()> {
+    let nodes = [
+        (WEST, "eu-west/coordinator", 48),
+        (CENTRAL, "eu-central/coordinator", 48),
+        (NORTH, "eu-north/coordinator", 48),
+        (WEST, "eu-west/agent", 16),
+        (CENTRAL, "eu-central/agent", 16),
+    ];
+    play(|net| async move {
+        let stage = Stage::start_with(net, Duration::from_secs(6), |options| {
+            options.disks.extend(nodes.map(|(_, folder, size)| (PathBuf::from(folder), size)));
+        })
+        .await?;
+        for (region, folder, _) in nodes {
+            let region = stage.region(region);
+            let ballast = Ballast::fill(&stage.world.folder().join(folder))?;
+            for _ in 0..4 {
+                something_to_write_down(&stage).await?;
+            }
+            stage.crew.keeps_writing(WEST, Way::Name, Duration::from_secs(2), Duration::from_secs(8)).await?;
+            drop(ballast);
+            // A supervisor starts again what gave up.
+            if !region.coordinator().process().is_some_and(|process| process.is_running()) {
+                region.start_coordinator().await?;
+            }
+            stage.world.protected(stage.region(WEST), stage.region(CENTRAL)).await?;
+            ensure!(stage.changes().await? == 0, "{folder}: the epoch rose");
+            println!("{folder}: nothing moved");
+        }
+        ensure!(stage.world.ctl().runs().await?.is_empty(), "there was a run");
+        stage.judge().await?;
+        Ok(())
+    })
+}
+
+/// New terms, which every coordinator and every agent stores.
+async fn something_to_write_down(stage: &Stage) -> Result<()> {
+    wait::until("a pause and its end", PATIENCE, || async {
+        stage.world.ctl().run(&["pause", APPLICATION, "--reason", "to write something down"]).await?;
+        stage.world.ctl().run(&["resume", APPLICATION]).await
+    })
+    .await?;
+    Ok(())
+}
+
+/// The primary's database cannot write: it dies of it, and its fence needs no disk.
+#[test]
+fn a_full_disk_of_the_primarys_database_is_left_behind() -> Result<()> {
+    play(|net| async {
+        let data = PathBuf::from("eu-west").join(DATABASE).join("data");
+        let mut stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), DATABASE_DISK))).await?;
+        stage.cut_off_from_now();
+        let ballast = Ballast::fill(&stage.world.folder().join(&data))?;
+        stage.failed_over_to(CENTRAL, PATIENCE * 2).await?;
+        stage.crew.takes_nothing(WEST, Way::Postgres, D).await?;
+        drop(ballast);
+        // With space again, and started by a careless person, it is closed.
+        stage.region(WEST).cluster()?.postgres.start().await?;
+        stage.crew.takes_nothing(WEST, Way::Postgres, D).await?;
+        stage.crew.keeps_writing(NORTH, Way::Name, Duration::from_secs(2), D).await?;
+        ensure!(stage.changes().await? == 1, "the epoch rose more than once");
+        stage.judge().await?;
+        Ok(())
+    })
+}
+
+/// The standby's database cannot write: nothing moves.
+#[test]
+fn a_full_disk_of_the_standbys_database_moves_nothing() -> Result<()> {
+    play(|net| async {
+        let data = PathBuf::from("eu-central").join(DATABASE).join("data");
+        let stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), DATABASE_DISK))).await?;
+        let ballast = Ballast::fill(&stage.world.folder().join(&data))?;
+        let standby = &stage.region(CENTRAL).cluster()?.postgres;
+        wait::until("the end of the standby", PATIENCE * 2, || async {
+            ensure!(standby.streaming().await.is_err(), "it still answers");
+            Ok(())
+        })
+        .await?;
+        stage.crew.keeps_writing(WEST, Way::Name, Duration::from_secs(2), D * 2).await?;
+        drop(ballast);
+        standby.start().await?;
+        stage.world.protected(stage.region(WEST), stage.region(CENTRAL)).await?;
+        ensure!(stage.changes().await? == 0, "the epoch rose");
+        stage.judge().await?;
+        Ok(())
+    })
+}
+
+/// The leader's disk is full: another one leads, and a failover does not wait for it.
+#[test]
+fn a_full_disk_of_the_leader_stops_nothing() -> Result<()> {
+    play(|net| async {
+        let data = PathBuf::from("eu-north/coordinator");
+        let stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), 48))).await?;
+        let north = stage.region(NORTH);
+        stage.lead_from(NORTH).await?;
+        let ballast = Ballast::fill(&stage.world.folder().join(&data))?;
+        wait::until("another leader", PATIENCE, || async {
+            // Something to write down.
+            stage.world.ctl().run(&["pause", APPLICATION, "--reason", "to write something down"]).await?;
+            stage.world.ctl().run(&["resume", APPLICATION]).await?;
+            let leader = stage.world.ctl().status().await?.leader();
+            ensure!(leader != 0 && leader != north.place().id, "coordinator {leader} leads");
+            Ok(())
+        })
+        .await?;
+        stage.serves(NORTH, PATIENCE).await?;
+        stage.region(WEST).cluster()?.postgres.kill_and_switch_off().await?;
+        stage.failed_over_to(CENTRAL, PATIENCE).await?;
+
+        drop(ballast);
+        if !north.coordinator().process().is_some_and(|process| process.is_running()) {
+            north.start_coordinator().await?;
+        }
+        wait::until("the coordinator with space again", PATIENCE, || async {
+            let text = north.metrics().await?;
+            let shown =
+                text.lines().any(|line| line.starts_with("regent_application_epoch{") && line.ends_with(" 2.0"));
+            ensure!(shown, "it does not show the new epoch");
+            Ok(())
+        })
+        .await?;
+        stage.judge().await?;
+        Ok(())
+    })
+}
+
+/// The target's agent cannot write down what it is told: it promotes nothing, says so, and goes on when there is space.
+#[test]
+fn a_full_disk_of_the_target_refuses_steps_by_name() -> Result<()> {
+    play(|net| async {
+        let data = PathBuf::from("eu-central/agent");
+        let mut stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), 16))).await?;
+        let ballast = Ballast::fill(&stage.world.folder().join(&data))?;
+        // What is left of the journal's last page: new terms are stored by every agent.
+        for _ in 0..12 {
+            stage.world.ctl().run(&["pause", APPLICATION, "--reason", "to write something down"]).await?;
+            stage.world.ctl().run(&["resume", APPLICATION]).await?;
+        }
+        stage.serves(NORTH, PATIENCE).await?;
+        stage.cut_off_from_now();
+        stage.region(WEST).lose().await?;
+        wait::until("the refusal", PATIENCE, || async {
+            let runs = stage.world.ctl().run(&["runs", "-o", "json"]).await?;
+            let why = stage.world.ctl().run(&["why", APPLICATION]).await?;
+            // Refused when it is told, or no candidate any more, since it could not store the newest terms.
+            ensure!(runs.contains("journal-full") || why.contains("no-target"), "{runs}\n{why}");
+            Ok(())
+        })
+        .await?;
+        stage.crew.takes_nothing(NORTH, Way::Name, D).await?;
+        drop(ballast);
+        stage.failed_over_to(CENTRAL, PATIENCE).await?;
+        stage.judge().await?;
+        Ok(())
+    })
+}
+
+/// The primary's agent cannot write: it goes on serving, and fences all the same.
+#[test]
+fn a_full_disk_of_the_primary_does_not_stop_its_fence() -> Result<()> {
+    play(|net| async {
+        let data = PathBuf::from("eu-west/agent");
+        let mut stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), 16))).await?;
+        let _ballast = Ballast::fill(&stage.world.folder().join(&data))?;
+        stage.crew.keeps_writing(WEST, Way::Name, Duration::from_secs(2), D * 2).await?;
+        stage.cut_off_from_now();
+        let began = Instant::now();
+        stage.weather(|weather| weather.around(WEST, &ALL, Link::Cut)).await?;
+        let fenced = stage.fenced(WEST, began, PATIENCE).await?;
+        ensure!(fenced < D, "the fence took {fenced:?}");
+        stage.failed_over_to(CENTRAL, PATIENCE).await?;
+        stage.weather(|weather| weather.clear()).await?;
+        stage.crew.takes_nothing(WEST, Way::Postgres, D).await?;
+        stage.judge().await?;
+        Ok(())
+    })
+}
+
+/// A file that takes every free byte of a disk, again and again, until it is dropped.
+struct Ballast {
+    path: PathBuf,
+    end: Option<mpsc::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Ballast {
+    fn fill(folder: &Path) -> Result<Self> {
+        let path = folder.join("ballast");
+        let mut file = std::fs::File::create(&path)?;
+        let mut take = move || {
+            for size in [1 << 20, 4096, 1] {
+                let block = vec![0; size];
+                while file.write_all(&block).is_ok() {}
+            }
+        };
+        take();
+        ensure!(path.metadata()?.len() > 1 << 20, "the disk had no space to begin with");
+        let (end, ended) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            // What others give back is taken, too.
+            while ended.recv_timeout(Duration::from_millis(10)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                take();
+            }
+        });
+        Ok(Self { path, end: Some(end), thread: Some(thread) })
+    }
+}
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("it only writes");
+        }
+        // The disk may be gone already.
+        let _gone = std::fs::remove_file(&self.path);
+    }
+}
