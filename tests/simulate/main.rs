@@ -30,6 +30,10 @@ struct Arguments {
     #[cfg(feature = "planted")]
     #[arg(long)]
     mutation: Option<String>,
+    /// Puts each known mistake back in turn, and tells the lowest of the seeds that finds it.
+    #[cfg(feature = "planted")]
+    #[arg(long)]
+    mutations: bool,
     /// Runs every seed twice and compares.
     #[arg(long)]
     twice: bool,
@@ -57,6 +61,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(level) = &arguments.log {
         tracing_subscriber::fmt().with_env_filter(level).without_time().with_writer(std::io::stderr).init();
+    }
+    #[cfg(feature = "planted")]
+    if arguments.mutations {
+        return tell_mutations(&arguments);
     }
     let (next, began, tally) = (AtomicU64::new(arguments.seeds.start), Instant::now(), Mutex::new(Tally::default()));
     std::thread::scope(|scope| {
@@ -94,6 +102,26 @@ fn run(seed: u64, arguments: &Arguments) -> simulation::Outcome {
             std::process::exit(2)
         }
     }
+}
+
+#[cfg(feature = "planted")]
+fn tell_mutations(arguments: &Arguments) -> ExitCode {
+    let mut missed = 0;
+    for mistake in regent_core::planted::Mistake::ALL {
+        let began = Instant::now();
+        let found = simulation::search(mistake, arguments.seeds.clone(), arguments.jobs);
+        let took = began.elapsed().as_secs();
+        match found {
+            Some(failure) => {
+                say(&format!("{mistake:?}: seed {}, {took} s: {}: {}", failure.seed, failure.promise, failure.how));
+            }
+            None => {
+                missed += 1;
+                say(&format!("{mistake:?}: NOT FOUND, {took} s"));
+            }
+        }
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[cfg(not(feature = "planted"))]

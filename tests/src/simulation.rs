@@ -95,6 +95,36 @@ pub fn run_with(seed: u64, mistake: regent_core::planted::Mistake) -> Outcome {
     outcome
 }
 
+/// The lowest seed that finds a known mistake, by its failure.
+#[cfg(feature = "planted")]
+#[must_use]
+pub fn search(mistake: regent_core::planted::Mistake, seeds: std::ops::Range<u64>, jobs: usize) -> Option<Failure> {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Mutex, PoisonError};
+
+    let (next, found) = (AtomicU64::new(seeds.start), Mutex::new(None::<Failure>));
+    let lock = || found.lock().unwrap_or_else(PoisonError::into_inner);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= lock().as_ref().map_or(seeds.end, |failure| failure.seed) {
+                        break;
+                    }
+                    if let Err(failure) = run_with(seed, mistake).result {
+                        let mut found = lock();
+                        if found.as_ref().is_none_or(|known| failure.seed < known.seed) {
+                            *found = Some(failure);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs one seed on this thread.
 #[must_use]
 pub fn run(seed: u64, aloud: bool) -> Outcome {

@@ -38,6 +38,7 @@ worlds!(
     across,
     lowered,
     voters,
+    joining,
     pause,
     resources,
     adoption,

@@ -78,6 +78,17 @@ pub enum DiskError {
         /// One of the files there.
         found: String,
     },
+    /// It is a copy: of an older time, or of a directory that is in use elsewhere.
+    #[error(
+        "{} was copied or restored from a backup, so it may have forgotten what this coordinator acknowledged, granted \
+         and voted since: remove this coordinator from the group, move the data directory away, and add it anew under \
+         another id",
+        path.display()
+    )]
+    Copied {
+        /// Which file.
+        path: PathBuf,
+    },
     /// It was written by a newer release.
     #[error("{} has format {found}, this release reads {DISK_FORMAT}: install a newer release", path.display())]
     Format {
@@ -250,10 +261,20 @@ impl Directory {
             return Err(DiskError::OtherCoordinator { path: log, found, own: id.0 });
         }
         let identity: IdentityId = get(database, &log, "identity")?.ok_or_else(|| missing("identity"))?;
+        let born = born(&log)?;
+        let known: Option<u64> = get(database, &log, "born")?;
+        if known.is_some() && born.is_some() && known != born {
+            return Err(DiskError::Copied { path: log });
+        }
         let last: Incarnation = get(database, &log, "incarnation")?.ok_or_else(|| missing("incarnation"))?;
         // Stored before it is used: votes of this process must be told from those of any earlier one.
         let incarnation = last.next();
-        write(database, &log, |transaction| put(transaction, &log, "incarnation", &incarnation))?;
+        write(database, &log, |transaction| {
+            if let Some(born) = born.filter(|_| known.is_none()) {
+                put(transaction, &log, "born", &born)?;
+            }
+            put(transaction, &log, "incarnation", &incarnation)
+        })?;
         Ok(Owner { identity, incarnation })
     }
 
@@ -275,6 +296,16 @@ impl Directory {
         write().map_err(DiskError::io(&path))?;
         self.sync()
     }
+}
+
+/// When the file came into being: the one thing that neither a copy nor a restored backup takes along. None where the
+/// file system does not say.
+fn born(path: &Path) -> Result<Option<u64>, DiskError> {
+    let born = fs::metadata(path).map_err(DiskError::io(path))?.created();
+    Ok(born
+        .ok()
+        .and_then(|born| born.duration_since(std::time::UNIX_EPOCH).ok())
+        .and_then(|since| u64::try_from(since.as_nanos()).ok()))
 }
 
 /// How long a lock is waited for.

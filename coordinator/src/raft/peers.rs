@@ -159,10 +159,13 @@ impl Peers {
         lock(&self.members).insert(CoordinatorId(id), address.to_owned());
     }
 
-    /// A client on the kept line. The configuration goes before what the membership says.
+    /// A client on the kept line. The configuration goes before what the membership says, which only a leader is told of;
+    /// to a leader that joined later a follower finds the way by what that one said of itself.
     pub(super) fn client(&self, id: CoordinatorId, lane: Lane) -> Result<PeerServiceClient<Line>, PeerError> {
         let configured = self.options.peers.get(&id).cloned();
-        let address = configured.or_else(|| lock(&self.members).get(&id).cloned()).ok_or(PeerError::NoAddress(id))?;
+        let told = || self.shared.read(|state| state.coordinators.get(&id).map(|coordinator| coordinator.grpc.clone()));
+        let known = configured.or_else(|| lock(&self.members).get(&id).cloned()).or_else(told);
+        let address = known.filter(|address| !address.is_empty()).ok_or(PeerError::NoAddress(id))?;
         let mut lines = lock(&self.lines);
         let line = match lines.get(&(id, lane)) {
             Some((known, line)) if *known == address => line.clone(),
@@ -362,4 +365,50 @@ fn insert(metadata: &mut MetadataMap, key: &'static str, identity: &IdentityId) 
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use regent_core::entry::Coordinator;
+    use regent_core::id::RegionId;
+    use regent_core::state::State;
+
+    use super::*;
+
+    /// A line to nowhere: who makes it has known the address.
+    fn to_nowhere(asked: &Arc<Mutex<Vec<String>>>) -> DialPeer {
+        let asked = asked.clone();
+        Arc::new(move |_, address, _| {
+            lock(&asked).push(address.to_owned());
+            Err(TlsError::NotACertificate { path: address.into() })
+        })
+    }
+
+    #[test]
+    fn one_that_joined_later_is_found_by_what_it_said_of_itself() {
+        let mut state = State::default();
+        let joined = |id, grpc: &str| Coordinator {
+            id,
+            identity: IdentityId("x".to_owned()),
+            region: RegionId::new("west").unwrap(),
+            grpc: grpc.to_owned(),
+            dashboard: String::new(),
+            dns: String::new(),
+        };
+        for (id, grpc) in [(2, "moved:7400"), (4, "four:7400"), (5, "")] {
+            state.coordinators.insert(CoordinatorId(id), joined(CoordinatorId(id), grpc));
+        }
+        let configured = [(1, "one:7400"), (2, "two:7400")].map(|(id, at)| (CoordinatorId(id), at.to_owned()));
+        let options = RaftOptions::new(CoordinatorId(1), configured.into(), "/nowhere".into());
+        let asked = Arc::default();
+        let own = IdentityId("own".to_owned());
+        let peers = Peers::new(options, own, to_nowhere(&asked), Shared::new(state));
+        for id in [2, 4] {
+            assert!(matches!(peers.client(CoordinatorId(id), Lane::Control), Err(PeerError::Channel { .. })));
+        }
+        for id in [3, 5] {
+            assert!(matches!(peers.client(CoordinatorId(id), Lane::Control), Err(PeerError::NoAddress(_))));
+        }
+        assert_eq!(*lock(&asked), ["two:7400", "four:7400"], "the configuration goes first");
+    }
 }

@@ -72,7 +72,7 @@ impl State {
             bound: world.bound,
             clusters: world.clusters,
             resources: Few::first(1),
-            voters: Few::first(3),
+            voters: world.voters,
             paused: world.start == Start::Paused,
         };
         let mut head = Group {

@@ -27,6 +27,8 @@ pub struct World {
     pub bound: Ticks,
     /// The largest D that occurs.
     pub longest: Ticks,
+    /// V at the beginning.
+    pub voters: Few,
     /// How it begins.
     pub start: Start,
     /// The old primary's second database is open, and not guarded.
@@ -119,6 +121,7 @@ const NOTHING: World = World {
     watched: Few::first(1),
     bound: 4,
     longest: 4,
+    voters: Few::first(3),
     start: Start::Leased,
     second: false,
     changes: &[],
@@ -215,6 +218,15 @@ impl World {
                 hearing: Few(0b011),
                 voting: Few(0b110),
                 leaders: Few(0b100),
+                lag: Few(0b010),
+                ..NOTHING
+            },
+            Self {
+                name: "joining",
+                about: "voters join one by one, before the primary's agent has confirmed",
+                voters: Few(0b100),
+                changes: &[Change::Voters(Few(0b110)), Change::Voters(Few(0b111))],
+                most_entries: 5,
                 lag: Few(0b010),
                 ..NOTHING
             },

@@ -1,19 +1,19 @@
 //! Databases that are rows in memory, with what the protocol counts on and nothing more: closed at rest once guarded,
 //! a fence that refuses clients and lets replication go on, a hard fence that ends the server, a promotion that starts
-//! a timeline, and a standby that follows with some lag.
+//! a timeline, a standby that follows with some lag, and a rejoin that sets aside what the other side does not have.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use async_trait::async_trait;
-use regent_agent::driver::{
-    Done, Driver, DriverError, DriverResult, FenceReach, Health, Marker, Probe, Redirect, Role, Upstream,
-};
+use regent_agent::driver::Driver;
 
 use crate::simulation::clock::TrueTime;
 use crate::simulation::dice::Dice;
 use crate::simulation::trace::Trace;
+
+mod driver;
+
+pub(super) use driver::NameDriver;
 
 /// Position of an empty database.
 const ORIGIN: u64 = 1_000;
@@ -45,6 +45,11 @@ pub enum Effect {
     Fenced,
     /// The server was ended.
     Killed,
+    /// It follows another cluster now.
+    Followed {
+        /// So many of its own rows were set aside.
+        without: usize,
+    },
 }
 
 /// One server.
@@ -99,10 +104,21 @@ struct Inner {
     servers: BTreeMap<String, Server>,
     effects: Vec<(u64, String, Effect)>,
     next_row: u64,
+    ways: Ways,
 }
 
+/// True if there is a way between an upstream and a standby.
+type Ways = Arc<dyn Fn(&str, &str) -> bool + Send + Sync>;
+
 impl Databases {
-    pub(super) fn new(time: TrueTime, trace: Trace, dice: Dice, clusters: &[String]) -> Self {
+    /// `ways` says whether there is one between an upstream and a standby.
+    pub(super) fn new(
+        time: TrueTime,
+        trace: Trace,
+        dice: Dice,
+        clusters: &[String],
+        ways: impl Fn(&str, &str) -> bool + Send + Sync + 'static,
+    ) -> Self {
         let primary = clusters.first().cloned();
         let server = |cluster: &String| Server {
             running: true,
@@ -119,12 +135,20 @@ impl Databases {
             sluggish: 0,
         };
         let servers = clusters.iter().map(|cluster| (cluster.clone(), server(cluster))).collect();
-        Self(Arc::new(Mutex::new(Inner { time, trace, dice, servers, effects: Vec::new(), next_row: 0 })))
+        Self(Arc::new(Mutex::new(Inner {
+            time,
+            trace,
+            dice,
+            servers,
+            effects: Vec::new(),
+            next_row: 0,
+            ways: Arc::new(ways),
+        })))
     }
 
     /// The driver of one cluster's server.
     pub(super) fn driver(&self, cluster: &str) -> Arc<dyn Driver> {
-        Arc::new(DatabaseDriver { databases: self.clone(), cluster: cluster.to_owned() })
+        Arc::new(driver::DatabaseDriver::new(self.clone(), cluster))
     }
 
     /// Looks at one.
@@ -176,8 +200,8 @@ impl Databases {
         }
     }
 
-    /// Starts what is due, and lets standbys follow where `reaches(upstream, standby)`.
-    pub(super) fn turn(&self, lag: u64, reaches: impl Fn(&str, &str) -> bool) {
+    /// Starts what is due, and lets standbys follow.
+    pub(super) fn turn(&self, lag: u64) {
         let mut inner = self.lock();
         let now = inner.time.now();
         let trace = inner.trace.clone();
@@ -194,16 +218,18 @@ impl Databases {
         for name in names {
             let Some(upstream) = inner.servers[&name].follows.clone() else { continue };
             let Some(source) = inner.servers.get(&upstream) else { continue };
-            if !source.running || !inner.servers[&name].running || !reaches(&upstream, &name) {
+            if !source.running || !inner.servers[&name].running || !inner.reaches(&upstream, &name) {
                 continue;
             }
-            let old = source.rows.iter().take_while(|row| row.at + lag <= now).count();
-            let known = inner.servers[&name].rows.len();
-            let fits = source.rows.len() >= known && source.rows[..known] == inner.servers[&name].rows[..];
-            let (fresh, timeline) = (source.rows[..old.max(known.min(source.rows.len()))].to_vec(), source.timeline);
+            let (known, timeline) = (inner.servers[&name].rows.len(), source.timeline);
+            // Numbers are never used twice, and what stands before a row is the same wherever it stands.
+            let last = known.checked_sub(1).map(|last| inner.servers[&name].rows[last].number);
+            let fits = last.is_none_or(|last| source.rows.get(known - 1).is_some_and(|row| row.number == last));
+            let old = source.rows.partition_point(|row| row.at + lag <= now);
+            let fresh = source.rows.get(known..old).unwrap_or_default().to_vec();
             let Some(server) = inner.servers.get_mut(&name) else { continue };
             if fits {
-                server.rows = fresh;
+                server.rows.extend(fresh);
                 server.timeline = timeline;
                 server.heard = Some(now);
             }
@@ -212,6 +238,12 @@ impl Databases {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn reaches(&self, upstream: &str, standby: &str) -> bool {
+        (self.ways)(upstream, standby)
     }
 }
 
@@ -225,215 +257,5 @@ impl Server {
         self.running = true;
         self.starts_at = None;
         self.closed |= self.guarded && self.follows.is_none();
-    }
-}
-
-struct DatabaseDriver {
-    databases: Databases,
-    cluster: String,
-}
-
-fn gone() -> DriverError {
-    DriverError::retryable("postgres-unreachable", "the server does not run")
-}
-
-fn fenced_meanwhile() -> DriverError {
-    DriverError::retryable("postgres-fenced", "the database was fenced while it was being opened; the fence stays")
-}
-
-impl DatabaseDriver {
-    fn with<R>(&self, change: impl FnOnce(&mut Server) -> R) -> R {
-        let mut inner = self.databases.lock();
-        change(inner.servers.get_mut(&self.cluster).expect("every cluster has a server"))
-    }
-
-    /// Part of an action takes its time; it may be given up meanwhile.
-    async fn take_time(&self, least: u64, most: u64) {
-        let millis = {
-            let mut inner = self.databases.lock();
-            let sluggish = inner.servers[&self.cluster].sluggish;
-            inner.dice.between(least, most) + sluggish
-        };
-        tokio::time::sleep(Duration::from_millis(millis)).await;
-    }
-
-    fn did(&self, effect: Effect) {
-        let mut inner = self.databases.lock();
-        let now = inner.time.now();
-        let server = &inner.servers[&self.cluster];
-        inner.trace.say(format_args!(
-            "{}: {effect:?} (timeline {}, {} rows)",
-            self.cluster,
-            server.timeline,
-            server.rows.len()
-        ));
-        inner.effects.push((now, self.cluster.clone(), effect));
-    }
-
-    fn done(&self, already: bool, message: &str) -> DriverResult {
-        let (position, timeline) = self.with(|server| (server.position(), server.timeline));
-        Ok(Done { already, message: message.to_owned(), position: Some(position), timeline, ..Done::default() })
-    }
-
-    /// Opens what is not open, unless a fence comes in between.
-    async fn open(&self, count: u64) -> DriverResult {
-        self.take_time(5, 60).await;
-        let opened = self.with(|server| {
-            if !server.running {
-                return Err(gone());
-            }
-            if server.fences != count {
-                return Err(fenced_meanwhile());
-            }
-            let standby = server.follows.take().is_some();
-            let closed = std::mem::take(&mut server.closed);
-            let fenced = std::mem::take(&mut server.fenced);
-            if standby || closed {
-                server.forks.insert(server.timeline, server.rows.len());
-                server.timeline += 1;
-            }
-            Ok((standby, closed, fenced))
-        })?;
-        match opened {
-            (true, ..) => self.did(Effect::Promoted { standby: true }),
-            (false, true, _) => self.did(Effect::Promoted { standby: false }),
-            (false, false, true) => self.did(Effect::Opened),
-            (false, false, false) => {}
-        }
-        let already = opened == (false, false, false);
-        self.take_time(1, 20).await;
-        self.done(already, "it accepts writes")
-    }
-}
-
-#[async_trait]
-impl Driver for DatabaseDriver {
-    fn kind(&self) -> &'static str {
-        "postgres"
-    }
-
-    fn fence_reach(&self) -> FenceReach {
-        FenceReach::Local
-    }
-
-    async fn probe(&self) -> Probe {
-        self.take_time(1, 5).await;
-        let now = self.databases.lock().time.now();
-        self.with(|server| {
-            if !server.running {
-                return Probe::without_answer(Health::Failed, "no server process");
-            }
-            let standby = server.follows.is_some() || server.closed;
-            let heard = server.heard.filter(|_| server.follows.is_some()).map(|at| now.saturating_sub(at));
-            let connected = heard.is_some_and(|ago| ago < 1_000);
-            let upstream = standby.then(|| Upstream {
-                connected,
-                last_heard: heard.map(Duration::from_millis),
-                lag_bytes: connected.then_some(0),
-                lag: connected.then_some(Duration::ZERO),
-            });
-            Probe {
-                health: Health::Healthy,
-                role: if standby { Role::Standby } else { Role::Primary },
-                writable: server.accepts(),
-                system_id: "7000000000000000001".to_owned(),
-                timeline: server.timeline,
-                position: Some(server.position()),
-                position_text: String::new(),
-                upstream,
-                detail: String::new(),
-            }
-        })
-    }
-
-    async fn guard(&self, _marker: &Marker) -> DriverResult {
-        self.take_time(1, 10).await;
-        let already = self.with(|server| std::mem::replace(&mut server.guarded, true));
-        self.done(already, "comes up closed")
-    }
-
-    async fn fence(&self) -> DriverResult {
-        self.with(|server| server.fences += 1);
-        self.take_time(2, 30).await;
-        let already = self.with(|server| std::mem::replace(&mut server.fenced, true));
-        if !already {
-            self.did(Effect::Fenced);
-        }
-        self.take_time(1, 30).await;
-        self.done(already, "refuses writes")
-    }
-
-    async fn fence_hard(&self) -> DriverResult {
-        self.take_time(1, 10).await;
-        let ran = self.with(|server| {
-            let ran = server.running;
-            server.stop();
-            ran
-        });
-        if ran {
-            self.did(Effect::Killed);
-        }
-        self.done(!ran, "gone")
-    }
-
-    async fn unfence(&self) -> DriverResult {
-        let count = self.with(|server| server.fences);
-        if !self.with(|server| server.running) {
-            self.take_time(50, 300).await;
-            self.with(Server::start);
-        }
-        if self.with(|server| server.follows.is_some()) {
-            return Err(DriverError::permanent("postgres-standby", "the database is a standby"));
-        }
-        self.open(count).await
-    }
-
-    async fn promote(&self, position: Option<u64>) -> DriverResult {
-        let count = self.with(|server| server.fences);
-        let at = self.with(|server| server.position());
-        if position.is_some_and(|wanted| at < wanted) && self.with(|server| server.follows.is_some()) {
-            return Err(DriverError::retryable("postgres-behind", "the position is not reached"));
-        }
-        self.open(count).await
-    }
-
-    async fn catch_up(&self, position: u64) -> DriverResult {
-        while self.with(|server| server.position()) < position {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        self.done(false, "reached")
-    }
-
-    async fn verify(&self) -> DriverResult {
-        self.take_time(1, 5).await;
-        if self.with(|server| server.accepts()) {
-            self.done(true, "serves")
-        } else {
-            Err(DriverError::retryable("http-status", "it does not serve"))
-        }
-    }
-}
-
-/// The DNS name of the application: it follows the applied state, so nothing is to be done for it but to look.
-pub(super) struct NameDriver(pub(super) Trace, pub(super) String);
-
-#[async_trait]
-impl Driver for NameDriver {
-    fn kind(&self) -> &'static str {
-        "dns"
-    }
-
-    async fn probe(&self) -> Probe {
-        Probe { role: Role::None, ..Probe::without_answer(Health::Healthy, "") }
-    }
-
-    async fn redirect(&self, redirect: &Redirect) -> DriverResult {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        self.0.say(format_args!("{}: the name points here, epoch {}", self.1, redirect.epoch));
-        Ok(Done { message: "points here".to_owned(), ..Done::default() })
-    }
-
-    async fn verify(&self) -> DriverResult {
-        Ok(Done::default())
     }
 }

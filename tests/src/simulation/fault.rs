@@ -87,6 +87,28 @@ pub enum Fault {
         /// Which.
         coordinator: u64,
     },
+    /// A coordinator's disk is copied now; its machine dies and comes back with the copy at the end.
+    OldDisk {
+        /// Which.
+        coordinator: u64,
+    },
+    /// An operator pauses the application, and resumes it at the end.
+    Paused,
+    /// An operator asks for a planned switchover.
+    Switchover {
+        /// To which cluster.
+        to: String,
+    },
+    /// An operator takes a cluster back that is not the primary.
+    Rejoin {
+        /// Which.
+        cluster: String,
+    },
+    /// An operator adds the spare coordinator, and then removes another.
+    Replace {
+        /// Whom.
+        leaves: u64,
+    },
 }
 
 impl fmt::Display for Fault {
@@ -123,6 +145,8 @@ pub enum Manner {
 pub(super) struct Ground<'a> {
     /// Coordinators stand on the machines before the clusters'.
     pub(super) coordinators: usize,
+    /// The last of them is a spare one that does not belong to the group yet.
+    pub(super) spare: bool,
     /// Their names, in the order of their machines.
     pub(super) clusters: &'a [String],
 }
@@ -135,6 +159,11 @@ impl Ground<'_> {
 
     fn machines(&self) -> usize {
         self.coordinators + self.clusters.len()
+    }
+
+    /// The highest id of those that form the group in the beginning.
+    fn members(&self) -> u64 {
+        self.coordinators as u64 - u64::from(self.spare)
     }
 }
 
@@ -155,6 +184,10 @@ pub(super) fn plan(dice: &mut Dice, manner: Manner, ground: &Ground<'_>) -> Vec<
     // Whoever fences is one of two: they do not fail together.
     let mut helpers = vec![0; ground.clusters.len()];
     let mut lost_disk = false;
+    if ground.spare {
+        let (from, leaves) = (dice.below(SPAN / 2), dice.between(1, ground.members()));
+        planned.push(Planned { from, until: from, fault: Fault::Replace { leaves } });
+    }
     for _ in 0..dice.between(1, 7) {
         let from = dice.below(SPAN);
         let long = match dice.below(10) {
@@ -175,7 +208,7 @@ pub(super) fn plan(dice: &mut Dice, manner: Manner, ground: &Ground<'_>) -> Vec<
                 }
                 *busy = from + long + 4_000;
             }
-            Fault::DiskLoss { .. } if std::mem::replace(&mut lost_disk, true) => continue,
+            Fault::DiskLoss { .. } | Fault::OldDisk { .. } if std::mem::replace(&mut lost_disk, true) => continue,
             _ => {}
         }
         planned.push(Planned { from, until: from + long, fault });
@@ -207,6 +240,9 @@ fn anywhere(dice: &mut Dice, ground: &Ground<'_>) -> Fault {
             if dice.percent(60) { 0 } else { usize::try_from(dice.below(ground.clusters.len() as u64)).unwrap_or(0) };
         (index, ground.clusters[index].clone())
     };
+    if dice.percent(20) {
+        return by_operator(dice, ground);
+    }
     match dice.below(24) {
         20 | 21 => Fault::Severed { machine: ground.coordinators + cluster(dice).0 },
         22 => Fault::Severed { machine: ground.coordinators },
@@ -241,7 +277,17 @@ fn anywhere(dice: &mut Dice, ground: &Ground<'_>) -> Fault {
             let by = i64::try_from(dice.between(1, 600_000)).unwrap_or(1);
             Fault::WallClock { machine: machine(dice), by: if dice.percent(50) { by } else { -by } }
         }
-        16 if dice.percent(30) => Fault::DiskLoss { coordinator: dice.between(1, ground.coordinators as u64) },
+        16 if dice.percent(30) => Fault::DiskLoss { coordinator: dice.between(1, ground.members()) },
+        17 if dice.percent(30) => Fault::OldDisk { coordinator: dice.between(1, ground.members()) },
         _ => among_coordinators(dice, ground),
+    }
+}
+
+fn by_operator(dice: &mut Dice, ground: &Ground<'_>) -> Fault {
+    let cluster = dice.one(ground.clusters).clone();
+    match dice.below(6) {
+        0 => Fault::Paused,
+        1..=3 => Fault::Switchover { to: cluster },
+        _ => Fault::Rejoin { cluster },
     }
 }

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use regent_core::application::Action;
+use regent_core::id::RunId;
+use regent_core::run::StepKind;
 use regent_core::state::State;
 
 use crate::simulation::client::Acknowledged;
@@ -11,8 +14,11 @@ mod coordinators_alone;
 mod effects_once;
 mod epochs_rise;
 mod intent_first;
+mod nothing_deleted;
 mod nothing_missing;
+mod old_disk;
 mod one_writer;
+mod pause_holds;
 mod replicas_agree;
 
 /// What is seen at one moment.
@@ -29,6 +35,8 @@ pub struct Sight<'a> {
     pub acknowledged: &'a [Acknowledged],
     /// Only coordinators were disturbed.
     pub coordinators_only: bool,
+    /// Coordinators that were given an old disk.
+    pub old_disks: &'a [u64],
 }
 
 /// A promise that is watched.
@@ -63,7 +71,24 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(intent_first::IntentFirst::default()),
         Box::new(effects_once::EffectsOnce::default()),
         Box::new(nothing_missing::NothingMissing::default()),
+        Box::new(nothing_deleted::NothingDeleted::default()),
+        Box::new(pause_holds::PauseHolds::default()),
+        Box::new(old_disk::OldDisk),
         Box::new(coordinators_alone::CoordinatorsAlone::default()),
         Box::new(replicas_agree::ReplicasAgree::default()),
     ]
+}
+
+/// Promotions that were asked for: by which run, of which cluster.
+fn promotions<'a>(sight: &'a Sight<'_>) -> impl Iterator<Item = (RunId, String)> + 'a {
+    let runs = sight.changed.values().flat_map(|state| state.runs.values());
+    runs.flat_map(|run| {
+        let promotes =
+            |(step, progress): &(&_, &regent_core::run::Progress)| promotes(step) && progress.token.is_some();
+        run.walk().filter(promotes).map(|(step, _)| (run.id, step.cluster.to_string()))
+    })
+}
+
+fn promotes(step: &regent_core::run::Step) -> bool {
+    step.kind == StepKind::Action(Action::Promote)
 }

@@ -35,11 +35,10 @@ struct State {
     time: TrueTime,
     trace: Trace,
     dice: Dice,
-    /// One-way delay in milliseconds, of the healthy link.
-    base: BTreeMap<(MachineId, MachineId), u64>,
-    cut: BTreeSet<(MachineId, MachineId)>,
-    slow: BTreeMap<(MachineId, MachineId), u64>,
-    down: BTreeSet<MachineId>,
+    links: Vec<Vec<Link>>,
+    down: Vec<bool>,
+    /// Some link is cut or some machine is down, or was when conversations were last looked at.
+    troubled: bool,
     listeners: BTreeMap<String, (MachineId, mpsc::UnboundedSender<super::carrier::Incoming>)>,
     talks: BTreeMap<u64, Talk>,
     next_talk: u64,
@@ -48,6 +47,15 @@ struct State {
     /// What ends while a process is being buried.
     burial: Option<BTreeSet<(u64, Way, bool)>>,
     held: BTreeMap<u64, Sent>,
+}
+
+/// One way between two machines.
+#[derive(Default, Clone, Copy)]
+struct Link {
+    /// One-way delay in milliseconds while it is healthy.
+    base: u64,
+    slow: u64,
+    cut: bool,
 }
 
 struct Sent {
@@ -61,33 +69,33 @@ struct Talk {
     client: MachineId,
     server: MachineId,
     /// Cancelled when this end has lost the other.
-    lost: BTreeMap<Way, CancellationToken>,
+    lost: [CancellationToken; 2],
     /// No frame overtakes the one before.
-    last: BTreeMap<Way, u64>,
+    last: [u64; 2],
     blocked_since: Option<u64>,
     /// Blocked for longer, it is given up.
     patience: u64,
-    ended: BTreeSet<Way>,
+    given_up: bool,
+    ended: [bool; 2],
 }
 
 impl Network {
     pub(super) fn new(time: TrueTime, trace: Trace, dice: Dice, machines: usize, regions: &[usize]) -> Self {
         let mut dice = dice;
-        let mut base = BTreeMap::new();
-        for from in 0..machines {
-            for to in 0..machines {
+        let mut links = vec![vec![Link::default(); machines]; machines];
+        for (from, ways) in links.iter_mut().enumerate() {
+            for (to, link) in ways.iter_mut().enumerate() {
                 let far = if regions[from] == regions[to] { 0 } else { dice.between(3, 30) };
-                base.insert((from, to), 1 + far);
+                link.base = 1 + far;
             }
         }
         Self(Arc::new(Mutex::new(State {
             time,
             trace,
             dice,
-            base,
-            cut: BTreeSet::new(),
-            slow: BTreeMap::new(),
-            down: BTreeSet::new(),
+            links,
+            down: vec![false; machines],
+            troubled: false,
             listeners: BTreeMap::new(),
             talks: BTreeMap::new(),
             next_talk: 0,
@@ -119,9 +127,9 @@ impl Network {
         let id = state.next_talk;
         let (at_client, at_server) = (CancellationToken::new(), CancellationToken::new());
         let patience = state.dice.between(200, 3_000);
-        let lost = BTreeMap::from([(Way::ToClient, at_client.clone()), (Way::ToServer, at_server.clone())]);
-        let talk =
-            Talk { client, server, lost, last: BTreeMap::new(), blocked_since: None, patience, ended: BTreeSet::new() };
+        let lost = [at_server.clone(), at_client.clone()];
+        let ended = [false; 2];
+        let talk = Talk { client, server, lost, last: [0; 2], blocked_since: None, patience, given_up: false, ended };
         state.talks.insert(id, talk);
         (id, at_client, at_server)
     }
@@ -144,8 +152,8 @@ impl Network {
             return;
         }
         let Some(known) = state.talks.get_mut(&talk) else { return };
-        known.ended.insert(own);
-        if known.ended.len() == 2 {
+        known.ended[own.at()] = true;
+        if known.ended == [true; 2] {
             state.talks.remove(&talk);
             return;
         }
@@ -154,7 +162,7 @@ impl Network {
                 Way::ToClient => Way::ToServer,
                 Way::ToServer => Way::ToClient,
             };
-            let Some(lost) = known.lost.get(&other).cloned() else { return };
+            let lost = known.lost[other.at()].clone();
             state.send(Sent { talk, way: other, size: 0, arrival: Box::new(move || lost.cancel()) });
         }
     }
@@ -200,26 +208,29 @@ impl Network {
 
     /// Cuts one way.
     pub(super) fn cut(&self, from: MachineId, to: MachineId) {
-        self.lock().cut.insert((from, to));
+        let mut state = self.lock();
+        state.links[from][to].cut = true;
+        state.troubled = true;
     }
 
     /// Heals one way: what was held comes late.
     pub(super) fn heal(&self, from: MachineId, to: MachineId) {
         let mut state = self.lock();
-        state.cut.remove(&(from, to));
+        state.links[from][to].cut = false;
         state.release();
     }
 
     /// Delays one way by so many milliseconds more.
     pub(super) fn slow(&self, from: MachineId, to: MachineId, by: u64) {
-        self.lock().slow.insert((from, to), by);
+        self.lock().links[from][to].slow = by;
     }
 
     /// No cuts and no delays any more.
     pub(super) fn heal_all(&self) {
         let mut state = self.lock();
-        state.cut.clear();
-        state.slow.clear();
+        for link in state.links.iter_mut().flatten() {
+            (link.cut, link.slow) = (false, 0);
+        }
         state.release();
     }
 
@@ -227,16 +238,17 @@ impl Network {
     pub(super) fn power(&self, machine: MachineId, on: bool) {
         let mut state = self.lock();
         if on {
-            state.down.remove(&machine);
+            state.down[machine] = false;
             // What it knew of before is answered with a reset.
             for talk in state.talks.values() {
-                let forgot = |end, at| at == machine && talk.ended.contains(&end);
+                let forgot = |end: Way, at| at == machine && talk.ended[end.at()];
                 if forgot(Way::ToClient, talk.client) || forgot(Way::ToServer, talk.server) {
-                    talk.lost.values().for_each(CancellationToken::cancel);
+                    talk.lost.iter().for_each(CancellationToken::cancel);
                 }
             }
         } else {
-            state.down.insert(machine);
+            state.down[machine] = true;
+            state.troubled = true;
         }
     }
 
@@ -251,6 +263,12 @@ impl Network {
     }
 }
 
+impl Way {
+    const fn at(self) -> usize {
+        self as usize
+    }
+}
+
 impl Talk {
     const fn link(&self, way: Way) -> (MachineId, MachineId) {
         match way {
@@ -262,14 +280,14 @@ impl Talk {
 
 impl State {
     fn is_cut(&self, link: (MachineId, MachineId)) -> bool {
-        self.cut.contains(&link) || self.down.contains(&link.0) || self.down.contains(&link.1)
+        self.links[link.0][link.1].cut || self.down[link.0] || self.down[link.1]
     }
 
     fn send(&mut self, sent: Sent) {
         let now = self.time.now();
         let Some(link) = self.talks.get(&sent.talk).map(|talk| talk.link(sent.way)) else { return };
         // A machine without power sends nothing, not even that it is gone.
-        if self.down.contains(&link.0) {
+        if self.down[link.0] {
             return;
         }
         self.sequence += 1;
@@ -278,11 +296,10 @@ impl State {
             self.held.insert(sequence, sent);
             return;
         }
-        let base = self.base.get(&link).copied().unwrap_or(1);
-        let slow = self.slow.get(&link).copied().unwrap_or(0);
+        let Link { base, slow, .. } = self.links[link.0][link.1];
         let jitter = self.dice.below(base / 2 + slow / 4 + 1);
         let Some(talk) = self.talks.get_mut(&sent.talk) else { return };
-        let last = talk.last.entry(sent.way).or_default();
+        let last = &mut talk.last[sent.way.at()];
         let at = (now + base + slow + jitter).max(*last);
         self.trace.note(format!("sent {} until {at}", sent.talk).as_bytes());
         *last = at;
@@ -302,26 +319,22 @@ impl State {
     }
 
     fn give_up(&mut self) {
-        let now = self.time.now();
-        let blocked: Vec<u64> = self
-            .talks
-            .iter()
-            .filter(|(_, talk)| self.is_cut(talk.link(Way::ToServer)) || self.is_cut(talk.link(Way::ToClient)))
-            .map(|(id, _)| *id)
-            .collect();
-        let mut waiting = BTreeSet::new();
-        for id in blocked {
-            waiting.insert(id);
-            let Some(talk) = self.talks.get_mut(&id) else { continue };
-            let since = *talk.blocked_since.get_or_insert(now);
-            if now - since >= talk.patience {
-                // Each end finds out for itself.
-                talk.lost.values().for_each(CancellationToken::cancel);
-            }
+        if !self.troubled {
+            return;
         }
-        for (id, talk) in &mut self.talks {
-            if !waiting.contains(id) {
+        self.troubled = self.links.iter().flatten().any(|link| link.cut) || self.down.contains(&true);
+        let now = self.time.now();
+        let (links, down) = (&self.links, &self.down);
+        let is_cut = |(from, to): (MachineId, MachineId)| links[from][to].cut || down[from] || down[to];
+        for talk in self.talks.values_mut() {
+            if !is_cut(talk.link(Way::ToServer)) && !is_cut(talk.link(Way::ToClient)) {
                 talk.blocked_since = None;
+                continue;
+            }
+            let since = *talk.blocked_since.get_or_insert(now);
+            if now - since >= talk.patience && !std::mem::replace(&mut talk.given_up, true) {
+                // Each end finds out for itself.
+                talk.lost.iter().for_each(CancellationToken::cancel);
             }
         }
     }

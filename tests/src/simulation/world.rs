@@ -8,7 +8,6 @@ use std::sync::{Arc, PoisonError};
 use regent_core::application::parse;
 use regent_core::entry::{Entry, FORMAT, Record};
 use regent_core::id::LogIndex;
-use regent_core::run::RunStatus;
 use regent_core::state::{Applied, State};
 
 use crate::simulation::client::{Acknowledged, Client};
@@ -23,15 +22,15 @@ use crate::simulation::program::{self, GuardDoor, Seats};
 use crate::simulation::trace::Trace;
 use crate::simulation::{Failure, Settled};
 
+mod healed;
 mod machines;
+mod operator;
 mod trouble;
 
 /// The world moves on in steps of so many milliseconds; no message is faster.
 const STEP: u64 = 5;
 /// The group must be protected within this time.
 const SETUP: u64 = 40_000;
-/// A healed world must be live within this time.
-const RECOVERY: u64 = 90_000;
 
 struct Machine {
     name: String,
@@ -48,7 +47,10 @@ pub(super) struct World {
     databases: Databases,
     seats: Seats,
     clusters: Vec<String>,
+    /// With the spare one, if there is one.
     coordinators: u64,
+    /// The last coordinator does not belong to the group in the beginning.
+    spare: bool,
     machines: Vec<Machine>,
     processes: BTreeMap<String, Process>,
     doors: BTreeMap<String, Arc<GuardDoor>>,
@@ -56,7 +58,17 @@ pub(super) struct World {
     due: BTreeMap<String, u64>,
     /// Not to be started again before the fault ends.
     kept_down: BTreeMap<String, usize>,
+    /// Coordinators that are out of the group: they have left it, or have lost what they knew.
     gone: Vec<u64>,
+    /// Of those, coordinators that were given an old disk.
+    old_disks: Vec<u64>,
+    /// Of those, the one that was removed: nobody starts it any more.
+    left: Option<u64>,
+    /// When an operator last asked for the end of a pause; none while nobody wants that.
+    resumes: Option<u64>,
+    /// When an operator last looked for stuck runs; none before the world is healed.
+    clears: Option<u64>,
+    replacing: Option<operator::Replacing>,
     clients: Vec<Client>,
     invariants: Vec<Box<dyn Invariant>>,
     seen: BTreeMap<u64, LogIndex>,
@@ -74,14 +86,16 @@ impl World {
         let time = TrueTime::default();
         let trace = Trace::new(time.clone(), aloud);
         let mut dice = Dice::of(seed, "world");
-        let coordinators = 3;
+        let spare = dice.percent(25);
+        let coordinators = 3 + u64::from(spare);
         let clusters: Vec<String> = ["a", "b", "c"].iter().map(|name| (*name).to_owned()).collect();
         let clusters = if dice.percent(75) { clusters[..2].to_vec() } else { clusters };
         let names: Vec<String> = (1..=coordinators)
             .map(|id| format!("coordinator-{id}"))
             .chain(clusters.iter().map(|cluster| format!("cluster-{cluster}")))
             .collect();
-        let regions: Vec<usize> = (0..3).chain(0..clusters.len()).collect();
+        let seats = names.len() - clusters.len();
+        let regions: Vec<usize> = (0..seats).chain(0..clusters.len()).collect();
         let machines = names
             .iter()
             .map(|name| {
@@ -91,7 +105,13 @@ impl World {
             })
             .collect();
         let network = Network::new(time.clone(), trace.clone(), Dice::of(seed, "network"), names.len(), &regions);
-        let databases = Databases::new(time.clone(), trace.clone(), Dice::of(seed, "databases"), &clusters);
+        let (over, places) = (network.clone(), clusters.clone());
+        let ways = move |upstream: &str, standby: &str| {
+            let machine = |cluster| seats + places.iter().position(|name| name == cluster).unwrap_or_default();
+            let (from, to) = (machine(upstream), machine(standby));
+            over.reaches(from, to) && over.reaches(to, from)
+        };
+        let databases = Databases::new(time.clone(), trace.clone(), Dice::of(seed, "databases"), &clusters, ways);
         let manner = match dice.below(10) {
             0 => Manner::Plain,
             1 => Manner::CoordinatorsOnly,
@@ -99,7 +119,8 @@ impl World {
             _ => Manner::Any,
         };
         let by_name = (0..3).map(|region| Client::new(region, None));
-        let beside = clusters.iter().enumerate().map(|(index, cluster)| Client::new(3 + index, Some(cluster.clone())));
+        let beside =
+            clusters.iter().enumerate().map(|(index, cluster)| Client::new(seats + index, Some(cluster.clone())));
         Self {
             seed,
             network,
@@ -112,6 +133,7 @@ impl World {
             doors: clusters.iter().map(|cluster| (cluster.clone(), Arc::default())).collect(),
             clusters,
             coordinators,
+            spare,
             time,
             trace,
             seats: Seats::default(),
@@ -119,6 +141,11 @@ impl World {
             due: BTreeMap::new(),
             kept_down: BTreeMap::new(),
             gone: Vec::new(),
+            old_disks: Vec::new(),
+            left: None,
+            resumes: None,
+            clears: None,
+            replacing: None,
             invariants: invariant::all(),
             seen: BTreeMap::new(),
             answered: BTreeMap::new(),
@@ -134,8 +161,9 @@ impl World {
     /// From the first process to the healed world.
     pub(super) fn run(&mut self) -> Result<Settled, Failure> {
         self.trace.say(format_args!(
-            "seed {}: {} clusters, D {} ms, lag {} ms, {:?}",
+            "seed {}: {} coordinators, {} clusters, D {} ms, lag {} ms, {:?}",
             self.seed,
+            self.coordinators,
             self.clusters.len(),
             self.bound,
             self.lag,
@@ -143,7 +171,8 @@ impl World {
         ));
         self.set_up()?;
         let began = self.time.now();
-        let ground = Ground { coordinators: 3, clusters: &self.clusters };
+        let coordinators = self.machines.len() - self.clusters.len();
+        let ground = Ground { coordinators, spare: self.spare, clusters: &self.clusters };
         let planned = fault::plan(&mut Dice::of(self.seed, "faults"), self.manner, &ground);
         for one in &planned {
             let until = if one.until == u64::MAX { "the end".to_owned() } else { one.until.to_string() };
@@ -155,7 +184,7 @@ impl World {
     }
 
     fn set_up(&mut self) -> Result<(), Failure> {
-        for id in 1..=self.coordinators {
+        for id in 1..=self.members() {
             self.start(&format!("coordinator-{id}"))?;
         }
         for cluster in self.clusters.clone() {
@@ -175,6 +204,11 @@ impl World {
             }
         }
         Err(self.failure("setup", "the application was not protected in time"))
+    }
+
+    /// The highest id of those that form the group in the beginning.
+    fn members(&self) -> u64 {
+        self.coordinators - u64::from(self.spare)
     }
 
     /// As an operator would.
@@ -200,10 +234,9 @@ impl World {
 
     fn is_protected(&self) -> bool {
         let guarded = self.databases.see(&self.clusters[0], |server| server.guarded);
-        guarded
-            && self
-                .newest()
-                .is_some_and(|state| state.applications.values().any(|known| known.confirmed && known.terms.len() == 1))
+        let confirmed =
+            |state: &State| state.applications.values().any(|known| known.confirmed && known.terms.len() == 1);
+        guarded && self.newest(confirmed).unwrap_or(false)
     }
 
     fn suffer(&mut self, planned: &[Planned], began: u64) -> Result<(), Failure> {
@@ -247,59 +280,6 @@ impl World {
         Ok(())
     }
 
-    /// L1: in a healed world the application is served, or what holds it has a name.
-    fn recover(&mut self) -> Result<Settled, Failure> {
-        let end = self.time.now() + RECOVERY;
-        let mut since = None;
-        while self.time.now() < end {
-            self.step()?;
-            if self.is_served() {
-                let at = *since.get_or_insert(self.time.now());
-                // It stays so.
-                if self.time.now() - at > 3 * self.bound {
-                    return self.conclude(None);
-                }
-            } else {
-                since = None;
-            }
-        }
-        let Some(state) = self.newest() else { return Err(self.failure("L1", "no coordinator runs")) };
-        match named(&state) {
-            Some(name) if self.maimed => {
-                self.trace.say(format_args!("not served, by name: {name}"));
-                self.conclude(Some(name))
-            }
-            Some(name) => Err(self.failure("L1", &format!("everything is healed and nothing is served: {name}"))),
-            None => Err(self.failure("L1", "the world is healed, nothing is served, and nothing says why")),
-        }
-    }
-
-    fn conclude(&mut self, held: Option<String>) -> Result<Settled, Failure> {
-        let Some(state) = self.newest() else { return Err(self.failure("L1", "no coordinator runs")) };
-        for index in 0..self.invariants.len() {
-            if held.is_none()
-                && let Err(how) = self.invariants[index].conclude(&state, &self.databases)
-            {
-                return Err(self.failure(self.invariants[index].promise(), &how));
-            }
-        }
-        let known = state.applications.get(&program::application());
-        let epoch = known.map_or(0, |known| known.epoch.0);
-        Ok(Settled { epoch, held, virtual_millis: self.time.now() })
-    }
-
-    fn is_served(&self) -> bool {
-        let open = self.databases.open();
-        let [open] = open.as_slice() else { return false };
-        let Some(state) = self.newest() else { return false };
-        let Some(known) = state.applications.get(&program::application()) else { return false };
-        let at_rest = known.run.is_none_or(|run| state.runs.get(&run).is_none_or(|run| run.status.is_final()));
-        let recently = |at: &u64| self.time.now() - at < 2_000;
-        known.primary.as_ref().is_some_and(|primary| primary.as_str() == open)
-            && at_rest
-            && self.answered.get(open).is_some_and(recently)
-    }
-
     /// One moment.
     fn step(&mut self) -> Result<(), Failure> {
         self.time.pass(STEP);
@@ -312,14 +292,10 @@ impl World {
             process.step();
         }
         self.supervise()?;
-        let (network, count) = (self.network.clone(), self.machines.len() - self.clusters.len());
-        let clusters = self.clusters.clone();
-        let machine_of =
-            move |cluster: &str| count + clusters.iter().position(|name| name == cluster).unwrap_or_default();
-        self.databases.turn(self.lag, |upstream, standby| {
-            let (from, to) = (machine_of(upstream), machine_of(standby));
-            network.reaches(from, to) && network.reaches(to, from)
-        });
+        self.operate();
+        self.databases.turn(self.lag);
+        let (count, clusters) = (self.machines.len() - self.clusters.len(), &self.clusters);
+        let machine_of = |cluster: &str| count + clusters.iter().position(|name| name == cluster).unwrap_or_default();
         let now = self.time.now();
         let mut acknowledged = Vec::new();
         for client in &mut self.clients {
@@ -360,6 +336,7 @@ impl World {
             effects: &effects,
             acknowledged,
             coordinators_only: self.manner == Manner::CoordinatorsOnly,
+            old_disks: &self.old_disks,
         };
         for invariant in &mut self.invariants {
             if let Err(how) = invariant.look(&sight) {
@@ -380,28 +357,16 @@ impl World {
     }
 
     /// Of the coordinators that run, the state that is furthest on.
-    fn newest(&self) -> Option<State> {
+    fn newest<R>(&self, look: impl FnOnce(&State) -> R) -> Option<R> {
         let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        let states = seats.values().map(|seat| seat.node.replica.clone());
-        states.max_by_key(|replica| replica.read(|state| state.applied)).map(|replica| replica.read(Clone::clone))
+        let replicas = seats.values().map(|seat| &seat.node.replica);
+        replicas.max_by_key(|replica| replica.read(|state| state.applied)).map(|replica| replica.read(look))
     }
 
     fn failure(&self, promise: &str, how: &str) -> Failure {
         self.trace.say(format_args!("BROKEN: {promise}: {how}"));
         Failure { seed: self.seed, promise: promise.to_owned(), how: how.to_owned(), lines: self.trace.lines() }
     }
-}
-
-/// What says why an application is not served.
-fn named(state: &State) -> Option<String> {
-    let known = state.applications.get(&program::application())?;
-    if let Some(run) = known.run.and_then(|run| state.runs.get(&run)).filter(|run| run.status == RunStatus::Stuck) {
-        return Some(format!("run {} is stuck", run.id));
-    }
-    if let Some(clusters) = &state.frozen {
-        return Some(format!("frozen: {clusters:?}"));
-    }
-    known.refusal.as_ref().map(|(rule, detail)| format!("{rule}: {detail}"))
 }
 
 fn document(clusters: &[String], bound: u64) -> String {
@@ -427,6 +392,11 @@ spec:
     failover:
       - promote: [{database}]
       - redirect: [{name}]
+    switchover:
+      - catchUp: [{database}]
+      - promote: [{database}]
+      - redirect: [{name}]
+      - rejoin: [{database}]
 ",
         application = program::APPLICATION,
         database = program::DATABASE,

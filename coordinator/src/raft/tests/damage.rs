@@ -63,6 +63,32 @@ async fn a_directory_serves_one_process_and_one_coordinator() {
 }
 
 #[tokio::test]
+async fn a_copy_is_refused_and_the_original_is_not() {
+    let folder = filled().await;
+    let born = |folder: &Path| fs::metadata(folder.join("log.redb")).unwrap().created().unwrap();
+    let copy = loop {
+        let copy = TempDir::new().unwrap();
+        for name in ["lock", "log.redb", "snapshot"] {
+            fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
+        }
+        // Their clock moves on by some milliseconds at a time.
+        if born(copy.path()) != born(folder.path()) {
+            break copy;
+        }
+    };
+    let error = error(copy.path());
+    assert!(matches!(&error, DiskError::Copied { path } if path.ends_with("log.redb")), "{error:?}");
+    assert!(error.to_string().contains("add it anew"), "{error}");
+    Store::of(folder.path()).unwrap().close().await;
+    let moved = copy.path().join("moved");
+    fs::create_dir(&moved).unwrap();
+    for name in ["lock", "log.redb", "snapshot"] {
+        fs::rename(folder.path().join(name), moved.join(name)).unwrap();
+    }
+    Store::of(&moved).unwrap().close().await;
+}
+
+#[tokio::test]
 async fn a_missing_file_is_named() {
     let folder = filled().await;
     fs::remove_file(folder.path().join("snapshot")).unwrap();

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use regent_core::application::Action;
-use regent_core::run::StepKind;
-
-use super::{Invariant, Sight};
+use super::{Invariant, Sight, promotions};
 use crate::simulation::database::Effect;
 
 #[derive(Default)]
@@ -20,12 +17,7 @@ impl Invariant for IntentFirst {
     }
 
     fn look(&mut self, sight: &Sight<'_>) -> Result<(), String> {
-        for run in sight.changed.values().flat_map(|state| state.runs.values()) {
-            let promotes = run
-                .walk()
-                .filter(|(step, progress)| step.kind == StepKind::Action(Action::Promote) && progress.token.is_some());
-            self.intended.extend(promotes.map(|(step, _)| step.cluster.to_string()));
-        }
+        self.intended.extend(promotions(sight).map(|(_, cluster)| cluster));
         for (at, cluster, effect) in sight.effects {
             if *effect == (Effect::Promoted { standby: true }) && !self.intended.contains(cluster) {
                 return Err(format!("the standby of {cluster} was promoted at {at} and no coordinator had it applied"));

@@ -1,20 +1,36 @@
-//! S1 by its consequence: no acknowledged row is missing in the end beyond what the reports of the runs say; and no row
-//! was acknowledged by one cluster after another one had taken over from it.
+//! S1 by its consequence: what was acknowledged stays, but for what a failover loses, which is never anything in a
+//! switchover; and no row is acknowledged by one cluster after another one has taken over from it.
 
-use regent_core::entry::Gap;
+use std::collections::BTreeMap;
+
+use regent_core::entry::Ground;
+use regent_core::id::{Epoch, RunId};
 use regent_core::state::State;
 
 use super::{Invariant, Sight};
 use crate::simulation::client::Acknowledged;
-use crate::simulation::database::Databases;
+use crate::simulation::database::{Databases, Effect};
 use crate::simulation::program::{application, resource};
 
 const ORIGIN: u64 = 1_000;
 const ROW: u64 = 100;
 
+/// What is to be known of a decided run.
+struct Move {
+    from: String,
+    to: String,
+    switched: bool,
+    /// Positions that the report names: of the old primary and of the candidate.
+    gap: Option<(u64, u64)>,
+}
+
 #[derive(Default)]
 pub(super) struct NothingMissing {
-    acknowledged: Vec<Acknowledged>,
+    /// Acknowledged, and not lost by a failover. By their numbers, which rise.
+    kept: BTreeMap<u64, Acknowledged>,
+    last: Option<Acknowledged>,
+    clusters: Vec<String>,
+    moves: BTreeMap<(Epoch, RunId), Move>,
 }
 
 impl Invariant for NothingMissing {
@@ -23,68 +39,104 @@ impl Invariant for NothingMissing {
     }
 
     fn look(&mut self, sight: &Sight<'_>) -> Result<(), String> {
-        for acknowledged in sight.acknowledged {
-            if let Some(before) = self.acknowledged.last()
-                && before.cluster != acknowledged.cluster
-                && self.acknowledged.iter().any(|earlier| earlier.cluster == acknowledged.cluster)
-                && acknowledged.row.timeline <= before.row.timeline
-            {
-                return Err(format!(
-                    "{} acknowledged row {} on timeline {} after {} had acknowledged on timeline {}",
-                    acknowledged.cluster,
-                    acknowledged.row.number,
-                    acknowledged.row.timeline,
-                    before.cluster,
-                    before.row.timeline
-                ));
+        sight.changed.values().for_each(|state| self.note_moves(state));
+        for (at, cluster, effect) in sight.effects {
+            if *effect == (Effect::Promoted { standby: true }) {
+                self.taken_over(*at, cluster, sight.databases)?;
             }
-            self.acknowledged.push(acknowledged.clone());
+        }
+        for acknowledged in sight.acknowledged {
+            self.in_order(acknowledged)?;
+            self.kept.insert(acknowledged.row.number, acknowledged.clone());
         }
         Ok(())
     }
 
     fn conclude(&mut self, state: &State, databases: &Databases) -> Result<(), String> {
-        let Some(known) = state.applications.get(&application()) else { return Ok(()) };
-        let Some(primary) = &known.primary else { return Ok(()) };
-        let rows: std::collections::BTreeSet<u64> =
-            databases.see(primary.as_str(), |server| server.rows.iter().map(|row| row.number).collect());
-        let missing: Vec<&Acknowledged> =
-            self.acknowledged.iter().filter(|one| !rows.contains(&one.row.number)).collect();
-        let decided: Vec<_> = state.runs.values().filter(|run| run.decided.is_some()).collect();
-        if let Some(lost) = missing.first().filter(|_| decided.is_empty()) {
-            return Err(format!("row {} of {} is missing and nothing was decided", lost.row.number, lost.cluster));
+        let known = state.applications.get(&application());
+        let Some(primary) = known.and_then(|known| known.primary.clone()) else { return Ok(()) };
+        match self.missing(primary.as_str(), databases).first() {
+            None => Ok(()),
+            Some(lost) => Err(format!(
+                "row {} that {} acknowledged at {} is not in {primary}, and no failover lost it",
+                lost.row.number, lost.cluster, lost.row.at
+            )),
         }
-        if let Some(lost) = missing.iter().find(|lost| lost.cluster == primary.as_str()) {
-            return Err(format!(
-                "row {} was acknowledged by the primary {} and is not there",
-                lost.row.number, primary
-            ));
+    }
+}
+
+impl NothingMissing {
+    fn note_moves(&mut self, state: &State) {
+        for run in state.runs.values() {
+            let Some(decided) = &run.decided else { continue };
+            let gap = run.finding.gaps.get(&resource(super::super::program::DATABASE));
+            self.moves.entry((decided.epoch, run.id)).or_insert_with(|| Move {
+                from: run.from.to_string(),
+                to: run.to.to_string(),
+                switched: matches!(decided.ground, Ground::Switched { .. }),
+                gap: gap.and_then(|gap| Some((gap.primary?, gap.candidate?))),
+            });
         }
-        for run in decided {
-            let Some(Gap { primary: Some(reported), candidate: Some(candidate), .. }) =
-                run.finding.gaps.get(&resource(super::super::program::DATABASE))
-            else {
-                continue;
-            };
+    }
+
+    /// Of what was kept, what this cluster does not have.
+    fn missing(&self, cluster: &str, databases: &Databases) -> Vec<Acknowledged> {
+        databases.see(cluster, |server| {
+            let has = |number: u64| server.rows.binary_search_by_key(&number, |row| row.number).is_ok();
+            self.kept.values().filter(|one| !has(one.row.number)).cloned().collect()
+        })
+    }
+
+    /// A standby has opened: what it does not have is lost from here on.
+    fn taken_over(&mut self, at: u64, cluster: &str, databases: &Databases) -> Result<(), String> {
+        let lost = self.missing(cluster, databases);
+        // Without a decision something else is broken, which is said elsewhere.
+        let Some(run) = self.moves.values().rev().find(|run| run.to == cluster) else { return Ok(()) };
+        if let Some(one) = lost.first().filter(|_| run.switched) {
+            let (row, by) = (one.row.number, &one.cluster);
+            return Err(format!("the switchover to {cluster} at {at} lost row {row}, acknowledged by {by}"));
+        }
+        if let Some((reported, candidate)) = run.gap {
             // Of what the primary had reported, no more is missing than the report says.
-            let old: Vec<u64> =
-                databases.see(run.from.as_str(), |server| server.rows.iter().map(|row| row.number).collect());
-            let counted = old
-                .iter()
-                .enumerate()
-                .filter(|(index, number)| {
-                    let position = ORIGIN + ROW * (*index as u64 + 1);
-                    position <= *reported && !rows.contains(number)
+            let position = |number: u64| {
+                databases.see(&run.from, |server| {
+                    let index = server.rows.binary_search_by_key(&number, |row| row.number).ok()?;
+                    Some(ORIGIN + ROW * (index as u64 + 1))
                 })
-                .count() as u64;
-            let said = reported.saturating_sub(*candidate);
-            if counted * ROW > said && known.primary.as_ref() == Some(&run.to) {
+            };
+            let counted = lost.iter().filter_map(|one| position(one.row.number)).filter(|at| *at <= reported).count();
+            let said = reported.saturating_sub(candidate);
+            if counted as u64 * ROW > said {
+                let missing = counted as u64 * ROW;
                 return Err(format!(
-                    "run {} says that {said} bytes may be lost, and {} of what was reported are missing",
-                    run.id,
-                    counted * ROW
+                    "the failover to {cluster} says that {said} bytes may be lost; of what was reported {missing} are"
                 ));
             }
+        }
+        for one in lost {
+            self.kept.remove(&one.row.number);
+        }
+        Ok(())
+    }
+
+    fn in_order(&mut self, acknowledged: &Acknowledged) -> Result<(), String> {
+        let again = self.clusters.contains(&acknowledged.cluster);
+        if let Some(before) = self.last.replace(acknowledged.clone())
+            && before.cluster != acknowledged.cluster
+            && again
+            && acknowledged.row.timeline <= before.row.timeline
+        {
+            return Err(format!(
+                "{} acknowledged row {} on timeline {} after {} had acknowledged on timeline {}",
+                acknowledged.cluster,
+                acknowledged.row.number,
+                acknowledged.row.timeline,
+                before.cluster,
+                before.row.timeline
+            ));
+        }
+        if !again {
+            self.clusters.push(acknowledged.cluster.clone());
         }
         Ok(())
     }

@@ -42,7 +42,8 @@ impl World {
 
     pub(super) fn start(&mut self, name: &str) -> Result<(), Failure> {
         let (machine, program) = self.program(name);
-        if !self.machines[machine].on {
+        let left = self.left.is_some_and(|id| name == format!("coordinator-{id}"));
+        if !self.machines[machine].on || left {
             return Ok(());
         }
         self.trace.say(format_args!("{name} starts"));
@@ -60,7 +61,8 @@ impl World {
                 id,
                 machine,
                 region: format!("region-{id}"),
-                all: (1..=self.coordinators).collect(),
+                // Only the spare one knows of itself; the others learn of it from the membership.
+                all: (1..=self.members().max(id)).collect(),
                 data: place(name),
                 network: self.network.clone(),
                 seats: self.seats.clone(),
@@ -73,7 +75,7 @@ impl World {
         let plan = ClusterPlan {
             cluster: cluster.to_owned(),
             machine,
-            region: format!("region-{}", machine - 2),
+            region: format!("region-{}", machine + 1 - (self.machines.len() - self.clusters.len())),
             coordinators: (1..=self.coordinators).collect(),
             data: place(&format!("agent-{cluster}")),
             runtime: place(&format!("run-{cluster}")),
@@ -153,9 +155,15 @@ impl World {
         if let Some(cluster) = self.cluster_of(machine) {
             self.databases.crash(&cluster, 200);
             self.due.insert(format!("agent-{cluster}"), now + 100);
-        } else {
+        } else if !self.is_idle(machine) {
             self.due.insert(self.machines[machine].name.clone(), now + 100);
         }
+    }
+
+    /// A spare coordinator that nobody has started yet.
+    fn is_idle(&self, machine: MachineId) -> bool {
+        let name = &self.machines[machine].name;
+        self.spare && *name == format!("coordinator-{}", self.coordinators) && !self.directory.join(name).is_dir()
     }
 
     pub(super) fn cluster_of(&self, machine: MachineId) -> Option<String> {

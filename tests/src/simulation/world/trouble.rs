@@ -1,5 +1,7 @@
 //! What goes wrong begins, ends, and is healed.
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use regent_core::id::CoordinatorId;
@@ -37,6 +39,16 @@ impl World {
                 let _ = std::fs::remove_dir_all(self.directory.join(format!("coordinator-{coordinator}")));
                 self.gone.push(*coordinator);
             }
+            Fault::OldDisk { coordinator } => {
+                let (disk, copy) = self.disk_and_copy(*coordinator);
+                if let Err(error) = copy_disk(&disk, &copy) {
+                    self.trace.say(format_args!("the disk cannot be copied: {error}"));
+                }
+            }
+            Fault::Paused => self.pause(),
+            Fault::Switchover { to } => self.switch_over(to),
+            Fault::Rejoin { cluster } => self.rejoin(cluster),
+            Fault::Replace { leaves } => self.replace(*leaves),
         }
     }
 
@@ -62,9 +74,36 @@ impl World {
             Fault::PowerOff { machines } => machines.iter().for_each(|machine| self.power_on(*machine)),
             Fault::Crash { cluster } => self.databases.crash(cluster, 0),
             Fault::Sluggish { cluster, .. } => self.databases.make_sluggish(cluster, 0),
-            Fault::WallClock { .. } | Fault::Transfer { .. } => {}
+            Fault::WallClock { .. }
+            | Fault::Transfer { .. }
+            | Fault::Switchover { .. }
+            | Fault::Rejoin { .. }
+            | Fault::Replace { .. } => {}
             Fault::DiskLoss { coordinator } => self.power_on(usize::try_from(*coordinator).unwrap_or(1) - 1),
+            Fault::OldDisk { coordinator } => self.put_back(*coordinator),
+            Fault::Paused => self.resume(),
         }
+    }
+
+    fn disk_and_copy(&self, coordinator: u64) -> (PathBuf, PathBuf) {
+        let place = |name: &str| self.directory.join(format!("{name}-{coordinator}"));
+        (place("coordinator"), place("copy"))
+    }
+
+    /// The machine dies, and comes back with what its disk was when it was copied.
+    fn put_back(&mut self, coordinator: u64) {
+        let machine = usize::try_from(coordinator).unwrap_or(1) - 1;
+        let (disk, copy) = self.disk_and_copy(coordinator);
+        // Who had no disk then has lost nothing; who has lost it since does not get it back.
+        if !copy.is_dir() || self.gone.contains(&coordinator) {
+            return;
+        }
+        self.power_off(machine);
+        let put = std::fs::remove_dir_all(&disk).and_then(|()| copy_disk(&copy, &disk));
+        self.trace.say(format_args!("coordinator-{coordinator} gets an old disk back: {}", put.is_ok()));
+        self.gone.push(coordinator);
+        self.old_disks.push(coordinator);
+        self.power_on(machine);
     }
 
     pub(super) fn partition(&self, machines: &[MachineId], outward: bool, inward: bool, cut: bool) {
@@ -119,6 +158,8 @@ impl World {
         for process in self.processes.values_mut() {
             process.go_on();
         }
+        self.resume();
+        self.clears = Some(0);
         let lost_for_good: Vec<MachineId> = planned
             .iter()
             .filter(|one| one.until == u64::MAX)
@@ -143,4 +184,13 @@ impl World {
             }
         }
     }
+}
+
+fn copy_disk(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
 }
