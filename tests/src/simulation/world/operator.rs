@@ -8,12 +8,16 @@ use regent_core::entry::{Cause, Clearing, Entry, FORMAT, Finding, Record};
 use regent_core::id::{ClusterId, CoordinatorId};
 use regent_core::run::{RunStatus, StepState};
 use regent_core::state::State;
-use regent_core::switchover::{self, MAX_WRITE_OUTAGE};
+use regent_core::switchover::{self, Purpose};
+use regent_core::time::Span;
 use regent_core::verdict::Scene;
 
 use crate::simulation::process::Process;
 use crate::simulation::program::{self, Seat};
 use crate::simulation::world::World;
+
+/// As the command asks without an option.
+const MAX_WRITE_OUTAGE: Span = Span::from_secs(30);
 
 /// Between two tries at a step that was not done.
 const AGAIN: u64 = 2_000;
@@ -73,16 +77,20 @@ impl World {
         let looked = node.replica.read(|state| {
             node.see(|evidence| {
                 let scene = Scene::new(state, evidence, node.now(), node.id, &application)?;
-                Some((scene.known.epoch, switchover::preflight(&scene, Some(&to))))
+                Some((scene.known.epoch, switchover::preflight(&scene, Purpose::Switchover, Some(&to))))
             })
         });
         let Some((epoch, fit)) = looked else { return };
         if let Err(rule) = fit {
             return self.trace.say(format_args!("ann wants to switch over to {to}: {}: {}", rule.code, rule.detail));
         }
-        let cause = Cause::Switchover { by: "ann".to_owned(), max_write_outage: MAX_WRITE_OUTAGE };
+        let cause = Cause::Switchover {
+            by: "ann".to_owned(),
+            max_write_outage: MAX_WRITE_OUTAGE,
+            purpose: Purpose::Switchover,
+        };
         let what = format!("switch over to {to}");
-        self.ask(&what, Entry::RunStarted { application, epoch, cause, to, finding: Finding::default() });
+        self.ask(&what, Entry::RunStarted { application, epoch, cause, to, finding: Finding::default(), plan: None });
     }
 
     pub(super) fn replace(&mut self, leaves: u64) {
