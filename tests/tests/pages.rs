@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const SOURCES: [&str; 3] = ["coordinator/core/src", "coordinator/src", "agent/src"];
 
 /// What stands right before a code.
-const OPENERS: [&str; 17] = [
+const OPENERS: [&str; 18] = [
     "rule(",
     "warning(",
     "refused(",
@@ -31,6 +31,7 @@ const OPENERS: [&str; 17] = [
     "info(",
     "NO_QUORUM: &str = ",
     "NO_EFFECT: &str = ",
+    "NO_REPORT: &str = ",
 ];
 
 /// The drivers' codes begin so, and are also chosen by a match before the error is made.

@@ -101,7 +101,7 @@ const EXPECTED: [(&str, &str); 10] = [
     ("no stream to the coordinator", "the same, as the agents see it"),
     ("a vote stands", "the region that dies is voted lost"),
     ("a vote was withdrawn", "it comes back"),
-    ("the lease ended and nobody fenced: fencing hard", "a guard whose lease ended while its region was off"),
+    ("nobody else fences: fencing hard", "a guard whose lease ended while its region was off"),
     ("the guard has fenced hard", "the guard that comes back finds that the lease has ended while nobody was there"),
     ("fenced hard: every guarded database is gone", "the same, as the guard says it"),
     ("the lease does not hold: fencing", "the agent that comes back is no primary any more"),

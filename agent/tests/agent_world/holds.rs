@@ -10,9 +10,10 @@ use super::{D, all, ended, held};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_told_to_be_quiet_hides_no_self_fence() {
     let group = coordinators().await;
-    let a = Member::new("a", &group).await;
+    // The other one is listed and does not run: nobody promises anything.
+    let (a, b) = (Member::new("a", &group).await, Member::new("b", &group).await);
     let _guard = a.guard().await;
-    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, 1, "a", D, &[&a])));
+    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, 1, "a", D, &[&a, &b])));
     let running = a.start().await;
     held(&group, "a", 10).await;
     // It fails, and its record stands: it was stored before.
@@ -30,9 +31,10 @@ async fn what_was_told_to_be_quiet_hides_no_self_fence() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commanded_fence_hides_no_lapsed_lease() {
     let group = coordinators().await;
-    let a = Member::new("a", &group).await;
+    // The other one is listed and does not run: nobody promises anything.
+    let (a, b) = (Member::new("a", &group).await, Member::new("b", &group).await);
     let _guard = a.guard().await;
-    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, 1, "a", D, &[&a])));
+    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, 1, "a", D, &[&a, &b])));
     let running = a.start().await;
     held(&group, "a", 10).await;
     group[0].send("a", Body::Step(command(50, 1, StepKind::Fence)));

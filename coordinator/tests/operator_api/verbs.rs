@@ -90,7 +90,7 @@ async fn an_abort_undoes_before_the_decision_and_is_refused_after_it() {
     );
     let decided = World::start(&authority, 1, Some(1), copy).await;
     let mut runs = RunServiceClient::new(decided.channel(&authority.tls(&ann())));
-    let late = runs.abort(abort("one", run, "too late")).await.unwrap_err();
+    let late = runs.abort(abort("six", run, "too late")).await.unwrap_err();
     assert_eq!(rule(&late), "point-of-no-return");
     assert!(late.message().contains("clear what is stuck"), "{}", late.message());
     world.stop().await;

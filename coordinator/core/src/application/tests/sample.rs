@@ -148,6 +148,10 @@ spec:
     cooldown: 1h
     maxDataLoss: 5s
     beyondMaxDataLoss: ask
+    maxWriteOutage: 30s
+    twoPerson: false
+    approveWithin: 1h
+    onSilence: refuse
     onCoordinatorLoss: failsafe
     probeFailures: 3
   runbooks:
