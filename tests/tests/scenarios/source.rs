@@ -80,7 +80,7 @@ async fn a_source_that_dies_before_its_fence_asks_where_nothing_is_automatic() -
     ends_as(&scene, switchover, "undoing").await?;
     wait::until("a question", PATIENCE, || async {
         let why = scene.world.ctl().why(APPLICATION).await?;
-        ensure!(why.reason().contains("approval"), "it says {:?}", why.reason());
+        ensure!(why.reason().contains("regentctl approve"), "it says {:?}", why.reason());
         Ok(())
     })
     .await?;
