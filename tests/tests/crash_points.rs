@@ -8,7 +8,7 @@
 //! REGENT_CRASH_POINT='switchover 4 After Both' cargo nextest run --profile full -E 'test(every_crash_point)'
 //! ```
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs, reason = "tests")]
 
 #[path = "crash_points/effects.rs"]
 mod effects;

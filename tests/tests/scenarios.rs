@@ -1,6 +1,6 @@
 //! The main job on real parts. The oracle is what a client was told and what the databases and the name say then.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs, reason = "tests")]
 
 #[path = "scenarios/bad_input.rs"]
 mod bad_input;

@@ -302,7 +302,7 @@ impl World {
             if !self.machines[client.machine].on {
                 continue;
             }
-            let written = client.turn(now, &self.databases, &self.seats, &self.network, &machine_of);
+            let written = client.turn(now, &self.databases, &self.seats, &self.network, machine_of);
             acknowledged.extend(written);
         }
         for one in acknowledged.iter().filter(|one| one.by_name) {
