@@ -71,7 +71,8 @@ async fn an_operator_plans_rolls_back_aborts_and_orders() -> Result<()> {
     // And now something is known of how long it takes.
     scene.world.protected(other, old).await?;
     let back = json(ctl, &["plan", APPLICATION, "--rollback"]).await?["plan"].clone();
-    ensure!(back["outage"]["unknown"] == 0, "every step was done once: {back}");
+    // What found everything as asked took no time, and counts as never done.
+    ensure!(back["outage"]["span"].as_str().is_some_and(|span| span != "0s"), "the same steps were done once: {back}");
     println!("expected outage of the rollback: {}", back["outage"]["span"]);
     let text = ctl.run(&["describe", APPLICATION]).await?;
     ensure!(text.contains("Commit window:") && text.contains("commit-window: "), "{text}");

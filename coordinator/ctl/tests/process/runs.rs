@@ -69,7 +69,11 @@ async fn a_stuck_run_ends_the_watch_with_5_and_says_what_to_do() {
     holds(&operator.does(&["describe", "shop"]).await, &["stuck: orders-db"]);
 
     let step = step.to_string();
-    holds(&operator.does(&["clear", &id, "--step", &step, "--done"]).await, &["is taken as done"]);
+    // Nobody's word opens a database: its agent must know that it did.
+    let word = operator.run(&["clear", &id, "--step", &step, "--done"]).await;
+    assert_eq!(word.code, 3, "{}", word.err);
+    holds(&word.err, &["open-by-word"]);
+    operator.does(&["clear", &id, "--step", &step, "--retry"]).await;
     let again = operator.run(&["clear", &id, "--step", &step, "--retry"]).await;
     assert_eq!(again.code, 3, "{}", again.err);
     holds(&again.err, &["not-stuck"]);
