@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Cause, Ground};
+use crate::entry::Ground;
 use crate::id::{ApplicationId, ClusterId};
 use crate::state::State;
 use crate::time::{Span, Timestamp};
@@ -87,14 +87,6 @@ pub(crate) fn note(state: &mut State, application: &ApplicationId, lost: Option<
     state.begun.push_back(Begun { at, application: application.clone(), lost: lost.cloned() });
     while state.begun.len() > REMEMBERED {
         state.begun.pop_front();
-    }
-}
-
-/// True if nobody asked for it.
-pub(crate) const fn is_automatic(cause: &Cause) -> bool {
-    match cause {
-        Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => true,
-        Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Recovered => false,
     }
 }
 

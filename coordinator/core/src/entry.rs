@@ -528,6 +528,15 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Nobody asked for it: it counts for the cool-down and for the blast radius.
+    #[must_use]
+    pub const fn is_automatic(&self) -> bool {
+        match self {
+            Self::RegionLost | Self::ResourceFailed { .. } | Self::AgentUnreachable | Self::SelfFenced => true,
+            Self::Switchover { .. } | Self::Forced { .. } | Self::Rejoin { .. } | Self::Recovered => false,
+        }
+    }
+
     /// The run moves the primary, so service is away for a while and writes may be lost.
     #[must_use]
     pub const fn moves_primary(&self) -> bool {

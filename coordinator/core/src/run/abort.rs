@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::apply::{is_automatic, release};
+use super::apply::release;
 use super::{RunStatus, undo};
 use crate::id::RunId;
 use crate::state::Applied;
@@ -50,7 +50,7 @@ pub(crate) fn aborted(applying: &mut Applying<'_>, id: RunId, by: &str, reason: 
         return refused("point-of-no-return", detail);
     }
     run.abort = Some(Abort { by: by.to_owned(), reason: reason.to_owned(), at });
-    let (application, automatic) = (run.application.clone(), is_automatic(&run.cause));
+    let (application, automatic) = (run.application.clone(), run.cause.is_automatic());
     applying.audit("aborted", Some(&application), Some(id), by, reason);
     if undoes {
         // Its cause may still be there: without this the leader would begin the same at once.

@@ -7,7 +7,7 @@ use super::settle::{Settled, is_fence};
 use super::{Run, RunStatus, Step, StepKind, StepState, rejoin};
 use crate::application::Action;
 use crate::effect::Effect;
-use crate::entry::{Cause, Clearing, Outcome, Report};
+use crate::entry::{Clearing, Outcome, Report};
 use crate::id::{Attempt, RunId, StepId};
 use crate::planted::{self, Mistake};
 use crate::state::apply::{Applying, ignored, refused};
@@ -35,7 +35,7 @@ pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attem
         }
     }
     let (spec, application) = (spec.clone(), run.application.clone());
-    let cools = is_automatic(&run.cause) && promotes_first(run, &spec);
+    let cools = run.cause.is_automatic() && promotes_first(run, &spec);
     if spec.kind == StepKind::Action(Action::Redirect)
         && let Err(rule) = redirect(applying, &application, &spec)
     {
@@ -63,13 +63,6 @@ pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attem
 fn promotes_first(run: &Run, spec: &Step) -> bool {
     let promotes = |step: &Step| step.kind == StepKind::Action(Action::Promote);
     promotes(spec) && !run.walk().any(|(step, progress)| promotes(step) && progress.started.is_some())
-}
-
-pub(super) const fn is_automatic(cause: &Cause) -> bool {
-    match cause {
-        Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => true,
-        Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Recovered => false,
-    }
 }
 
 /// The answer flips with the commit of the step. One that would be empty is refused: a name without an address is

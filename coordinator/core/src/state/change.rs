@@ -57,7 +57,7 @@ pub(super) fn run_started(applying: &mut Applying<'_>, start: &Start<'_>) -> App
     let sound = check_target(applying, known, &window, to)
         .and_then(|()| check_pause(known, &window))
         .and_then(|()| check_plannable(known, &window, cause, to))
-        .and_then(|()| check_radius(applying, application, None, blast::is_automatic(cause)));
+        .and_then(|()| check_radius(applying, application, None, cause.is_automatic()));
     if let Err(Broken(rule, detail)) = sound {
         return refused(rule, detail);
     }
@@ -94,7 +94,7 @@ pub(super) fn run_started(applying: &mut Applying<'_>, start: &Start<'_>) -> App
         finding: finding.clone(),
         at: applying.at,
     };
-    if blast::is_automatic(cause) {
+    if cause.is_automatic() {
         blast::note(applying.state, application, None, applying.at);
     }
     let mut run = Run::begin(id, steps, opening);
