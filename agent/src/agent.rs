@@ -208,6 +208,7 @@ async fn run(
         clock: parts.clock.clone(),
         promises: promises.clone(),
         locks: Mutex::default(),
+        drills: crate::steps::drill::Ledger::open(&parts.settings.data_directory),
         closing: Mutex::default(),
     };
     let hello = Hello {

@@ -11,6 +11,7 @@ pub mod http;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod scratch;
 
 use std::time::Duration;
 
@@ -107,6 +108,8 @@ pub struct Done {
     pub timeline: u64,
     /// `redirect`: servers that still gave an old answer, or from which no new one could be had.
     pub stale_answers: Vec<StaleAnswer>,
+    /// Of a drill: how long the same would take in earnest, where that is not the whole of it.
+    pub rehearsed: Option<Duration>,
 }
 
 /// A server that still gave an old answer, or from which no new one could be had.
@@ -205,6 +208,19 @@ pub struct Rejoin {
     pub allow_reclone: bool,
 }
 
+/// What a drill does, beside the resource and never with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rehearsal {
+    /// A copy of this standby becomes a primary of nobody, in the scratch folder.
+    Promote,
+    /// The newest backup is restored in the scratch folder.
+    Restore,
+    /// What stands in the scratch folder is looked at.
+    Verify,
+    /// The scratch folder is emptied, and nothing runs there any more.
+    CleanUp,
+}
+
 /// One resource in this cluster. Methods that make no sense for a kind answer [`DriverError::unsupported`].
 #[async_trait]
 pub trait Driver: Send + Sync {
@@ -278,6 +294,16 @@ pub trait Driver: Send + Sync {
     /// Makes this side a standby of another cluster. Refuses if the database here is writable.
     async fn rejoin(&self, _rejoin: &Rejoin) -> DriverResult {
         Err(DriverError::unsupported(self.kind(), "rejoin"))
+    }
+
+    /// One step of a drill, by its run. What is not copied is only looked at.
+    async fn rehearse(&self, rehearsal: Rehearsal, _run: u64) -> DriverResult {
+        match rehearsal {
+            Rehearsal::Verify => self.verify().await,
+            Rehearsal::Promote => Err(DriverError::unsupported(self.kind(), "be promoted in a drill")),
+            Rehearsal::Restore => Err(DriverError::unsupported(self.kind(), "be restored in a drill")),
+            Rehearsal::CleanUp => Ok(Done { already: true, message: "nothing was copied".into(), ..Done::default() }),
+        }
     }
 
     /// Runs a listed command by its name.

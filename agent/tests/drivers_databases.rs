@@ -1,5 +1,7 @@
 //! The database drivers against real servers. What holds is asked of the servers by sessions of the tests' own.
 
+#[path = "drivers_databases/drills.rs"]
+mod drills;
 #[path = "support/postgres.rs"]
 mod postgres;
 #[path = "drivers_databases/postgres_in_place.rs"]

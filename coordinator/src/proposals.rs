@@ -59,6 +59,7 @@ impl Key {
             | Entry::Resumed { .. }
             | Entry::Acknowledged { .. }
             | Entry::RejoinStarted { .. }
+            | Entry::DrillStarted { .. }
             | Entry::Approved { .. }
             | Entry::Cleared { .. } => return None,
         })

@@ -319,6 +319,12 @@ impl Postgres {
         self.folder.join("data")
     }
 
+    /// Where drills may work.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.folder.join("scratch")
+    }
+
     /// The folder of its Unix socket.
     #[must_use]
     pub fn socket_folder(&self) -> PathBuf {

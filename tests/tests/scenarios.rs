@@ -4,6 +4,8 @@
 
 #[path = "scenarios/bad_input.rs"]
 mod bad_input;
+#[path = "scenarios/drill.rs"]
+mod drill;
 #[path = "scenarios/rejoin.rs"]
 mod rejoin;
 #[path = "scenarios/scene.rs"]

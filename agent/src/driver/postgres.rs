@@ -20,10 +20,12 @@ mod fence;
 mod files;
 mod follow;
 mod hba;
+mod lab;
 mod open;
 mod options;
 mod outside;
 mod probe;
+mod rehearse;
 mod rejoin;
 mod renew;
 mod server;
@@ -39,7 +41,7 @@ use async_trait::async_trait;
 pub use self::options::PostgresOptions;
 use self::session::Session;
 use super::process::children::Children;
-use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rejoin};
+use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rehearsal, Rejoin};
 
 /// A statement that only looks or signals.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(2);
@@ -193,6 +195,10 @@ impl Driver for Postgres {
     async fn promote(&self, position: Option<u64>) -> DriverResult {
         let _changing = self.changing.lock().await;
         self.become_primary(position).await
+    }
+
+    async fn rehearse(&self, rehearsal: Rehearsal, run: u64) -> DriverResult {
+        self.rehearse_in_scratch(rehearsal, run).await
     }
 
     async fn rejoin(&self, rejoin: &Rejoin) -> DriverResult {

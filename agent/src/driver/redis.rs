@@ -15,9 +15,11 @@
 
 mod closed;
 mod fence;
+mod lab;
 mod open;
 mod options;
 mod probe;
+mod rehearse;
 mod rejoin;
 mod server;
 mod session;
@@ -33,7 +35,7 @@ pub use self::options::{RedisOptions, RedisUpstream};
 use self::session::{Failure, Login, Session, command};
 use super::process::children::Children;
 use super::process::table::Process;
-use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rejoin};
+use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rehearsal, Rejoin};
 
 /// A number of replicas that no primary has.
 const CLOSED: &str = "65535";
@@ -174,6 +176,10 @@ impl Driver for Redis {
     async fn promote(&self, position: Option<u64>) -> DriverResult {
         let _changing = self.changing.lock().await;
         self.become_primary(position).await
+    }
+
+    async fn rehearse(&self, rehearsal: Rehearsal, run: u64) -> DriverResult {
+        self.rehearse_in_scratch(rehearsal, run).await
     }
 
     async fn rejoin(&self, rejoin: &Rejoin) -> DriverResult {

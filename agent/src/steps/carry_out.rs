@@ -18,6 +18,7 @@ use crate::guard::clock::Clock;
 use crate::journal::{Begun, Hold, Journal, Outcome, Record, Stale};
 use crate::lease::Reading;
 use crate::probe::millis;
+use crate::steps::drill;
 use crate::steps::order::{Action, Order, Refused};
 use crate::witness::Promises;
 
@@ -43,6 +44,8 @@ pub struct Bench {
     pub promises: Arc<Mutex<Promises>>,
     /// One step at a time on a resource.
     pub locks: Mutex<Locks>,
+    /// What drills have done here.
+    pub drills: drill::Ledger,
     /// Commanded fences that stood at the start and are carried out again; each is cancelled once that has ended.
     pub closing: Mutex<BTreeMap<(ApplicationId, ResourceId), CancellationToken>>,
 }
@@ -76,6 +79,9 @@ impl Bench {
     /// Stores how it ended. Without room the coordinators hear it all the same, and a repeated command runs again:
     /// drivers read reality first.
     pub async fn store_end(&self, order: &Order, outcome: &Outcome) {
+        if order.action.rehearses() {
+            return self.store_rehearsed(order, outcome).await;
+        }
         let ended = self.targets(order).unwrap_or_default().into_keys().map(|resource| Record::Ended {
             application: order.application.clone(),
             resource,
@@ -95,6 +101,9 @@ impl Bench {
         ending: &[CancellationToken],
         waits: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Outcome, Refused> {
+        if order.action.rehearses() {
+            return self.rehearse(order, ending, waits).await;
+        }
         let targets = self.targets(order)?;
         let mut records = vec![Record::Begun { step: begun(order, targets.keys()) }];
         let hold = match order.action {
@@ -301,7 +310,7 @@ impl Bench {
     }
 }
 
-async fn act(
+pub(super) async fn act(
     order: &Order,
     driver: &Arc<dyn Driver>,
     waits: &(dyn Fn(String) + Send + Sync),
@@ -318,6 +327,7 @@ async fn act(
         Action::Verify => driver.verify().await,
         Action::Rejoin(rejoin) => driver.rejoin(rejoin).await,
         Action::Run(command) => driver.run(command).await,
+        Action::Rehearse(rehearse) => drill::act(rehearse, driver, order.name.run).await,
     }
 }
 
@@ -363,11 +373,11 @@ fn begun<'a>(order: &Order, resources: impl Iterator<Item = &'a ResourceId>) -> 
     }
 }
 
-fn refused(error: DriverError) -> Refused {
+pub(super) fn refused(error: DriverError) -> Refused {
     Refused { code: error.code, message: error.message, retryable: error.retryable }
 }
 
-fn outcome(done: Done, took: Duration) -> Outcome {
+pub(super) fn outcome(done: Done, took: Duration) -> Outcome {
     let stale = done.stale_answers.into_iter().map(|stale| Stale {
         server: stale.server,
         for_ms: millis(stale.lasted),
@@ -381,6 +391,7 @@ fn outcome(done: Done, took: Duration) -> Outcome {
         timeline: done.timeline,
         already: done.already,
         stale_answers: stale.collect(),
+        rehearsed_ms: done.rehearsed.map(millis),
         ..Outcome::default()
     }
 }
@@ -409,6 +420,7 @@ mod tests {
             clock,
             promises: Arc::new(Mutex::new(promises)),
             locks: Mutex::default(),
+            drills: drill::Ledger::open(place.path()),
             closing: Mutex::default(),
         };
         for kind in [wire::StepKind::Promote, wire::StepKind::Unfence, wire::StepKind::Activate] {

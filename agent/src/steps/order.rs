@@ -6,7 +6,7 @@ use std::time::Duration;
 use regent_core::id::{ApplicationId, Epoch, ResourceId, Token};
 use regent_proto::agent::v1 as wire;
 
-use crate::driver::{Redirect, Rejoin};
+use crate::driver::{Redirect, Rehearsal, Rejoin};
 use crate::journal::Outcome;
 use crate::uplink::convert;
 
@@ -72,6 +72,17 @@ pub enum Action {
     Run(String),
     /// The application ends for this agent.
     Release,
+    /// A step of a drill.
+    Rehearse(Rehearse),
+}
+
+/// A step of a drill: it concerns copies, and counts for nothing that is real.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rehearse {
+    /// With a copy of the resource.
+    Resource(Rehearsal),
+    /// A listed command.
+    Run(String),
 }
 
 impl Action {
@@ -81,8 +92,20 @@ impl Action {
         match self {
             Self::Unfence | Self::Promote { .. } | Self::Activate => true,
             Self::Fence | Self::Quiesce | Self::CatchUp(_) | Self::Deactivate | Self::Redirect(_) => false,
-            Self::Verify | Self::Rejoin(_) | Self::Run(_) | Self::Release => false,
+            Self::Verify | Self::Rejoin(_) | Self::Run(_) | Self::Release | Self::Rehearse(_) => false,
         }
+    }
+
+    /// Of a drill.
+    #[must_use]
+    pub const fn rehearses(&self) -> bool {
+        matches!(self, Self::Rehearse(_))
+    }
+
+    /// Takes away what a drill has made.
+    #[must_use]
+    pub const fn cleans_up(&self) -> bool {
+        matches!(self, Self::Rehearse(Rehearse::Resource(Rehearsal::CleanUp)))
     }
 
     /// Closes, and keeps closed: while it runs nothing is opened again by the agent itself.
@@ -155,6 +178,11 @@ impl Order {
             }),
             wire::StepKind::Run => Action::Run(command.command.clone()),
             wire::StepKind::Release => Action::Release,
+            wire::StepKind::RehearsePromote => Action::Rehearse(Rehearse::Resource(Rehearsal::Promote)),
+            wire::StepKind::RehearseRestore => Action::Rehearse(Rehearse::Resource(Rehearsal::Restore)),
+            wire::StepKind::RehearseVerify => Action::Rehearse(Rehearse::Resource(Rehearsal::Verify)),
+            wire::StepKind::RehearseRun => Action::Rehearse(Rehearse::Run(command.command.clone())),
+            wire::StepKind::RehearseCleanUp => Action::Rehearse(Rehearse::Resource(Rehearsal::CleanUp)),
             wire::StepKind::Restore => {
                 return Err(Refused::new("unsupported", "this release restores no backups; remove the step"));
             }
@@ -213,5 +241,6 @@ pub fn status(name: StepName, outcome: &Outcome) -> wire::StepStatus {
         timeline: outcome.timeline,
         stale_answers: stale.collect(),
         already: outcome.already,
+        rehearsed_ms: outcome.rehearsed_ms,
     }
 }

@@ -269,6 +269,8 @@ impl Server {
             stop: pg_ctl(&["-m", "fast", "stop"]),
             upstreams: conninfos("regent", " dbname=postgres"),
             replication: conninfos("replicator", ""),
+            scratch: None,
+            checks: Vec::new(),
         }
     }
 

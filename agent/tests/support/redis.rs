@@ -81,6 +81,10 @@ impl Server {
     }
 
     pub(crate) fn driver(&self, cluster: &str, others: &[(&str, &Self)]) -> Redis {
+        Redis::new(self.options(others), cluster)
+    }
+
+    pub(crate) fn options(&self, others: &[(&str, &Self)]) -> RedisOptions {
         let path = |name: &str| self.folder.path().join(name);
         let upstreams = others.iter().map(|(name, server)| {
             let upstream = RedisUpstream {
@@ -91,7 +95,7 @@ impl Server {
             };
             ((*name).to_owned(), upstream)
         });
-        let options = RedisOptions {
+        RedisOptions {
             host: "127.0.0.1".into(),
             port: self.port,
             user: "regent".into(),
@@ -102,8 +106,8 @@ impl Server {
             start: vec!["/usr/bin/redis-server".into(), self.config().display().to_string()],
             stop: vec!["/usr/bin/redis-cli".into(), "-p".into(), self.port.to_string(), "SHUTDOWN".into()],
             upstreams: upstreams.collect(),
-        };
-        Redis::new(options, cluster)
+            scratch: None,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::time::Span;
 mod decode;
 pub(crate) mod default;
 mod draft;
+mod drill;
 mod mistake;
 mod node;
 mod order;
@@ -185,7 +186,7 @@ pub struct Runbook {
 /// One line of a runbook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// What is done.
+    /// What is done; in a drill to copies.
     pub action: Action,
     /// To what: names of resources; for `run` the names of listed commands of one `command` resource each.
     pub resources: Vec<ResourceId>,
@@ -204,6 +205,9 @@ pub struct Line {
     /// `approve` only: what the human is asked, one line; empty otherwise.
     #[serde(default)]
     pub question: String,
+    /// `run` in a drill only: done at its end, whatever came before.
+    #[serde(default)]
+    pub always: bool,
 }
 
 /// The kinds of steps that a document can name.

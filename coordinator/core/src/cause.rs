@@ -53,7 +53,7 @@ pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
     }
     let automatic = match &run.cause {
         Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => true,
-        Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } => false,
+        Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Drill { .. } => false,
     };
     if automatic && let Some(held) = held(scene) {
         return Standing::Gone(held.to_owned());
@@ -76,7 +76,9 @@ pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
             Ok(_) => (true, String::new()),
             Err(rule) => (false, format!("{}: {}", rule.code, rule.detail)),
         },
-        Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } => return Standing::Holds,
+        Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Drill { .. } => {
+            return Standing::Holds;
+        }
     };
     if holds {
         Standing::Holds

@@ -92,6 +92,7 @@ fn of_application(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
     if let Some(run) = run {
         entries.extend(follow::of_run(scene, run, view));
     }
+    entries.extend(follow::of_clean_ups(scene, view));
     let assessment = assess(scene, view);
     match start(scene, &assessment, view, run) {
         Some(entry) => entries.push(entry),

@@ -126,6 +126,17 @@ pub enum Entry {
         /// Who.
         by: String,
     },
+    /// A failover is rehearsed with copies of a standby's databases; nothing of the real ones changes.
+    DrillStarted {
+        /// Which application.
+        application: ApplicationId,
+        /// In which cluster; never the primary.
+        cluster: ClusterId,
+        /// Who.
+        by: String,
+        /// What was known when it was proposed.
+        finding: Finding,
+    },
     /// The change of primary.
     Decide {
         /// Which application.
@@ -323,6 +334,11 @@ pub enum Cause {
         /// A fresh copy is allowed.
         reclone: bool,
     },
+    /// A failover is rehearsed in isolation. It moves no primary.
+    Drill {
+        /// Who.
+        by: String,
+    },
 }
 
 const fn default_max_write_outage() -> Span {
@@ -340,7 +356,7 @@ impl Cause {
             | Self::SelfFenced
             | Self::Switchover { .. }
             | Self::Forced { .. } => true,
-            Self::Rejoin { .. } => false,
+            Self::Rejoin { .. } | Self::Drill { .. } => false,
         }
     }
 }
@@ -433,6 +449,10 @@ pub struct Report {
     pub already: bool,
     /// `redirect`: servers that still gave an old answer, or from which no new one could be had.
     pub stale_answers: Vec<StaleAnswer>,
+    /// Steps of a drill: how long the same would take in earnest, where that is not the whole of the step. A promotion
+    /// is rehearsed with a copy, and the time of the copying is not its own.
+    #[serde(default)]
+    pub rehearsed: Option<Span>,
 }
 
 /// A server that still gave an old answer, or from which no new one could be had.

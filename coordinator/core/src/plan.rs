@@ -15,6 +15,10 @@ use crate::id::{ClusterId, ResourceId, StepId};
 use crate::run::{Step, StepKind, UNDO_STAGE};
 use crate::time::Span;
 
+mod drill;
+
+pub use drill::{DRILL, drill};
+
 /// The runbook of a switchover.
 pub const SWITCHOVER: &str = "switchover";
 
@@ -38,7 +42,7 @@ pub struct Route<'a> {
 pub fn failover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     let fenced_first = match route.cause {
         Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced | Cause::Switchover { .. } => true,
-        Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } => false,
+        Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Drill { .. } => false,
     };
     let mut planning = Planning { document, route, fenced_first, steps: Vec::new(), stage: 0 };
     planning.fence(fenced_first);

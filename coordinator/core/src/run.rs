@@ -12,10 +12,12 @@ use crate::time::{Span, Timestamp};
 
 pub(crate) mod apply;
 pub(crate) mod approve;
+pub(crate) mod drill;
 mod next;
 pub(crate) mod rejoin;
 mod settle;
 
+pub use drill::{CLEAN_UP_STAGE, Rehearsal};
 pub use next::{Proposal, foresee, next};
 
 /// Stage of the steps that undo; entered only by a run that gives up before its point of no return.
@@ -106,6 +108,8 @@ pub enum StepKind {
     Decide,
     /// Ends a commanded fence: the undo before the point of no return.
     Unfence,
+    /// What a drill does, with copies. A kind of its own: no agent can take it for the real thing.
+    Rehearse(Rehearsal),
 }
 
 /// What became of a step.
@@ -166,7 +170,7 @@ pub enum RunStatus {
     Undone,
     /// Ended by a decision of a higher epoch.
     Superseded,
-    /// Ended without success: a fence could not be confirmed or undone.
+    /// Ended without success: a fence could not be confirmed or undone, or a step of a drill failed.
     Failed,
 }
 

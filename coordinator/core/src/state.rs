@@ -22,11 +22,13 @@ use crate::time::{Span, Timestamp};
 pub(crate) mod apply;
 mod audit;
 mod change;
+pub(crate) mod drill;
 pub(crate) mod register;
 mod rejoin;
 mod votes;
 
 pub use audit::{AUDIT_LIMIT, AuditRecord};
+pub use drill::{Drilled, Rehearsed};
 
 /// How many request ids are remembered.
 pub const REQUEST_LIMIT: usize = 4096;
@@ -126,6 +128,9 @@ pub struct ApplicationState {
     pub run: Option<RunId>,
     /// Resources left half-changed, by the cluster where they are, with the run that left them so.
     pub stuck: BTreeMap<ClusterId, BTreeMap<ResourceId, RunId>>,
+    /// What was rehearsed last.
+    #[serde(default)]
+    pub rehearsed: Rehearsed,
 }
 
 /// What a DNS name answers.

@@ -8,8 +8,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use regent_core::time::Span;
 
 use crate::command::{
-    Ack, Apply, Approve, Audit, Certs, Clear, Completion, Describe, Get, Members, Pause, Rejoin, ReportCommand, Resume,
-    Runs, Schema, Status, Switchover, Validate, Why,
+    Ack, Apply, Approve, Audit, Certs, Clear, Completion, Describe, Drill, Get, Members, Pause, Rejoin, ReportCommand,
+    Resume, Runs, Schema, Status, Switchover, Validate, Why,
 };
 use crate::connection::Connection;
 use crate::failure::{Failure, USAGE};
@@ -88,6 +88,7 @@ enum Command {
     Approve(Approve),
     Clear(Clear),
     Switchover(Switchover),
+    Drill(Drill),
     Rejoin(Rejoin),
     Pause(Pause),
     Resume(Resume),
@@ -130,6 +131,7 @@ impl Cli {
             Command::Clear(command) => command.run(&global.connect()?).await,
             Command::Approve(command) => command.run(&global.connect()?).await,
             Command::Switchover(command) => command.run(&global.connect()?).await,
+            Command::Drill(command) => command.run(&global.connect()?).await,
             Command::Rejoin(command) => command.run(&global.connect()?).await,
             Command::Pause(command) => command.run(&global.connect()?).await,
             Command::Resume(command) => command.run(&global.connect()?).await,

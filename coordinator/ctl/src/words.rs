@@ -175,6 +175,7 @@ pub(crate) fn cause(cause: Option<&wire::Cause>) -> String {
         "agent-unreachable" => "the agent could not be reached by most coordinators".to_owned(),
         "switchover" => format!("switchover by {}", cause.by),
         "forced" => format!("forced by {}: {}", cause.by, cause.reason),
+        "drill" => format!("rehearsed by {}", cause.by),
         "rejoin" if cause.reason.is_empty() => format!("taken back by {}", cause.by),
         "rejoin" => format!("taken back by {}; {}", cause.by, cause.reason),
         other => other.to_owned(),

@@ -108,6 +108,7 @@ fn cause(cause: &Cause) -> wire::Cause {
         Cause::Forced { by, reason } => ("forced", by.as_str(), reason.as_str(), String::new()),
         Cause::Rejoin { by, reclone: false } => ("rejoin", by.as_str(), "", String::new()),
         Cause::Rejoin { by, reclone: true } => ("rejoin", by.as_str(), "a fresh copy is allowed", String::new()),
+        Cause::Drill { by } => ("drill", by.as_str(), "", String::new()),
     };
     wire::Cause { kind: kind.to_owned(), by: by.to_owned(), reason: reason.to_owned(), resource }
 }
@@ -162,6 +163,7 @@ fn step(step: &Step, progress: &Progress) -> wire::Step {
             StepKind::Action(action) => action.as_str(),
             StepKind::Decide => "decide",
             StepKind::Unfence => "unfence",
+            StepKind::Rehearse(rehearsal) => rehearsal.as_str(),
         }
         .to_owned(),
         resource: step.resource.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -200,6 +202,7 @@ fn report(report: &regent_core::entry::Report) -> wire::StepReport {
         position: report.position,
         timeline: report.timeline,
         already: report.already,
+        rehearsed: report.rehearsed.map(span),
         stale_answers: report
             .stale_answers
             .iter()

@@ -22,6 +22,7 @@ mod application;
 mod audit;
 mod cluster;
 mod document;
+mod drill;
 mod forward;
 mod report;
 mod run;

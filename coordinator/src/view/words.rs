@@ -211,6 +211,7 @@ pub(super) const fn step_kind(kind: StepKind) -> &'static str {
         StepKind::Action(action) => action_word(action),
         StepKind::Decide => "decide",
         StepKind::Unfence => "unfence",
+        StepKind::Rehearse(rehearsal) => rehearsal.as_str(),
     }
 }
 
@@ -272,6 +273,7 @@ pub(super) fn cause(cause: &Cause) -> (&'static str, String) {
         Cause::Forced { by, reason } => ("forced", format!("forced by {by}: {reason}")),
         Cause::Rejoin { by, reclone: false } => ("rejoin", format!("taken back by {by}")),
         Cause::Rejoin { by, reclone: true } => ("rejoin", format!("taken back by {by}, with a fresh copy if need be")),
+        Cause::Drill { by } => ("drill", format!("rehearsed by {by}")),
     }
 }
 

@@ -16,7 +16,7 @@ use regent_core::evidence::{
 };
 use regent_core::id::*;
 use regent_core::lease::TimeBound;
-use regent_core::state::{Answer, ApplicationState, Applied, AuditRecord, Ballot, StandingVote, State};
+use regent_core::state::{Answer, ApplicationState, Applied, AuditRecord, Ballot, Rehearsed, StandingVote, State};
 use regent_core::terms::{Listed, Terms};
 use regent_core::time::{Span, Timestamp};
 
@@ -411,6 +411,7 @@ fn adopted(document: Application, primary: &str, epoch: u64) -> ApplicationState
         refusal: None,
         run: None,
         stuck: BTreeMap::new(),
+        rehearsed: Rehearsed::default(),
     }
 }
 

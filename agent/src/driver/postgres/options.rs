@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::driver::scratch::{Check, ScratchOptions};
 use crate::secret::Secret;
 
 /// One PostgreSQL server on this machine.
@@ -47,6 +48,12 @@ pub struct PostgresOptions {
     /// By cluster: `primary_conninfo` to follow it.
     #[serde(default)]
     pub replication: BTreeMap<String, Secret>,
+    /// Where drills may work. Default: none; the resource cannot be copied in a drill.
+    #[serde(default)]
+    pub scratch: Option<ScratchOptions>,
+    /// Queries that a copy, or what was restored, must answer. Default: none; rows are counted.
+    #[serde(default)]
+    pub checks: Vec<Check>,
 }
 
 fn loopback() -> String {

@@ -165,7 +165,7 @@ impl Postgres {
             .filter(|file| !file.starts_with(&self.data) && !file.starts_with(&self.options.data_directory))
     }
 
-    fn tool(&self, name: &str) -> Program {
+    pub(super) fn tool(&self, name: &str) -> Program {
         // A password file or service of the user must not get in the way.
         Program::at(&self.options.programs().join(name))
             .user(&self.options.os_user)

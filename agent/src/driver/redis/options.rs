@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::driver::scratch::ScratchOptions;
 use crate::secret::Secret;
 
 /// One Redis server on this machine.
@@ -38,6 +39,9 @@ pub struct RedisOptions {
     /// By cluster: how to follow it.
     #[serde(default)]
     pub upstreams: BTreeMap<String, RedisUpstream>,
+    /// Where drills may work. Default: none; the resource cannot be copied in a drill.
+    #[serde(default)]
+    pub scratch: Option<ScratchOptions>,
 }
 
 /// How a replica reaches its upstream.

@@ -159,6 +159,16 @@ impl<'n> Fields<'n> {
         })
     }
 
+    /// `true` or `false`.
+    pub(super) fn truth(&self, key: &str, mistakes: &mut Mistakes) -> Field<bool> {
+        let Some(Value { node, at }) = self.value(key) else { return Field::Absent };
+        if let Kind::Truth(text) = &node.kind {
+            return Field::Given(Placed { value: text.eq_ignore_ascii_case("true"), at });
+        }
+        mistakes.add(&at, format_args!("expected true or false, found {}", found(node)));
+        Field::Bad
+    }
+
     /// A whole number within bounds.
     pub(super) fn number(&self, key: &str, least: u32, most: u32, mistakes: &mut Mistakes) -> Field<u32> {
         let Some(Value { node, at }) = self.value(key) else { return Field::Absent };

@@ -21,7 +21,7 @@ pub(super) const RESOURCE_KEYS: &[&str] = &["kind", "after", "name", "ttl", "pro
 pub(super) const AUTOMATION_KEYS: &[&str] =
     &["mode", "failoverAfter", "cooldown", "maxDataLoss", "beyondMaxDataLoss", "onCoordinatorLoss", "probeFailures"];
 pub(super) const RUNBOOK_KEYS: &[&str] = &["failover", "switchover", "drill"];
-pub(super) const OPTION_KEYS: &[&str] = &["timeout", "retries", "onFailure", "when"];
+pub(super) const OPTION_KEYS: &[&str] = &["timeout", "retries", "onFailure", "when", "always"];
 pub(super) const RUN_KEYS: &[&str] = &["resource", "command"];
 
 /// Most failed probes that can be asked for.
@@ -88,6 +88,7 @@ pub(super) struct LineDraft {
     pub(super) retries: Field<u32>,
     pub(super) on_failure: Field<OnFailure>,
     pub(super) when: Field<Manner>,
+    pub(super) always: Field<bool>,
 }
 
 #[derive(Debug)]
@@ -237,7 +238,7 @@ fn line(value: &Value<'_>, mistakes: &mut Mistakes) -> Option<LineDraft> {
     let known: Vec<&str> = actions().chain(OPTION_KEYS.iter().copied()).collect();
     let Some(fields) = Fields::open(value, &known, mistakes) else {
         let (timeout, retries, on_failure, when) = (Field::Bad, Field::Bad, Field::Bad, Field::Bad);
-        return Some(LineDraft { step: None, timeout, retries, on_failure, when });
+        return Some(LineDraft { step: None, timeout, retries, on_failure, when, always: Field::Bad });
     };
     let steps: Vec<(Action, Value<'_>)> =
         Action::ALL.iter().filter_map(|action| Some((*action, fields.value(action.as_str())?))).collect();
@@ -261,6 +262,7 @@ fn line(value: &Value<'_>, mistakes: &mut Mistakes) -> Option<LineDraft> {
         retries: fields.number("retries", 0, MOST_RETRIES, mistakes),
         on_failure: fields.word("onFailure", mistakes),
         when: fields.word("when", mistakes),
+        always: fields.truth("always", mistakes),
     })
 }
 

@@ -8,7 +8,7 @@
 use super::decode::{self, Value};
 use super::draft::{AutomationDraft, Draft, ObjectivesDraft};
 use super::mistake::{Mistake, Mistakes, Place, Placed};
-use super::{Application, Automation, Objectives, default, node, promotion, resource, runbook};
+use super::{Application, Automation, Objectives, default, drill, node, promotion, resource, runbook};
 use crate::id::{ApplicationId, ClusterId};
 use crate::lease::{DEFAULT_FAIL_OVER_AFTER, SMALLEST_FAIL_OVER_AFTER, TimeBound};
 use crate::time::Span;
@@ -48,6 +48,7 @@ fn check(draft: Draft, mistakes: &mut Mistakes) -> Option<Application> {
         let known = known?;
         for draft in &drafts {
             promotion::check(draft, &known, mistakes);
+            drill::check(draft, &known, mistakes);
         }
         runbook::check(drafts, &known, mistakes)
     });

@@ -37,7 +37,7 @@ fn document(out: &mut String, application: &Application) -> fmt::Result {
     for (name, runbook) in runbooks {
         writeln!(out, "    {}:", word(name))?;
         for step in &runbook.lines {
-            line(out, step)?;
+            line(out, name, step)?;
         }
     }
     Ok(())
@@ -54,7 +54,7 @@ fn fields(resource: &Resource) -> String {
     fields.join(", ")
 }
 
-fn line(out: &mut String, line: &Line) -> fmt::Result {
+fn line(out: &mut String, runbook: &str, line: &Line) -> fmt::Result {
     let mut resources = line.resources.iter().map(ResourceId::as_str);
     write!(out, "      - {}: ", line.action)?;
     match line.action {
@@ -75,7 +75,7 @@ fn line(out: &mut String, line: &Line) -> fmt::Result {
         | Action::Rejoin
         | Action::Restore => writeln!(out, "[{}]", words(resources))?,
     }
-    if line.timeout != default::timeout(line.action, line.duration) {
+    if line.timeout != default::timeout_in(runbook, line.action, line.duration) {
         writeln!(out, "        timeout: {}", line.timeout)?;
     }
     if line.retries != default::retries(line.action) {
@@ -86,6 +86,9 @@ fn line(out: &mut String, line: &Line) -> fmt::Result {
     }
     if let Some(manner) = line.when {
         writeln!(out, "        when: {manner}")?;
+    }
+    if line.always {
+        writeln!(out, "        always: true")?;
     }
     Ok(())
 }

@@ -76,7 +76,7 @@ fn spec() -> Value {
                 "properties": {
                     "failover": runbook("When the primary is lost. Every database must be promoted by exactly one line; the old side is fenced before."),
                     "switchover": runbook("When both sides answer: quiesce, catchUp, then promote. Every database must catch up and be promoted by exactly one line."),
-                    "drill": runbook("A rehearsal."),
+                    "drill": runbook("A rehearsal in isolation, in a standby's cluster: promote works with a copy of the standby, restore with the newest backup in a place of its own, verify looks at these; run, wait and approve as always. What was copied is taken away at the end, whatever came before; run lines with always are done there, too."),
                 },
             },
         },
@@ -197,6 +197,8 @@ fn line() -> Value {
         Manner::Ungraceful => "A failover.",
     });
     properties.insert("when".to_owned(), when);
+    let about = "run lines of a drill only: done at its end, whatever came before. Default: false.";
+    properties.insert("always".to_owned(), json!({ "type": "boolean", "description": about, "default": false }));
     let one_of: Vec<Value> = Action::ALL.iter().map(|action| json!({ "required": [action] })).collect();
     json!({
         "type": "object",

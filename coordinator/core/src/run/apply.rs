@@ -4,7 +4,7 @@
 
 use super::next::Turn;
 use super::settle::{Settled, is_fence};
-use super::{Run, RunStatus, StepKind, StepState, rejoin};
+use super::{Run, RunStatus, StepKind, StepState, drill, rejoin};
 use crate::application::Action;
 use crate::effect::Effect;
 use crate::entry::{Cause, Clearing, Outcome, Report};
@@ -64,7 +64,7 @@ pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attem
 const fn is_automatic(cause: &Cause) -> bool {
     match cause {
         Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => true,
-        Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } => false,
+        Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Drill { .. } => false,
     }
 }
 
@@ -145,7 +145,10 @@ pub(crate) fn outcome(
 
 fn stick(applying: &mut Applying<'_>, id: RunId, spec: &super::Step, code: &str, message: &str) {
     let Some(application) = applying.state.runs.get(&id).map(|run| run.application.clone()) else { return };
-    if let (Some(resource), Some(known)) = (&spec.resource, applying.state.applications.get_mut(&application)) {
+    // What a drill leaves half-done is a copy: the database itself is as it was, and may be promoted.
+    if let (Some(resource), Some(known)) = (&spec.resource, applying.state.applications.get_mut(&application))
+        && !matches!(spec.kind, StepKind::Rehearse(_))
+    {
         known.stuck.entry(spec.cluster.clone()).or_default().insert(resource.clone(), id);
     }
     let what = spec.resource.as_ref().map_or_else(String::new, |resource| format!(" of {resource}"));
@@ -156,6 +159,9 @@ fn stick(applying: &mut Applying<'_>, id: RunId, spec: &super::Step, code: &str,
 /// A run ends when nothing of it is to be awaited.
 pub(crate) fn finish_if_done(applying: &mut Applying<'_>, id: RunId) {
     let at = applying.at;
+    if applying.state.runs.get(&id).is_some_and(Run::is_drill) {
+        return drill::finish_if_done(applying, id);
+    }
     let Some(run) = applying.state.runs.get_mut(&id) else { return };
     let undoing = run.status == RunStatus::Undoing;
     let all = |run: &Run, undo: bool| {
@@ -204,6 +210,7 @@ pub(crate) fn undo_begun(applying: &mut Applying<'_>, id: RunId, reason: &str) -
     match run.status {
         // What was never begun needs no undoing: an open database is not opened once more.
         RunStatus::Running | RunStatus::Stuck if untouched => run.end(RunStatus::Undone, at),
+        RunStatus::Running | RunStatus::Stuck if run.is_drill() => run.clean_up_only(),
         RunStatus::Running | RunStatus::Stuck => run.status = RunStatus::Undoing,
         RunStatus::Undoing => return ignored("undoing"),
         RunStatus::Succeeded | RunStatus::Undone | RunStatus::Superseded | RunStatus::Failed => {
@@ -266,7 +273,9 @@ pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how:
     if run.status == RunStatus::Stuck && !still {
         run.status = RunStatus::Running;
     }
-    if let (Some(resource), Some(known)) = (&spec.resource, applying.state.applications.get_mut(&application)) {
+    if let (Some(resource), Some(known)) = (&spec.resource, applying.state.applications.get_mut(&application))
+        && !matches!(spec.kind, StepKind::Rehearse(_))
+    {
         known.stuck.get_mut(&spec.cluster).map(|stuck| stuck.remove(resource));
         known.stuck.retain(|_, stuck| !stuck.is_empty());
     }

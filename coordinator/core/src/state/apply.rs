@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Applied, AuditRecord, REQUEST_LIMIT, State, change, register, rejoin, votes};
+use super::{Applied, AuditRecord, REQUEST_LIMIT, State, change, drill, register, rejoin, votes};
 use crate::effect::Effect;
 use crate::entry::{Entry, FORMAT, Record};
 use crate::id::{ApplicationId, CoordinatorId, LogIndex, RunId, Token};
@@ -116,6 +116,9 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
         }
         Entry::RejoinStarted { application, cluster, reclone, by } => {
             rejoin::started(applying, application, cluster, *reclone, by)
+        }
+        Entry::DrillStarted { application, cluster, by, finding } => {
+            drill::started(applying, application, cluster, by, finding)
         }
         Entry::Decide { application, from, to, terms, ground, finding } => {
             let decide = change::Decide { application, from: *from, to, terms: *terms, ground, finding };

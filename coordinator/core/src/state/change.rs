@@ -63,7 +63,8 @@ pub(super) fn run_started(
         | Cause::AgentUnreachable
         | Cause::SelfFenced
         | Cause::Forced { .. }
-        | Cause::Rejoin { .. } => (plan::failover(&known.document, &route), "leader"),
+        | Cause::Rejoin { .. }
+        | Cause::Drill { .. } => (plan::failover(&known.document, &route), "leader"),
     };
     let id = RunId(applying.index.0);
     let opening = Opening {
@@ -188,11 +189,13 @@ pub(super) fn supersede(applying: &mut Applying<'_>, application: &ApplicationId
         .runs
         .values()
         .filter(|run| run.application == *application && !run.status.is_final() && Some(run.id) != keep)
+        .filter(|run| !run.is_cleaning_up())
         .map(|run| run.id)
         .collect();
     for id in old {
         if let Some(run) = applying.state.runs.get_mut(&id) {
-            run.end(RunStatus::Superseded, at);
+            // What a drill has made is taken away in any case, beside the run that replaces it.
+            if run.is_drill() && run.has_begun() { run.clean_up_only() } else { run.end(RunStatus::Superseded, at) }
         }
         run::apply::release(applying, id);
     }
@@ -251,7 +254,8 @@ fn check_plannable(known: &ApplicationState, window: &Window<'_>, cause: &Cause)
         | Cause::AgentUnreachable
         | Cause::SelfFenced
         | Cause::Forced { .. }
-        | Cause::Rejoin { .. } => Ok(()),
+        | Cause::Rejoin { .. }
+        | Cause::Drill { .. } => Ok(()),
     }
 }
 

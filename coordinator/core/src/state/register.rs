@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::{Applying, ignored, refused};
-use super::{Answer, ApplicationState, Applied, Pause, State};
+use super::{Answer, ApplicationState, Applied, Pause, Rehearsed, State};
 use crate::application::Application;
 use crate::effect::Effect;
 use crate::entry::{Agent, Coordinator, Database};
@@ -100,6 +100,7 @@ pub(super) fn document(applying: &mut Applying<'_>, document: &Application, by: 
             refusal: None,
             run: None,
             stuck: BTreeMap::new(),
+            rehearsed: Rehearsed::default(),
         };
         applying.state.applications.insert(name.clone(), fresh);
         applying.audit("applied", Some(name), None, by, "revision 1");

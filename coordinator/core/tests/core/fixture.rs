@@ -52,6 +52,7 @@ pub fn line(action: Action, resources: &[&str]) -> Line {
         duration: None,
         command: String::new(),
         question: String::new(),
+        always: false,
     }
 }
 

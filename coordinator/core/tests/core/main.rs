@@ -10,6 +10,7 @@
 
 mod approving;
 mod deciding;
+mod drilling;
 mod fixture;
 mod late;
 mod measuring;

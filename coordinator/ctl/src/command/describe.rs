@@ -122,6 +122,16 @@ pub(super) fn placements(application: &wire::Application) -> String {
     for placement in application.placements.iter().filter(|placement| !placement.excluded.is_empty()) {
         let _ = writeln!(text, "{} is no candidate: {}", placement.cluster, placement.excluded);
     }
+    for drilled in &application.drills {
+        let _ = writeln!(
+            text,
+            "{} was last drilled at {} by run {}: a failover would have taken {}",
+            drilled.cluster,
+            words::time(drilled.at.as_ref()),
+            drilled.run,
+            words::maybe(drilled.rto.as_ref())
+        );
+    }
     text
 }
 

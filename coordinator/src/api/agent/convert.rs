@@ -11,7 +11,7 @@ use regent_core::id::{
     ApplicationId, ClusterId, CoordinatorId, Epoch, InstallationId, LogIndex, NameError, RegionId, ResourceId,
     SystemId, Token,
 };
-use regent_core::run::{Run, Step, StepKind};
+use regent_core::run::{CLEAN_UP_STAGE, Rehearsal, Run, Step, StepKind};
 use regent_core::state::State;
 use regent_core::terms::Terms;
 use regent_core::time::{Moment, Span};
@@ -214,6 +214,7 @@ pub fn outcome(status: &wire::StepStatus) -> Option<Outcome> {
             position: status.position,
             timeline: status.timeline,
             already: status.already,
+            rehearsed: status.rehearsed_ms.map(Span::from_millis),
             stale_answers: status
                 .stale_answers
                 .iter()
@@ -241,6 +242,7 @@ pub fn command(state: &State, document: &Application, run: &Run, step: &Step) ->
         StepKind::Action(action) => kind(action)?,
         StepKind::Decide => return None,
         StepKind::Unfence => wire::StepKind::Unfence,
+        StepKind::Rehearse(rehearsal) => rehearse(rehearsal),
     };
     let dns = step.resource.as_ref().and_then(|resource| document.resources.get(resource)?.dns.as_ref());
     let endpoint = step
@@ -254,7 +256,7 @@ pub fn command(state: &State, document: &Application, run: &Run, step: &Step) ->
         token: Some(token(progress.token?)),
         application: run.application.to_string(),
         resource: step.resource.as_ref().map(ToString::to_string).unwrap_or_default(),
-        epoch: run.epoch_of(step).0,
+        epoch: epoch(state, run, step).0,
         kind: kind.into(),
         timeout_ms: step.timeout.millis(),
         old_side_fenced: run.old_side_fenced(),
@@ -266,6 +268,25 @@ pub fn command(state: &State, document: &Application, run: &Run, step: &Step) ->
         dns_name: dns.map(|dns| dns.name.clone()).unwrap_or_default(),
         dns_ttl_seconds: dns.map_or(0, |dns| u32::try_from(dns.ttl.millis() / 1000).unwrap_or(u32::MAX)),
     })
+}
+
+/// What a drill that was replaced takes away is nothing of its epoch: the agent hears of it by the present one.
+fn epoch(state: &State, run: &Run, step: &Step) -> Epoch {
+    let present = || state.applications.get(&run.application).map(|known| known.epoch);
+    match step.kind {
+        StepKind::Rehearse(_) if step.stage == CLEAN_UP_STAGE => present().unwrap_or(run.epoch_before),
+        StepKind::Rehearse(_) | StepKind::Action(_) | StepKind::Decide | StepKind::Unfence => run.epoch_of(step),
+    }
+}
+
+const fn rehearse(rehearsal: Rehearsal) -> wire::StepKind {
+    match rehearsal {
+        Rehearsal::Promote => wire::StepKind::RehearsePromote,
+        Rehearsal::Restore => wire::StepKind::RehearseRestore,
+        Rehearsal::Verify => wire::StepKind::RehearseVerify,
+        Rehearsal::Run => wire::StepKind::RehearseRun,
+        Rehearsal::CleanUp => wire::StepKind::RehearseCleanUp,
+    }
 }
 
 /// What a catch-up waits for, and a promotion after it demands: what the old side reported after its fence.

@@ -8,6 +8,7 @@ use regent_core::state::State;
 use regent_core::time::{Span, Timestamp};
 use regent_proto::operator::v1 as wire;
 
+use super::drill;
 use super::view::objectives;
 use crate::api::convert::{self, span, time};
 
@@ -20,16 +21,23 @@ pub(super) fn report(state: &State, run: &Run, wall: Timestamp) -> wire::Report 
     let lost = service_lost(run);
     let restored = lost.and_then(|_| service_restored(run));
     let measured = document.filter(|_| run.cause.moves_primary());
+    let drilled = document.filter(|_| run.is_drill());
+    let rehearsed = || drilled.map(|document| drill::rto(document, run));
+    let gaps = || run.finding.gaps.iter().filter(|_| !run.is_drill());
     let losses: Vec<wire::Loss> =
-        run.finding.gaps.iter().map(|(resource, gap)| loss(run, resource, gap, on_its_way(document))).collect();
+        gaps().map(|(resource, gap)| loss(run, resource, gap, on_its_way(document))).collect();
     wire::Report {
         run: Some(convert::run(run)),
         objectives: document.map(objectives),
         service_lost: lost.map(time),
         service_restored: restored.map(time),
-        rto: measured.zip(lost).map(|(document, lost)| rto(document.objectives.rto, lost, restored, wall)),
-        rpo: measured.map(|document| rpo(document.objectives.rpo, run)),
+        rto: measured
+            .zip(lost)
+            .map(|(document, lost)| rto(document.objectives.rto, lost, restored, wall))
+            .or_else(rehearsed),
+        rpo: measured.or(drilled).map(|document| rpo(document.objectives.rpo, run)),
         losses,
+        remarks: drilled.map(|document| drill::remarks(document, run)).unwrap_or_default(),
         audit: state.audit.iter().filter(|record| record.run == Some(run.id)).map(convert::audit).collect(),
     }
 }
@@ -48,7 +56,7 @@ fn service_lost(run: &Run) -> Option<Timestamp> {
                 run.walk().filter(|(step, _)| stops(step.kind)).filter_map(|(_, progress)| progress.started).min();
             Some(stopped.unwrap_or(run.started))
         }
-        Cause::Rejoin { .. } => None,
+        Cause::Rejoin { .. } | Cause::Drill { .. } => None,
     }
 }
 

@@ -160,6 +160,17 @@ pub(super) fn application(look: &Look<'_>, id: &ApplicationId, known: &Applicati
         run: known.run.map_or(0, |run| run.0),
         placements: document.clusters.iter().map(|cluster| placement(look, id, known, cluster)).collect(),
         answers: answers(look.state, id, known),
+        drills: known
+            .rehearsed
+            .drills
+            .iter()
+            .map(|(cluster, drilled)| wire::Drilled {
+                cluster: cluster.to_string(),
+                run: drilled.run.0,
+                at: Some(time(drilled.at)),
+                rto: Some(span(drilled.rto)),
+            })
+            .collect(),
         stuck: known
             .stuck
             .iter()

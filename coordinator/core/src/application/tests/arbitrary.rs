@@ -105,6 +105,7 @@ fn line(action: Action, resources: &BTreeMap<ResourceId, Resource>) -> Option<Bo
             duration,
             command: if action == Action::Run { command } else { String::new() },
             question: if action == Action::Approve { question } else { String::new() },
+            always: false,
         }
     });
     Some(line.boxed())
@@ -119,7 +120,11 @@ fn runbooks(resources: &BTreeMap<ResourceId, Resource>) -> impl Strategy<Value =
     let guarded: Vec<ResourceId> =
         resources.iter().filter(|(_, one)| one.kind.is_guarded()).map(|(id, _)| id.clone()).collect();
     let free = [Action::Activate, Action::Redirect, Action::Verify, Action::Run, Action::Approve, Action::Wait];
-    (lines(Action::ALL), lines(&free), any::<bool>()).prop_map(move |(drill, rest, one_line)| {
+    let drill = [Action::Restore, Action::Run, Action::Approve, Action::Wait];
+    (lines(&drill), lines(&free), any::<bool>()).prop_map(move |(mut drill, rest, one_line)| {
+        for line in drill.iter_mut().filter(|line| line.action == Action::Run) {
+            line.always = one_line;
+        }
         let promote = |resources: Vec<ResourceId>| Line {
             action: Action::Promote,
             resources,
@@ -130,6 +135,7 @@ fn runbooks(resources: &BTreeMap<ResourceId, Resource>) -> impl Strategy<Value =
             duration: None,
             command: String::new(),
             question: String::new(),
+            always: false,
         };
         let mut lines: Vec<Line> = if one_line && !guarded.is_empty() {
             vec![promote(guarded.clone())]
