@@ -4,6 +4,7 @@
 //! done. A driver is a leaf: it knows its resource and nothing of leases, epochs or coordinators. Only `fence` and the
 //! lease call `fence` without a dispatched step; everything else happens for a committed intent.
 
+pub mod backup;
 pub mod build;
 pub mod command;
 pub mod dns;
@@ -294,6 +295,12 @@ pub trait Driver: Send + Sync {
     /// Makes this side a standby of another cluster. Refuses if the database here is writable.
     async fn rejoin(&self, _rejoin: &Rejoin) -> DriverResult {
         Err(DriverError::unsupported(self.kind(), "rejoin"))
+    }
+
+    /// Brings it back from the newest whole backup, closed; what was there is set aside. Refuses if it is writable or
+    /// follows another. A repeated step of the same run changes nothing.
+    async fn restore(&self, _run: u64) -> DriverResult {
+        Err(DriverError::unsupported(self.kind(), "be restored"))
     }
 
     /// One step of a drill, by its run. What is not copied is only looked at.

@@ -12,6 +12,8 @@ mod postgres_moves;
 mod redis;
 #[path = "drivers_databases/redis_server.rs"]
 mod redis_server;
+#[path = "drivers_databases/restores.rs"]
+mod restores;
 
 use std::time::{Duration, Instant};
 

@@ -28,6 +28,7 @@ mod probe;
 mod rehearse;
 mod rejoin;
 mod renew;
+mod restore;
 mod server;
 mod session;
 
@@ -195,6 +196,11 @@ impl Driver for Postgres {
     async fn promote(&self, position: Option<u64>) -> DriverResult {
         let _changing = self.changing.lock().await;
         self.become_primary(position).await
+    }
+
+    async fn restore(&self, run: u64) -> DriverResult {
+        let _changing = self.changing.lock().await;
+        self.restore_in_place(run).await
     }
 
     async fn rehearse(&self, rehearsal: Rehearsal, run: u64) -> DriverResult {

@@ -21,6 +21,7 @@ mod options;
 mod probe;
 mod rehearse;
 mod rejoin;
+mod restore;
 mod server;
 mod session;
 
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub(crate) use self::lab::tool;
 pub use self::options::{RedisOptions, RedisUpstream};
 use self::session::{Failure, Login, Session, command};
 use super::process::children::Children;
@@ -176,6 +178,11 @@ impl Driver for Redis {
     async fn promote(&self, position: Option<u64>) -> DriverResult {
         let _changing = self.changing.lock().await;
         self.become_primary(position).await
+    }
+
+    async fn restore(&self, run: u64) -> DriverResult {
+        let _changing = self.changing.lock().await;
+        self.restore_in_place(run).await
     }
 
     async fn rehearse(&self, rehearsal: Rehearsal, run: u64) -> DriverResult {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use regent_core::id::{ApplicationId, ClusterId, ResourceId};
+use regent_core::id::{ApplicationId, ClusterId, Epoch, ResourceId};
 use regent_core::planted::{self, Mistake};
 use regent_core::time::Span;
 use tokio::sync::watch;
@@ -158,6 +158,10 @@ impl Bench {
             self.wait_for_closing(order, resource, waits).await;
             self.refuse_rejoin_of_a_primary(order, driver).await?;
         }
+        if order.action == Action::Restore {
+            self.wait_for_closing(order, resource, waits).await;
+            self.refuse_restore_of_what_serves(order, resource, driver).await?;
+        }
         let began = tokio::time::Instant::now();
         let done = act(order, driver, waits).await;
         let took = began.elapsed();
@@ -296,6 +300,32 @@ impl Bench {
         Ok(())
     }
 
+    /// Restore destroys, too. In a failover the cluster is already the primary of the highest epoch, and its database has
+    /// not been opened in it: what serves, or served in this epoch, is what may not be replaced.
+    async fn refuse_restore_of_what_serves(
+        &self,
+        order: &Order,
+        resource: &ResourceId,
+        driver: &Arc<dyn Driver>,
+    ) -> Result<(), Refused> {
+        let opened = {
+            let view = self.journal.view();
+            let resources = view.applications.get(&order.application).map(|view| &view.resources);
+            resources.and_then(|resources| resources.get(resource)).map_or(Epoch(0), |resource| resource.opened)
+        };
+        let seen = self.word.borrow().seen(&order.application).max(order.epoch);
+        if opened >= seen && opened > Epoch(0) {
+            let message = format!(
+                "the database here was opened in epoch {opened}, the highest known: it has what nobody else has"
+            );
+            return Err(Refused::new("restore-primary", message));
+        }
+        if driver.probe().await.writable {
+            return Err(Refused::for_now("restore-writable", "the database here accepts writes; fence it first"));
+        }
+        Ok(())
+    }
+
     /// What a later process must know of what was done.
     async fn note_effect(&self, order: &Order, resource: &ResourceId) -> Result<(), Refused> {
         let (application, resource) = (order.application.clone(), resource.clone());
@@ -326,6 +356,7 @@ pub(super) async fn act(
         Action::Redirect(redirect) => driver.redirect(redirect).await,
         Action::Verify => driver.verify().await,
         Action::Rejoin(rejoin) => driver.rejoin(rejoin).await,
+        Action::Restore => driver.restore(order.name.run).await,
         Action::Run(command) => driver.run(command).await,
         Action::Rehearse(rehearse) => drill::act(rehearse, driver, order.name.run).await,
     }
@@ -399,7 +430,6 @@ pub(super) fn outcome(done: Done, took: Duration) -> Outcome {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
-    use regent_core::id::Epoch;
     use regent_proto::agent::v1 as wire;
 
     use super::*;

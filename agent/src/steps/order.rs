@@ -68,6 +68,8 @@ pub enum Action {
     Verify,
     /// Follow another cluster.
     Rejoin(Rejoin),
+    /// Bring back from a backup.
+    Restore,
     /// Run a listed command.
     Run(String),
     /// The application ends for this agent.
@@ -92,7 +94,7 @@ impl Action {
         match self {
             Self::Unfence | Self::Promote { .. } | Self::Activate => true,
             Self::Fence | Self::Quiesce | Self::CatchUp(_) | Self::Deactivate | Self::Redirect(_) => false,
-            Self::Verify | Self::Rejoin(_) | Self::Run(_) | Self::Release | Self::Rehearse(_) => false,
+            Self::Verify | Self::Rejoin(_) | Self::Restore | Self::Run(_) | Self::Release | Self::Rehearse(_) => false,
         }
     }
 
@@ -183,9 +185,7 @@ impl Order {
             wire::StepKind::RehearseVerify => Action::Rehearse(Rehearse::Resource(Rehearsal::Verify)),
             wire::StepKind::RehearseRun => Action::Rehearse(Rehearse::Run(command.command.clone())),
             wire::StepKind::RehearseCleanUp => Action::Rehearse(Rehearse::Resource(Rehearsal::CleanUp)),
-            wire::StepKind::Restore => {
-                return Err(Refused::new("unsupported", "this release restores no backups; remove the step"));
-            }
+            wire::StepKind::Restore => Action::Restore,
             wire::StepKind::Unspecified => return Err(bad("the kind of step is unknown")),
         };
         let name = StepName { run: command.run, step: command.step, attempt: command.attempt, token };

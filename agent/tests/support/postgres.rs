@@ -271,6 +271,7 @@ impl Server {
             replication: conninfos("replicator", ""),
             scratch: None,
             checks: Vec::new(),
+            backups: None,
         }
     }
 

@@ -107,6 +107,7 @@ impl Server {
             stop: vec!["/usr/bin/redis-cli".into(), "-p".into(), self.port.to_string(), "SHUTDOWN".into()],
             upstreams: upstreams.collect(),
             scratch: None,
+            backups: None,
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio_postgres::{Client, Config};
 use super::session::{SqlError, connect, number, run, text, truth};
 use super::{GLANCE, Postgres, files};
 use crate::driver::DriverError;
+use crate::driver::process::Program;
 use crate::driver::process::table::{Family, family};
 
 /// Programs of the step; its own deadline is what bounds them.
@@ -168,6 +169,60 @@ impl<'p> Lab<'p> {
             CREATE TABLE regent_drill.written AS SELECT clock_timestamp() AS at; DROP SCHEMA regent_drill CASCADE";
         ask(&client, write).await?;
         Ok(began.elapsed())
+    }
+
+    /// Waits until recovery has ended by itself: the end of the WAL, or the wanted point in it.
+    pub(super) async fn wait_until_open(&self) -> Result<(), DriverError> {
+        let client = self.connect("postgres").await?;
+        loop {
+            match ask(&client, "SELECT pg_is_in_recovery() AS standby").await {
+                Ok(rows) if rows.first().and_then(|row| truth(row, "standby")) == Some(false) => return Ok(()),
+                Ok(_) => {}
+                // It ends by itself if the wanted point is beyond its WAL.
+                Err(_) if self.family().members.is_empty() => {
+                    let message = format!("the recovery of the backup ended: {}", self.last_words().await);
+                    return Err(DriverError::permanent("restore-failed", message));
+                }
+                Err(error) if client.is_closed() => return Err(error),
+                Err(_) => {}
+            }
+            tokio::time::sleep(GLANCE * 4).await;
+        }
+    }
+
+    /// Ends it so that its data are whole.
+    pub(super) async fn shut_down(&self) -> Result<(), DriverError> {
+        let program = self.postgres.tool("pg_ctl").argument("stop").argument("-D").argument(self.data());
+        let program = program.argument("-m").argument("fast").argument("-w").argument("-t").argument("3600");
+        self.postgres.succeed("restore-failed", &program, LONG).await?;
+        let program = self.postgres.tool("pg_controldata").argument("-D").argument(self.data());
+        let output = self.postgres.succeed("postgres-control", &program, SHORT).await?.output;
+        let state = output.lines().find_map(|line| line.strip_prefix("Database cluster state:")).map(str::trim);
+        if state == Some("shut down") {
+            return Ok(());
+        }
+        let message = format!("what was restored did not shut down cleanly: it is {}", state.unwrap_or("unknown"));
+        Err(DriverError::retryable("restore-failed", message))
+    }
+
+    /// A program that speaks with it.
+    pub(super) fn program(&self, name: &str, database: &str) -> Program {
+        let port = PORT.to_string();
+        let program =
+            self.postgres.tool(name).argument("-h").argument(self.place.join("run")).argument("-p").argument(port);
+        let program = program.argument("-U").argument(&self.postgres.options.user).argument("-d").argument(database);
+        if name == "psql" { program.argument("-X").argument("-q") } else { program }
+    }
+
+    /// A file with the password of the agent's role.
+    pub(super) async fn password_file(&self) -> Result<PathBuf, DriverError> {
+        let (file, password) = (self.place.join("run/password"), self.postgres.options.password.clone());
+        let path = file.clone();
+        files::blocking(SHORT, "writing a password for initdb", move || {
+            files::replace(&file, password.expose().as_bytes(), files::Durability::Written)
+        })
+        .await?;
+        Ok(path)
     }
 
     /// Counts what is in the application's database.

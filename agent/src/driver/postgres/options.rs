@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::driver::backup::BackupOptions;
 use crate::driver::scratch::{Check, ScratchOptions};
 use crate::secret::Secret;
 
@@ -54,6 +55,9 @@ pub struct PostgresOptions {
     /// Queries that a copy, or what was restored, must answer. Default: none; rows are counted.
     #[serde(default)]
     pub checks: Vec<Check>,
+    /// Where its backups are. Default: none; it cannot be restored.
+    #[serde(default)]
+    pub backups: Option<BackupOptions>,
 }
 
 fn loopback() -> String {

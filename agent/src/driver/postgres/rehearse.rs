@@ -12,7 +12,7 @@ use crate::driver::scratch::{BACKUP, COPY, Ready, Scratch, apart, missing};
 use crate::driver::{Done, DriverError, DriverResult, Rehearsal};
 
 /// What is in a place.
-const PARTS: [&str; 2] = ["data", "run"];
+pub(super) const PARTS: [&str; 2] = ["data", "run"];
 
 /// One statement on the standby; the size of a large database takes a while.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ impl Postgres {
         let scratch = self.scratch()?;
         match rehearsal {
             Rehearsal::Promote => self.promote_copy(&scratch, run).await,
-            Rehearsal::Restore => Err(DriverError::unsupported("postgres", "be restored in a drill")),
+            Rehearsal::Restore => self.restore_beside(&scratch, run).await,
             Rehearsal::Verify => self.verify_copies(&scratch, run).await,
             Rehearsal::CleanUp => self.clean_up(&scratch).await,
         }

@@ -168,7 +168,7 @@ fn unreadable(failure: Failure) -> DriverError {
 }
 
 /// A program of Redis.
-pub(super) fn tool(name: &str) -> PathBuf {
+pub(crate) fn tool(name: &str) -> PathBuf {
     let places = FOLDERS.iter().map(|folder| Path::new(folder).join(name));
     places.into_iter().find(|path| path.exists()).unwrap_or_else(|| Path::new("/usr/bin").join(name))
 }

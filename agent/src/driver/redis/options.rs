@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::driver::backup::BackupOptions;
 use crate::driver::scratch::ScratchOptions;
 use crate::secret::Secret;
 
@@ -42,6 +43,9 @@ pub struct RedisOptions {
     /// Where drills may work. Default: none; the resource cannot be copied in a drill.
     #[serde(default)]
     pub scratch: Option<ScratchOptions>,
+    /// Where its backups are. Default: none; it cannot be restored.
+    #[serde(default)]
+    pub backups: Option<BackupOptions>,
 }
 
 /// How a replica reaches its upstream.

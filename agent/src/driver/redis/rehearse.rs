@@ -16,7 +16,7 @@ impl Redis {
         let scratch = Scratch::new(&options.directory, None);
         match rehearsal {
             Rehearsal::Promote => self.promote_copy(&scratch, run).await,
-            Rehearsal::Restore => Err(DriverError::unsupported("redis", "be restored in a drill")),
+            Rehearsal::Restore => self.restore_beside(&scratch, run).await,
             Rehearsal::Verify => self.verify_copies(&scratch, run).await,
             Rehearsal::CleanUp => self.clean_up(&scratch).await,
         }
