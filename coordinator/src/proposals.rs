@@ -41,7 +41,9 @@ impl Key {
             Entry::Vote { cluster, number, .. } | Entry::Withdraw { cluster, number, .. } => {
                 Self::Word(cluster.clone(), *number)
             }
-            Entry::RunStarted { application, .. } => Self::Start(application.clone()),
+            Entry::RunStarted { application, .. } | Entry::DrillStarted { application, .. } => {
+                Self::Start(application.clone())
+            }
             Entry::Decide { application, .. } => Self::Decide(application.clone()),
             Entry::Adopt { application, .. } => Self::Adopt(application.clone()),
             Entry::TermsConfirmed { application, .. } => Self::Confirm(application.clone()),
@@ -59,7 +61,6 @@ impl Key {
             | Entry::Resumed { .. }
             | Entry::Acknowledged { .. }
             | Entry::RejoinStarted { .. }
-            | Entry::DrillStarted { .. }
             | Entry::Approved { .. }
             | Entry::Cleared { .. } => return None,
         })

@@ -52,6 +52,19 @@ pub struct Application {
     pub automation: Automation,
     /// The documented orders by name; `failover` is always there.
     pub runbooks: BTreeMap<String, Runbook>,
+    /// When drills begin by themselves; none: only by hand.
+    #[serde(default)]
+    pub drills: Option<Drills>,
+}
+
+/// Drills that begin by themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drills {
+    /// From the beginning of one to that of the next. One that could not begin when it was due begins later, once.
+    pub every: Span,
+    /// In which cluster; none: the first fit standby in order of preference.
+    #[serde(rename = "in")]
+    pub cluster: Option<ClusterId>,
 }
 
 /// Recovery objectives.

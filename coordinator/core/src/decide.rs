@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 
 mod follow;
+mod schedule;
 
 use crate::application::{Beyond, Mode};
 use crate::breaker::{self, is_frozen, lost_clusters};
@@ -96,7 +97,10 @@ fn of_application(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
     let assessment = assess(scene, view);
     match start(scene, &assessment, view, run) {
         Some(entry) => entries.push(entry),
-        None => entries.extend(refusal(scene, &assessment, run)),
+        None => {
+            entries.extend(refusal(scene, &assessment, run));
+            entries.extend(schedule::drill(scene, &assessment, view));
+        }
     }
     entries
 }

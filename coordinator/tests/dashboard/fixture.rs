@@ -371,6 +371,7 @@ fn document(name: &str) -> Application {
             probe_failures: 3,
         },
         runbooks: BTreeMap::new(),
+        drills: None,
     }
 }
 

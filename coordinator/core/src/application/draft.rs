@@ -15,11 +15,12 @@ pub(super) const KIND: &str = "Application";
 /// Known keys, by mapping. The schema is tested against these.
 pub(super) const DOCUMENT_KEYS: &[&str] = &["apiVersion", "kind", "metadata", "spec"];
 pub(super) const METADATA_KEYS: &[&str] = &["name"];
-pub(super) const SPEC_KEYS: &[&str] = &["objectives", "clusters", "resources", "automation", "runbooks"];
+pub(super) const SPEC_KEYS: &[&str] = &["objectives", "clusters", "resources", "automation", "runbooks", "drills"];
 pub(super) const OBJECTIVES_KEYS: &[&str] = &["rto", "rpo"];
 pub(super) const RESOURCE_KEYS: &[&str] = &["kind", "after", "name", "ttl", "provider"];
 pub(super) const AUTOMATION_KEYS: &[&str] =
     &["mode", "failoverAfter", "cooldown", "maxDataLoss", "beyondMaxDataLoss", "onCoordinatorLoss", "probeFailures"];
+pub(super) const DRILLS_KEYS: &[&str] = &["every", "in"];
 pub(super) const RUNBOOK_KEYS: &[&str] = &["failover", "switchover", "drill"];
 pub(super) const OPTION_KEYS: &[&str] = &["timeout", "retries", "onFailure", "when", "always"];
 pub(super) const RUN_KEYS: &[&str] = &["resource", "command"];
@@ -38,6 +39,7 @@ pub(super) struct Draft {
     pub(super) resources: Option<Placed<Vec<ResourceDraft>>>,
     pub(super) automation: Option<AutomationDraft>,
     pub(super) runbooks: Option<Vec<RunbookDraft>>,
+    pub(super) drills: Field<DrillsDraft>,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,12 @@ pub(super) struct AutomationDraft {
     pub(super) beyond_max_data_loss: Field<Beyond>,
     pub(super) on_coordinator_loss: Field<OnCoordinatorLoss>,
     pub(super) probe_failures: Field<u32>,
+}
+
+#[derive(Debug)]
+pub(super) struct DrillsDraft {
+    pub(super) every: Field<Span>,
+    pub(super) cluster: Field<String>,
 }
 
 #[derive(Debug)]
@@ -129,6 +137,7 @@ impl Draft {
                 resources: None,
                 automation: None,
                 runbooks: None,
+                drills: Field::Bad,
             });
         };
         Some(Self {
@@ -141,6 +150,7 @@ impl Draft {
             resources: spec.required("resources", mistakes).and_then(|value| resources(&value, mistakes)),
             automation: automation(spec.value("automation").as_ref(), mistakes),
             runbooks: spec.required("runbooks", mistakes).and_then(|value| runbooks(&value, mistakes)),
+            drills: spec.value("drills").map_or(Field::Absent, |value| drills(&value, mistakes)),
         })
     }
 }
@@ -216,6 +226,16 @@ fn automation(value: Option<&Value<'_>>, mistakes: &mut Mistakes) -> Option<Auto
         on_coordinator_loss: fields.word("onCoordinatorLoss", mistakes),
         probe_failures: fields.number("probeFailures", 1, MOST_PROBE_FAILURES, mistakes),
     })
+}
+
+fn drills(value: &Value<'_>, mistakes: &mut Mistakes) -> Field<DrillsDraft> {
+    let at = value.at.clone();
+    let Some(fields) = Fields::open(value, DRILLS_KEYS, mistakes) else { return Field::Bad };
+    if fields.required("every", mistakes).is_none() {
+        return Field::Bad;
+    }
+    let draft = DrillsDraft { every: fields.span("every", mistakes), cluster: named(&fields, "in", mistakes) };
+    Field::Given(Placed { value: draft, at })
 }
 
 fn runbooks(value: &Value<'_>, mistakes: &mut Mistakes) -> Option<Vec<RunbookDraft>> {

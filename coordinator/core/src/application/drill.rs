@@ -2,10 +2,54 @@
 
 use std::collections::BTreeSet;
 
-use super::draft::{Operand, RunbookDraft, StepDraft};
-use super::mistake::{Mistakes, Placed};
+use super::decode::Field;
+use super::draft::{DrillsDraft, Operand, RunbookDraft, StepDraft};
+use super::mistake::{Mistakes, Placed, list, quote};
 use super::resource::Known;
-use super::{Action, ResourceKind};
+use super::{Action, Drills, ResourceKind};
+use crate::id::ClusterId;
+use crate::time::Span;
+
+/// Drills more often than this would never end.
+pub(super) const SHORTEST: Span = Span::from_secs(3600);
+
+/// Checks when drills begin by themselves: `Some(None)` without, none for a mistake.
+#[expect(clippy::option_option, reason = "a mistake and a document without a schedule are not the same")]
+pub(super) fn schedule(
+    draft: Field<DrillsDraft>,
+    clusters: &[String],
+    has_runbook: bool,
+    mistakes: &mut Mistakes,
+) -> Option<Option<Drills>> {
+    let Placed { value: DrillsDraft { every, cluster }, at } = match draft {
+        Field::Absent => return Some(None),
+        Field::Bad => return None,
+        Field::Given(draft) => draft,
+    };
+    if !has_runbook {
+        mistakes.add(&at, "there is no runbook named drill that could be done; add it under runbooks");
+    }
+    let every = every.then(mistakes, |every| {
+        if every >= SHORTEST {
+            Ok(every)
+        } else {
+            Err(format!("drills are at least {SHORTEST} apart, and this is {every}"))
+        }
+    });
+    let cluster = cluster.then(mistakes, |name| {
+        // Without a readable list every name would be called unknown.
+        let known = clusters.is_empty() || clusters.contains(&name);
+        ClusterId::new(&name).ok().filter(|_| known).ok_or_else(|| {
+            format!("there is no cluster {}; known here: {}", quote(&name), list(clusters.iter().map(String::as_str)))
+        })
+    });
+    let wanted = match cluster {
+        Field::Absent => None,
+        Field::Bad => return None,
+        Field::Given(cluster) => Some(cluster.value),
+    };
+    Some(Some(Drills { every: every.given()?.value, cluster: wanted }))
+}
 
 /// Checks one runbook: of a drill, and that no other has what only a drill has.
 pub(super) fn check(draft: &RunbookDraft, known: &Known<'_>, mistakes: &mut Mistakes) {

@@ -17,7 +17,7 @@ pub fn to_yaml(application: &Application) -> String {
 }
 
 fn document(out: &mut String, application: &Application) -> fmt::Result {
-    let Application { name, objectives, clusters, resources, automation, runbooks } = application;
+    let Application { name, objectives, clusters, resources, automation, runbooks, drills } = application;
     writeln!(out, "apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata:\n  name: {}\nspec:", word(name.as_str()))?;
     writeln!(out, "  objectives: {{ rto: {}, rpo: {} }}", objectives.rto, objectives.rpo)?;
     writeln!(out, "  clusters: [{}]", words(clusters.iter().map(|cluster| cluster.as_str())))?;
@@ -33,6 +33,10 @@ fn document(out: &mut String, application: &Application) -> fmt::Result {
     writeln!(out, "    beyondMaxDataLoss: {}", automation.beyond_max_data_loss)?;
     writeln!(out, "    onCoordinatorLoss: {}", automation.on_coordinator_loss)?;
     writeln!(out, "    probeFailures: {}", automation.probe_failures)?;
+    if let Some(drills) = drills {
+        let cluster = drills.cluster.as_ref().map(|cluster| format!(", in: {}", word(cluster.as_str())));
+        writeln!(out, "  drills: {{ every: {}{} }}", drills.every, cluster.unwrap_or_default())?;
+    }
     writeln!(out, "  runbooks:")?;
     for (name, runbook) in runbooks {
         writeln!(out, "    {}:", word(name))?;

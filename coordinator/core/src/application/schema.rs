@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::draft::{API_VERSION, KIND, MOST_PROBE_FAILURES, MOST_RETRIES};
 use super::runbook::{QUESTION_LIMIT, suited};
 use super::words::Word;
-use super::{Action, DnsProvider, Manner, Mode, OnCoordinatorLoss, OnFailure, ResourceKind, default, resource};
+use super::{Action, DnsProvider, Manner, Mode, OnCoordinatorLoss, OnFailure, ResourceKind, default, drill, resource};
 use crate::id::NAME_LIMIT;
 use crate::lease::{DEFAULT_FAIL_OVER_AFTER, SMALLEST_FAIL_OVER_AFTER};
 
@@ -68,6 +68,16 @@ fn spec() -> Value {
                 "additionalProperties": resource(),
             },
             "automation": automation(),
+            "drills": {
+                "type": "object",
+                "description": "Drills that begin by themselves, while nothing else is under way. Default: only by hand.",
+                "additionalProperties": false,
+                "required": ["every"],
+                "properties": {
+                    "every": described(span(), &format!("From the beginning of one to that of the next, at least {}. One that could not begin when it was due begins later, once.", drill::SHORTEST)),
+                    "in": described(name(), "In which cluster. Default: the first fit standby in order of preference."),
+                },
+            },
             "runbooks": {
                 "type": "object",
                 "description": "The documented orders.",

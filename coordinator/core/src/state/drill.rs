@@ -17,7 +17,7 @@ use crate::time::{Span, Timestamp};
 /// What was rehearsed last.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Rehearsed {
-    /// When a drill last began, whatever became of it.
+    /// When a drill last began, whatever became of it; until one has, since when they are scheduled.
     pub begun: Option<Timestamp>,
     /// The last successful drill of each cluster.
     pub drills: BTreeMap<ClusterId, Drilled>,

@@ -80,6 +80,7 @@ pub(super) fn document(applying: &mut Applying<'_>, document: &Application, by: 
     if let Some(known) = applying.state.applications.get_mut(name) {
         known.document = document.clone();
         known.revision = known.revision.next();
+        known.rehearsed.begun = known.rehearsed.begun.or(document.drills.as_ref().map(|_| applying.at));
         let revision = known.revision;
         point_new_names(applying, name);
         renew_terms(applying, name);
@@ -100,7 +101,7 @@ pub(super) fn document(applying: &mut Applying<'_>, document: &Application, by: 
             refusal: None,
             run: None,
             stuck: BTreeMap::new(),
-            rehearsed: Rehearsed::default(),
+            rehearsed: Rehearsed { begun: document.drills.as_ref().map(|_| applying.at), ..Rehearsed::default() },
         };
         applying.state.applications.insert(name.clone(), fresh);
         applying.audit("applied", Some(name), None, by, "revision 1");

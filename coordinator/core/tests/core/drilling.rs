@@ -1,6 +1,6 @@
 //! Drills: copies are rehearsed with, nothing real is named by any step, and the clean-up comes whatever came before.
 
-use regent_core::application::{Action, Line, OnFailure, Runbook};
+use regent_core::application::{Action, Drills, Line, OnFailure, Runbook};
 use regent_core::decide::decide;
 use regent_core::entry::{Cause, Clearing, Entry, Finding, Outcome, Report};
 use regent_core::id::RunId;
@@ -237,4 +237,36 @@ fn a_switchover_may_begin_and_a_drill_is_named_by_its_cause() {
     let run = drill(&mut world);
     assert!(matches!(&world.state.runs[&run].cause, Cause::Drill { by } if by == "ann"));
     assert!(world.state.runs[&run].gives_way() && !world.state.runs[&run].cause.moves_primary());
+}
+
+#[test]
+fn a_drill_that_is_due_begins_by_itself_while_all_is_well_and_a_missed_one_is_made_up_once() {
+    let mut world = drilled();
+    let mut document = world.known().document.clone();
+    document.drills = Some(Drills { every: Span::from_secs(3600), cluster: None });
+    world.done(Entry::Applied { application: Box::new(document), by: "ann".into() });
+    let now = Moment(100_000);
+    let begins = |world: &World| {
+        let proposed = decide(&world.state, &evidence(now, now), view(now, world));
+        proposed.into_iter().find(|entry| matches!(entry, Entry::DrillStarted { .. }))
+    };
+    assert_eq!(begins(&world), None, "the schedule begins with the document");
+    // Three are missed while it is paused.
+    world.done(Entry::Paused { application: Some(app()), by: "ann".into(), reason: "moving disks".into() });
+    world.confirm(&west());
+    world.wall += 4 * 3_600_000;
+    assert_eq!(begins(&world), None);
+    world.done(Entry::Resumed { application: Some(app()), by: "ann".into() });
+    world.confirm(&west());
+    let entry = begins(&world).expect("one is due");
+    let run = RunId(world.done(entry).0);
+    assert!(matches!(&world.state.runs[&run].cause, Cause::Drill { by } if by == "schedule"));
+    assert_eq!(begins(&world), None, "one is under way");
+    world.done(Entry::UndoBegun { run, reason: "enough".into() });
+    assert_eq!(begins(&world), None, "it counts as begun");
+    world.wall += 3_600_000;
+    assert!(begins(&world).is_some());
+    // Not while the primary is silent.
+    let silent = decide(&world.state, &evidence(now, Moment(0)), view(now, &world));
+    assert!(!silent.iter().any(|entry| matches!(entry, Entry::DrillStarted { .. })));
 }

@@ -88,6 +88,7 @@ pub fn document() -> Application {
             probe_failures: 3,
         },
         runbooks: BTreeMap::from([("failover".to_owned(), Runbook { lines })]),
+        drills: None,
     }
 }
 

@@ -11,8 +11,8 @@ use super::SAMPLE;
 use crate::application::resource::TTL_BOUNDS;
 use crate::application::runbook::fits;
 use crate::application::{
-    Action, Application, Automation, Beyond, DnsName, DnsProvider, Line, Manner, Mode, Objectives, OnCoordinatorLoss,
-    OnFailure, Resource, ResourceKind, Runbook, parse, to_yaml,
+    Action, Application, Automation, Beyond, DnsName, DnsProvider, Drills, Line, Manner, Mode, Objectives,
+    OnCoordinatorLoss, OnFailure, Resource, ResourceKind, Runbook, parse, to_yaml,
 };
 use crate::id::{ApplicationId, ClusterId, ResourceId};
 use crate::lease::TimeBound;
@@ -155,6 +155,7 @@ prop_compose! {
         objectives in objectives(),
         automation in automation(),
         resources in Just(resources),
+        every in option::of(3_600_000..10_000_000_u64),
     ) -> Application {
         Application {
             name: ApplicationId::new(&name).unwrap(),
@@ -163,6 +164,10 @@ prop_compose! {
             resources,
             automation,
             runbooks,
+            drills: every.map(|every| Drills {
+                every: Span::from_millis(every),
+                cluster: clusters.first().filter(|_| every % 2 == 0).and_then(|name| ClusterId::new(name).ok()),
+            }),
         }
     }
 }
