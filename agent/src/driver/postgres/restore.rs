@@ -21,6 +21,14 @@ use crate::driver::process::Program;
 use crate::driver::scratch::{BACKUP, Ready, Scratch};
 use crate::driver::{Done, DriverError, DriverResult};
 
+/// Limits that any server's own are above.
+const SMALL: [(&str, &str); 4] = [
+    ("max_connections", "20"),
+    ("max_wal_senders", "0"),
+    ("max_worker_processes", "4"),
+    ("max_prepared_transactions", "0"),
+];
+
 /// Says in PGDATA what was restored, by which step: a repeated one finds it.
 const RESTORED: &str = "regent.restored";
 
@@ -199,7 +207,9 @@ impl Postgres {
         let password = lab.password_file().await?;
         initdb = initdb.argument(format!("--pwfile={}", password.display()));
         self.succeed("restore-failed", &initdb, LONG).await?;
-        lab.isolate(&[]).await?;
+        // As a standby it demands limits no smaller than those that it last ran with as a primary, which is here.
+        let small = SMALL.map(|(key, value)| (key, value.to_owned()));
+        lab.isolate(&small).await?;
         lab.start().await?;
         let whole = options.globals.is_some();
         if let Some(globals) = &options.globals {
