@@ -191,7 +191,14 @@ impl BackupOptions {
             None => program,
         };
         let finished = program.run(judge.children, LONG).await.map_err(|error| error.failure("backup-unreadable"))?;
-        Ok((!finished.success()).then(|| finished.last_words()))
+        if finished.success() {
+            return Ok(None);
+        }
+        Ok(Some(match self.kind {
+            // It tells how far it came, and not in its last words what was wrong.
+            BackupKind::Rdb => "redis-check-rdb cannot read it to its end".to_owned(),
+            BackupKind::Dump | BackupKind::Base => finished.last_words(),
+        }))
     }
 }
 
@@ -301,7 +308,14 @@ fn plain_end(path: &Path) -> io::Result<()> {
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
     let mut tail = Vec::new();
     file.take(TAIL).read_to_end(&mut tail)?;
-    if String::from_utf8_lossy(&tail).contains(PLAIN_END) {
+    let tail = String::from_utf8_lossy(&tail);
+    // Newer releases close at the very end what they opened at the beginning.
+    let mut head = Vec::new();
+    std::fs::File::open(path)?.take(512).read_to_end(&mut head)?;
+    let head = String::from_utf8_lossy(&head);
+    let key = head.lines().find_map(|line| line.strip_prefix("\\restrict "));
+    let closed = key.is_none_or(|key| tail.lines().any(|line| line.strip_prefix("\\unrestrict ") == Some(key)));
+    if tail.contains(PLAIN_END) && closed {
         return Ok(());
     }
     Err(io::Error::other("it does not end as pg_dump ends a dump"))
@@ -344,6 +358,11 @@ mod tests {
         std::fs::write(&file, "--\n-- PostgreSQL database dump\n--\n--\n-- PostgreSQL database dump complete\n--\n\n")
             .unwrap();
         assert!(plain_end(&file).is_ok());
+        let newer = "--\n-- PostgreSQL database dump\n--\n\n\\restrict abc\n\n-- PostgreSQL database dump complete\n\\unrestrict abc\n";
+        std::fs::write(&file, newer).unwrap();
+        assert!(plain_end(&file).is_ok());
+        std::fs::write(&file, newer.strip_suffix("c\n").unwrap()).unwrap();
+        assert!(plain_end(&file).is_err());
         std::fs::write(&file, "").unwrap();
         assert!(form(&file).is_err());
     }
