@@ -39,7 +39,11 @@ impl Run {
         let cleans_up = self.is_drill() && spec.stage != CLEAN_UP_STAGE;
         let goes_on = spec.on_failure == OnFailure::Continue;
         let exhausted = if given_up || cleans_up { StepState::FailedContinued } else { exhausted(spec) };
-        let undoes = spec.on_failure == OnFailure::Undo && self.decided.is_none() && self.status != RunStatus::Undoing;
+        // A drill has nothing to undo: it has a clean-up, and one that fails needs a human.
+        let undoes = spec.on_failure == OnFailure::Undo
+            && self.decided.is_none()
+            && self.status != RunStatus::Undoing
+            && !self.is_drill();
         let retries = spec.retries;
         let Some(progress) = self.progress_mut(step) else { return Err("unknown step") };
         progress.ended = Some(at);

@@ -270,3 +270,20 @@ fn a_drill_that_is_due_begins_by_itself_while_all_is_well_and_a_missed_one_is_ma
     let silent = decide(&world.state, &evidence(now, Moment(0)), view(now, &world));
     assert!(!silent.iter().any(|entry| matches!(entry, Entry::DrillStarted { .. })));
 }
+
+#[test]
+fn a_line_of_the_clean_up_that_fails_is_stuck_whatever_it_says_of_undoing() {
+    let mut world = drilled();
+    let mut document = world.known().document.clone();
+    let lines = vec![line(Action::Promote, &["db"]), Line { on_failure: OnFailure::Undo, ..always("stop-lab") }];
+    document.runbooks.insert("drill".into(), Runbook { lines });
+    world.done(Entry::Applied { application: Box::new(document), by: "ann".into() });
+    let run = drill(&mut world);
+    perform(&mut world, run, PROMOTE[0]);
+    perform(&mut world, run, CLEAN_UP[2]);
+    let begun = begin(&mut world, run, CLEAN_UP[0]);
+    end(&mut world, run, begun, failed(false));
+    assert_eq!(world.state.runs[&run].status, RunStatus::Stuck);
+    world.done(Entry::Cleared { run, step: begun.0, how: Clearing::Done, by: "ann".into() });
+    assert_eq!(world.state.runs[&run].status, RunStatus::Succeeded);
+}
