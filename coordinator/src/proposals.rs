@@ -31,6 +31,8 @@ enum Key {
     Intent(RunId, StepId, Attempt),
     Outcome(RunId, StepId, Attempt),
     Undo(RunId),
+    Commit(ApplicationId),
+    Order(ApplicationId),
     Breaker,
     Register(ClusterId),
 }
@@ -51,6 +53,10 @@ impl Key {
             Entry::StepIntent { run, step, attempt } => Self::Intent(*run, *step, *attempt),
             Entry::StepOutcome { run, step, attempt, .. } => Self::Outcome(*run, *step, *attempt),
             Entry::UndoBegun { run, .. } => Self::Undo(*run),
+            Entry::Committed { application, .. } => Self::Commit(application.clone()),
+            Entry::FailoverDue { application, .. }
+            | Entry::OrderTimedOut { application, .. }
+            | Entry::OrderClosed { application, .. } => Self::Order(application.clone()),
             Entry::Frozen { .. } | Entry::Thawed => Self::Breaker,
             Entry::AgentRegistered(agent) => Self::Register(agent.cluster.clone()),
             Entry::GroupCreated { .. }
@@ -61,6 +67,11 @@ impl Key {
             | Entry::Resumed { .. }
             | Entry::Acknowledged { .. }
             | Entry::RejoinStarted { .. }
+            | Entry::FailoverOrdered { .. }
+            | Entry::OrderApproved { .. }
+            | Entry::Held { .. }
+            | Entry::Unheld { .. }
+            | Entry::Aborted { .. }
             | Entry::Approved { .. }
             | Entry::Cleared { .. } => return None,
         })

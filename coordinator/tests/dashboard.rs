@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use regent_coordinator::admin::{self, AdminError, Latch, Readiness};
 use regent_core::evidence::Health;
-use regent_core::run::{RunStatus, StepState};
-use regent_core::state::Pause;
-use regent_core::time::Timestamp;
+use regent_core::run::{Abort, RunStatus, StepState};
+use regent_core::state::{CommitWindow, ORDER_STANDS, Order, OrderState, Origin, Pause, Wish};
+use regent_core::time::{Span, Timestamp};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 mod fixture;
 
 use fixture::{CENTRAL, WEST, World, application, cluster, resource};
-use regent_core::id::{LogIndex, RunId};
+use regent_core::id::{Epoch, LogIndex, RunId};
 
 struct Server {
     world: World,
@@ -226,6 +226,8 @@ async fn text_from_elsewhere_is_only_text() {
         shop.refusal = Some((evil.to_owned(), evil.to_owned()));
         shop.paused = Some(Pause { by: evil.to_owned(), reason: evil.to_owned(), at: Timestamp(0) });
         shop.excluded.insert(cluster(WEST), evil.to_owned());
+        shop.held.clone_from(&shop.paused);
+        shop.order = Some(order(evil));
         state.paused.clone_from(&shop.paused);
         for agent in state.agents.values_mut() {
             agent.peer_address = evil.to_owned();
@@ -243,6 +245,7 @@ async fn text_from_elsewhere_is_only_text() {
         }
         for run in state.runs.values_mut() {
             run.finding.reasons = vec![evil.to_owned()];
+            run.abort = Some(Abort { by: evil.to_owned(), reason: evil.to_owned(), at: Timestamp(0) });
             for gap in run.finding.gaps.values_mut() {
                 gap.text = evil.to_owned();
             }
@@ -275,6 +278,64 @@ async fn text_from_elsewhere_is_only_text() {
     }
     let search = server.get("/audit?application=%3Cscript%3Ealert(1)%3C/script%3E").await;
     assert_eq!(search.body.matches("<script").count(), 1);
+    server.stop().await;
+}
+
+/// An operator's order that waits for a second person.
+fn order(reason: &str) -> Order {
+    let wish = Wish {
+        by: "anna".to_owned(),
+        to: cluster(CENTRAL),
+        reason: reason.to_owned(),
+        allow_data_loss: Some(reason.to_owned()),
+        attestation: None,
+    };
+    Order {
+        id: LogIndex(4_700),
+        epoch: Epoch(7),
+        origin: Origin::Operator(wish),
+        state: OrderState::Asked,
+        since: Timestamp(0),
+        within: ORDER_STANDS,
+        run: None,
+    }
+}
+
+#[tokio::test]
+async fn what_an_operator_has_said_is_seen_by_all() {
+    let world = World::quiet();
+    let wall = world.node.wall();
+    world.change(|state| {
+        let shop = state.applications.get_mut(&application("shop")).unwrap();
+        shop.held = Some(Pause { by: "anna".to_owned(), reason: "end of the quarter".to_owned(), at: wall });
+        let back_to = cluster(CENTRAL);
+        shop.window = Some(CommitWindow { run: RunId(3_120), back_to, since: wall, within: Span::from_secs(3_600) });
+        shop.order = Some(order("the region burns"));
+    });
+    let server = Server::start(world).await;
+    let page = server.get("/applications/shop").await.body;
+    for text in [
+        "Planned moves are held",
+        "end of the quarter",
+        "Can be rolled back",
+        "run 3120",
+        "the region burns",
+        "regentctl approve 4700",
+        "Lost this moment",
+    ] {
+        assert!(page.contains(text), "{text} is not in\n{page}");
+    }
+    let metrics = server.get("/metrics").await.body;
+    for line in [
+        r#"regent_application_held{application="shop"} 1.0"#,
+        r#"regent_application_asks{application="shop"} 1.0"#,
+        r#"regent_application_asks{application="billing"} 0.0"#,
+        r#"regent_application_commit_window_seconds{application="billing"} 0.0"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
+    }
+    let run = server.get("/runs/3120").await.body;
+    assert!(run.contains("regentctl rollback shop"), "{run}");
     server.stop().await;
 }
 

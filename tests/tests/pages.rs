@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 const SOURCES: [&str; 3] = ["coordinator/core/src", "coordinator/src", "agent/src"];
 
 /// What stands right before a code.
-const OPENERS: [&str; 16] = [
+const OPENERS: [&str; 17] = [
     "rule(",
+    "warning(",
     "refused(",
     "Broken(",
     "unfit(",

@@ -12,6 +12,8 @@ mod rejoin;
 mod scene;
 #[path = "scenarios/switchover.rs"]
 mod switchover;
+#[path = "scenarios/verbs.rs"]
+mod verbs;
 
 use std::time::{Duration, Instant};
 

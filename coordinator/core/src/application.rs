@@ -148,6 +148,21 @@ pub struct Automation {
     pub max_data_loss: Span,
     /// What happens beyond it.
     pub beyond_max_data_loss: Beyond,
+    /// A switchover that is not decided so long after writes were first kept out is undone. Default 30 s.
+    #[serde(default = "default::max_write_outage")]
+    pub max_write_outage: Span,
+    /// So long a finished switchover can be rolled back, unless it is committed before. Default: not at all.
+    #[serde(default)]
+    pub commit_within: Option<Span>,
+    /// What an operator allows or attests beyond the rules counts only when another operator has confirmed it.
+    #[serde(default)]
+    pub two_person: bool,
+    /// `mode: approve`: so long a failover that is due waits for an answer. Default 1 h.
+    #[serde(default = "default::approve_within")]
+    pub approve_within: Span,
+    /// `mode: approve`: what happens then. Default: it does not start.
+    #[serde(default)]
+    pub on_silence: OnSilence,
     /// What a primary does that no coordinator majority reaches.
     pub on_coordinator_loss: OnCoordinatorLoss,
     /// Failed probes in a row that make a resource suspect. Default 3.
@@ -187,6 +202,17 @@ pub enum OnCoordinatorLoss {
     Failsafe,
     /// Fence when the lease lapses.
     Fence,
+}
+
+/// What happens to a failover that asks a human and gets no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnSilence {
+    /// It does not start; a late yes still counts.
+    #[default]
+    Refuse,
+    /// It starts.
+    Proceed,
 }
 
 /// A documented order.

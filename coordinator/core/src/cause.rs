@@ -53,7 +53,9 @@ pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
     }
     let automatic = match &run.cause {
         Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => true,
-        Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Drill { .. } => false,
+        // What an operator ordered is not begun either once nothing can be decided.
+        Cause::Forced { .. } => true,
+        Cause::Switchover { .. } | Cause::Rejoin { .. } | Cause::Drill { .. } => false,
     };
     if automatic && let Some(held) = held(scene) {
         return Standing::Gone(held.to_owned());
@@ -76,9 +78,11 @@ pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
             Ok(_) => (true, String::new()),
             Err(rule) => (false, format!("{}: {}", rule.code, rule.detail)),
         },
-        Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Drill { .. } => {
-            return Standing::Holds;
+        // Who does not answer is not told to fence; the order goes another way.
+        Cause::Forced { .. } => {
+            (scene.agent_reachable(), format!("the agent of {} does not answer any more", run.from))
         }
+        Cause::RegionLost | Cause::Rejoin { .. } | Cause::Drill { .. } => return Standing::Holds,
     };
     if holds {
         Standing::Holds

@@ -14,7 +14,10 @@
 use std::collections::BTreeMap;
 
 mod follow;
+mod order;
 mod schedule;
+
+pub use order::{Way, awaits, look as look_at_order};
 
 use crate::application::{Beyond, Mode};
 use crate::breaker::{self, is_frozen, lost_clusters};
@@ -23,7 +26,7 @@ use crate::evidence::{Evidence, Role};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, ResourceId};
 use crate::planted::{self, Mistake};
 use crate::run::{Run, RunStatus};
-use crate::state::{ApplicationState, State};
+use crate::state::{ApplicationState, OrderState, State, rolls_back};
 use crate::target::{self, Candidate, Unfit};
 use crate::terms::Window;
 use crate::time::{Moment, Span, Timestamp};
@@ -94,15 +97,28 @@ fn of_application(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
         entries.extend(follow::of_run(scene, run, view));
     }
     entries.extend(follow::of_clean_ups(scene, view));
+    entries.extend(commit_in_time(scene, run, view));
     let assessment = assess(scene, view);
-    match start(scene, &assessment, view, run) {
+    // An operator's order goes before what would start by itself; what cannot be carried out holds up nothing.
+    let ordered = order::of_order(scene, &assessment, run, view);
+    let begins = matches!(ordered, Some(Entry::RunStarted { .. } | Entry::Decide { .. }));
+    entries.extend(ordered);
+    match start(scene, &assessment, view, run).filter(|_| !begins) {
         Some(entry) => entries.push(entry),
+        None if begins => {}
         None => {
             entries.extend(refusal(scene, &assessment, run));
             entries.extend(schedule::drill(scene, &assessment, view));
         }
     }
     entries
+}
+
+/// A switchover that nobody rolled back in its time stands.
+fn commit_in_time(scene: &Scene<'_>, run: Option<&Run>, view: Viewpoint) -> Option<Entry> {
+    let window = scene.known.window.as_ref().filter(|window| window.is_over(view.wall))?;
+    let application = scene.application.clone();
+    (!run.is_some_and(rolls_back)).then_some(Entry::Committed { application, run: window.run, by: None })
 }
 
 fn start(scene: &Scene<'_>, assessment: &Assessment, view: Viewpoint, run: Option<&Run>) -> Option<Entry> {
@@ -117,46 +133,51 @@ fn start(scene: &Scene<'_>, assessment: &Assessment, view: Viewpoint, run: Optio
             epoch: scene.known.epoch,
             cause,
             to: candidate.cluster.clone(),
-            finding: target::finding(scene, candidate, vec![reason], view.wall),
+            finding: target::finding(scene, candidate, order::with_answer(scene, reason), view.wall),
+            plan: None,
         })
     };
     match &assessment.trigger {
         Trigger::None => None,
         Trigger::Lost(loss) => {
-            let reason = format!(
-                "{} of the coordinators have not heard the agent of {} for {}",
-                loss.votes.len(),
-                scene.primary,
-                scene.fail_over_after()
-            );
+            let reason = assessment.trigger.sentence(scene);
             Some(Entry::Decide {
                 application: scene.application.clone(),
                 from: scene.known.epoch,
                 to: candidate.cluster.clone(),
                 terms,
                 ground: Ground::Lost { votes: loss.votes.clone() },
-                finding: target::finding(scene, candidate, vec![reason], view.wall),
+                finding: target::finding(scene, candidate, order::with_answer(scene, reason), view.wall),
             })
         }
         Trigger::Failed(failure) => started(
             Cause::ResourceFailed { resource: failure.resource.clone(), detail: failure.detail.clone() },
-            format!(
-                "{} in {}: {}; the standby has lost its upstream, too",
-                failure.resource, scene.primary, failure.detail
-            ),
+            assessment.trigger.sentence(scene),
         ),
-        Trigger::SelfFenced(_) => started(
-            Cause::SelfFenced,
-            format!(
-                "the agent of {} talks, and has fenced its primaries itself for {}",
-                scene.primary,
-                scene.fail_over_after()
-            ),
-        ),
-        Trigger::Unreachable(_) => started(
-            Cause::AgentUnreachable,
-            format!("a majority has lost the agent of {}; it is still heard by one coordinator", scene.primary),
-        ),
+        Trigger::SelfFenced(_) => started(Cause::SelfFenced, assessment.trigger.sentence(scene)),
+        Trigger::Unreachable(_) => started(Cause::AgentUnreachable, assessment.trigger.sentence(scene)),
+    }
+}
+
+impl Trigger {
+    /// For humans: why a failover is due.
+    pub(crate) fn sentence(&self, scene: &Scene<'_>) -> String {
+        let (primary, bound) = (scene.primary, scene.fail_over_after());
+        match self {
+            Self::None => format!("{primary} is not lost"),
+            Self::Lost(loss) => {
+                format!("{} of the coordinators have not heard the agent of {primary} for {bound}", loss.votes.len())
+            }
+            Self::Failed(failure) => {
+                format!("{} in {primary}: {}; the standby has lost its upstream, too", failure.resource, failure.detail)
+            }
+            Self::SelfFenced(_) => {
+                format!("the agent of {primary} talks, and has fenced its primaries itself for {bound}")
+            }
+            Self::Unreachable(_) => {
+                format!("a majority has lost the agent of {primary}; it is still heard by one coordinator")
+            }
+        }
     }
 }
 
@@ -303,7 +324,7 @@ fn gates(scene: &Scene<'_>, view: Viewpoint, trigger: &Trigger) -> Vec<Rule> {
     }
     match known.document.automation.mode {
         Mode::Automatic => {}
-        Mode::Approve => rules.push(rule("mode-approve", "the document asks for a human's approval")),
+        Mode::Approve => rules.extend(unanswered(scene, view)),
         Mode::Manual => rules.push(rule("mode-manual", "the document leaves failover to humans")),
     }
     if let Some(since) = known.cooling_since {
@@ -321,6 +342,21 @@ fn gates(scene: &Scene<'_>, view: Viewpoint, trigger: &Trigger) -> Vec<Rule> {
         rules.push(rule("remote-fence", "a fence acts on another machine: silence proves nothing"));
     }
     rules
+}
+
+/// With `mode: approve` a human's yes is missing, unless it has been said for this epoch.
+fn unanswered(scene: &Scene<'_>, view: Viewpoint) -> Option<Rule> {
+    let order = scene.known.order.as_ref().filter(|order| order.wish().is_none());
+    let detail = match order {
+        Some(order) if order.is_given() => return None,
+        Some(order) if order.state == OrderState::Asked => {
+            let left = order.left(view.wall);
+            format!("a human is asked; {left} left: `regentctl approve {} --reason WHY`", scene.application)
+        }
+        Some(_) => format!("nobody has answered; a late yes counts: `regentctl approve {}`", scene.application),
+        None => "the document asks for a human's approval".to_owned(),
+    };
+    Some(rule("mode-approve", detail))
 }
 
 /// A run that holds up what would fence first: only a decision on ground `Lost` goes before it.
@@ -341,13 +377,16 @@ fn remote_fence(scene: &Scene<'_>) -> bool {
         .is_some_and(|endpoints| endpoints.values().any(|endpoint| endpoint.remote_fence))
 }
 
+/// A rule, or a human, keeps it from starting, and not the time alone that it needs.
+fn is_due(assessment: &Assessment) -> bool {
+    let waits = |held: &Rule| matches!(held.code.as_str(), "time-bound" | "leads-too-briefly");
+    assessment.trigger != Trigger::None && !assessment.held_by.iter().any(waits)
+}
+
 /// A failover that would be due and is held is audited, once for each change of the rule.
 fn refusal(scene: &Scene<'_>, assessment: &Assessment, run: Option<&Run>) -> Option<Entry> {
     let due = match &assessment.trigger {
-        Trigger::None => false,
-        Trigger::Lost(_) | Trigger::Unreachable(_) => {
-            !assessment.held_by.iter().any(|held| matches!(held.code.as_str(), "time-bound" | "leads-too-briefly"))
-        }
+        Trigger::None | Trigger::Lost(_) | Trigger::Unreachable(_) => is_due(assessment),
         // The run that it has begun itself, and that has come to no end yet, is no refusal.
         Trigger::Failed(_) | Trigger::SelfFenced(_) => {
             run.is_none_or(|run| run.gives_way() || run.decided.is_some() || run.status != RunStatus::Running)

@@ -7,11 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::application::Application;
+use crate::application::{Application, default};
 use crate::id::{
     ApplicationId, Attempt, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, InstallationId,
     LogIndex, RegionId, RequestId, ResourceId, RunId, StepId, SystemId, Token, VoteNumber,
 };
+use crate::plan::Digest;
+use crate::state::Wish;
+use crate::switchover::Purpose;
 use crate::time::{Span, Timestamp};
 
 /// Format number of entries and state. Raised when a reader of the old form would misread the new one.
@@ -114,6 +117,9 @@ pub enum Entry {
         to: ClusterId,
         /// What was known when it was proposed.
         finding: Finding,
+        /// The plan that an operator has seen: another one is refused.
+        #[serde(default)]
+        plan: Option<Digest>,
     },
     /// An operator takes a cluster back: its databases follow the primary again.
     RejoinStarted {
@@ -199,6 +205,87 @@ pub enum Entry {
     UndoBegun {
         /// Which run.
         run: RunId,
+        /// Why.
+        reason: String,
+    },
+    /// No planned move until it is lifted. A failover is not held.
+    Held {
+        /// Which application.
+        application: ApplicationId,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// Ends a hold.
+    Unheld {
+        /// Which application.
+        application: ApplicationId,
+        /// Who.
+        by: String,
+    },
+    /// An operator orders a failover. The leader carries it out when its ground is there.
+    FailoverOrdered {
+        /// Which application.
+        application: ApplicationId,
+        /// At which epoch.
+        epoch: Epoch,
+        /// Who, to where, why, and what is allowed.
+        wish: Wish,
+    },
+    /// A failover is due, and the document asks a human.
+    FailoverDue {
+        /// Which application.
+        application: ApplicationId,
+        /// At which epoch.
+        epoch: Epoch,
+        /// Why, for humans.
+        detail: String,
+    },
+    /// A human's yes to a failover that was ordered or is due.
+    OrderApproved {
+        /// Which application.
+        application: ApplicationId,
+        /// The order's number.
+        order: LogIndex,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody has said yes in time, or it could not be carried out.
+    OrderTimedOut {
+        /// Which application.
+        application: ApplicationId,
+        /// The order's number.
+        order: LogIndex,
+    },
+    /// An order is taken back, or what it was for is over.
+    OrderClosed {
+        /// Which application.
+        application: ApplicationId,
+        /// The order's number.
+        order: LogIndex,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// A finished switchover stands: its commit window closes.
+    Committed {
+        /// Which application.
+        application: ApplicationId,
+        /// The switchover.
+        run: RunId,
+        /// Who; none: its time has passed.
+        by: Option<String>,
+    },
+    /// An operator ends a run that is under way.
+    Aborted {
+        /// Which run.
+        run: RunId,
+        /// Who.
+        by: String,
         /// Why.
         reason: String,
     },
@@ -317,8 +404,11 @@ pub enum Cause {
         /// Who.
         by: String,
         /// Without a decision so long after writes were first kept out, everything is undone.
-        #[serde(default = "default_max_write_outage")]
+        #[serde(default = "default::max_write_outage")]
         max_write_outage: Span,
+        /// A switchover, the way back, or a rollback.
+        #[serde(default)]
+        purpose: Purpose,
     },
     /// An operator's failover.
     Forced {
@@ -339,10 +429,6 @@ pub enum Cause {
         /// Who.
         by: String,
     },
-}
-
-const fn default_max_write_outage() -> Span {
-    crate::switchover::MAX_WRITE_OUTAGE
 }
 
 impl Cause {

@@ -1,4 +1,5 @@
 //! The decision core of Regent: pure, deterministic, without I/O, clock or randomness.
+pub mod advice;
 pub mod application;
 pub mod breaker;
 mod cause;
@@ -13,6 +14,8 @@ pub mod measured;
 pub mod observer;
 pub mod plan;
 pub mod planted;
+pub mod preflight;
+pub mod protection;
 pub mod run;
 pub mod state;
 pub mod switchover;

@@ -13,11 +13,20 @@ use crate::application::{Action, Application, Line, Manner, OnFailure, ResourceK
 use crate::entry::Cause;
 use crate::id::{ClusterId, ResourceId, StepId};
 use crate::run::{Step, StepKind, UNDO_STAGE};
+use crate::state::ApplicationState;
+use crate::terms::Window;
 use crate::time::Span;
 
+mod digest;
 mod drill;
+mod forecast;
+mod shown;
 
+pub use digest::{Digest, DigestError};
 pub use drill::{DRILL, drill};
+pub(crate) use forecast::keeps_out;
+pub use forecast::{Estimate, Forecast, forecast};
+pub use shown::{Asked, Shown, failover as show_failover, ordered as show_ordered, switchover as show_switchover};
 
 /// The runbook of a switchover.
 pub const SWITCHOVER: &str = "switchover";
@@ -25,25 +34,45 @@ pub const SWITCHOVER: &str = "switchover";
 /// Attempts at fencing a side that talks, before a human is asked. Each is bounded by the fence budget.
 const FENCE_RETRIES: u32 = 5;
 
-/// From where to where, and why.
-pub struct Route<'a> {
-    /// Why the run begins.
-    pub cause: &'a Cause,
-    /// The old primary.
-    pub from: &'a ClusterId,
-    /// The new one.
-    pub to: &'a ClusterId,
-    /// Guarded resources that all unconfirmed terms agree on; no other may be promoted.
-    pub promotable: &'a BTreeSet<ResourceId>,
+/// How a run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begins {
+    /// At the present epoch, before the decision: what it fences or catches up is the ground of that.
+    Before,
+    /// With its decision.
+    Decided,
 }
 
-/// Plans a failover. The same arguments always give the same plan.
+/// From where to where.
+struct Route<'a> {
+    /// The old primary.
+    from: &'a ClusterId,
+    /// The new one.
+    to: &'a ClusterId,
+    /// Guarded resources that all unconfirmed terms agree on; no other may be promoted.
+    promotable: &'a BTreeSet<ResourceId>,
+}
+
+/// The plan of a change of primary. What is shown and what is carried out both come from here: the same state and
+/// arguments always give the same plan. None before there is a primary.
 #[must_use]
-pub fn failover(document: &Application, route: &Route<'_>) -> Vec<Step> {
-    let fenced_first = match route.cause {
-        Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced | Cause::Switchover { .. } => true,
-        Cause::RegionLost | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Drill { .. } => false,
-    };
+pub fn of(known: &ApplicationState, cause: &Cause, to: &ClusterId, begins: Begins) -> Option<Vec<Step>> {
+    let promotable = Window::new(&known.terms).guarded_in_each();
+    let route = Route { from: known.primary.as_ref()?, to, promotable: &promotable };
+    Some(match cause {
+        Cause::Switchover { .. } => switchover(&known.document, &route),
+        Cause::RegionLost
+        | Cause::ResourceFailed { .. }
+        | Cause::AgentUnreachable
+        | Cause::SelfFenced
+        | Cause::Forced { .. }
+        | Cause::Rejoin { .. }
+        | Cause::Drill { .. } => failover(&known.document, &route, begins == Begins::Before),
+    })
+}
+
+/// Plans a failover.
+fn failover(document: &Application, route: &Route<'_>, fenced_first: bool) -> Vec<Step> {
     let mut planning = Planning { document, route, fenced_first, steps: Vec::new(), stage: 0 };
     planning.fence(fenced_first);
     if fenced_first {
@@ -61,8 +90,7 @@ pub fn failover(document: &Application, route: &Route<'_>) -> Vec<Step> {
 
 /// Plans a switchover, by the lines of its own runbook: those up to the last `catchUp` come before the point of no
 /// return, at the old epoch, with an undo. The fence is implied before the first `catchUp`.
-#[must_use]
-pub fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
+fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     let mut planning = Planning { document, route, fenced_first: true, steps: Vec::new(), stage: 0 };
     let lines = document.runbooks.get(SWITCHOVER).map(|runbook| runbook.lines.as_slice()).unwrap_or_default();
     let lines: Vec<&Line> = lines.iter().filter(|line| line.when != Some(Manner::Ungraceful)).collect();

@@ -8,15 +8,19 @@ use serde::{Deserialize, Serialize};
 use crate::application::{Action, OnFailure};
 use crate::entry::{Cause, Finding, Ground, Report};
 use crate::id::{ApplicationId, Attempt, ClusterId, Epoch, LogIndex, ResourceId, RunId, StepId, Token};
+use crate::state::Order;
 use crate::time::{Span, Timestamp};
 
+pub(crate) mod abort;
 pub(crate) mod apply;
 pub(crate) mod approve;
 pub(crate) mod drill;
 mod next;
 pub(crate) mod rejoin;
 mod settle;
+pub(crate) mod undo;
 
+pub use abort::Abort;
 pub use drill::{CLEAN_UP_STAGE, Rehearsal};
 pub use next::{Proposal, foresee, next};
 
@@ -52,6 +56,12 @@ pub struct Run {
     pub started: Timestamp,
     /// When it ended; none while it goes on.
     pub ended: Option<Timestamp>,
+    /// An operator ended it.
+    #[serde(default)]
+    pub abort: Option<Abort>,
+    /// The order that it carries out, or the question that was answered.
+    #[serde(default)]
+    pub order: Option<Order>,
 }
 
 /// The committed decision of a run.
@@ -170,6 +180,8 @@ pub enum RunStatus {
     Undone,
     /// Ended by a decision of a higher epoch.
     Superseded,
+    /// Ended by an operator when only a side still had to follow: that side is left as it was.
+    Aborted,
     /// Ended without success: a fence could not be confirmed or undone, or a step of a drill failed.
     Failed,
 }
@@ -180,8 +192,23 @@ impl RunStatus {
     pub const fn is_final(self) -> bool {
         match self {
             Self::Running | Self::Undoing | Self::Stuck => false,
-            Self::Succeeded | Self::Undone | Self::Superseded | Self::Failed => true,
+            Self::Succeeded | Self::Undone | Self::Superseded | Self::Aborted | Self::Failed => true,
         }
+    }
+}
+
+impl std::fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Running => "running",
+            Self::Undoing => "undoing",
+            Self::Stuck => "stuck",
+            Self::Succeeded => "succeeded",
+            Self::Undone => "undone",
+            Self::Superseded => "superseded",
+            Self::Aborted => "aborted",
+            Self::Failed => "failed",
+        })
     }
 }
 
@@ -215,6 +242,8 @@ impl Run {
             status: RunStatus::Running,
             started: opening.at,
             ended: None,
+            abort: None,
+            order: None,
         }
     }
 

@@ -23,12 +23,17 @@ pub(crate) mod apply;
 mod audit;
 mod change;
 pub(crate) mod drill;
+mod hold;
+pub(crate) mod order;
 pub(crate) mod register;
 mod rejoin;
 mod votes;
+pub(crate) mod window;
 
 pub use audit::{AUDIT_LIMIT, AuditRecord};
 pub use drill::{Drilled, Rehearsed};
+pub use order::{ORDER_STANDS, Order, OrderState, Origin, Wish};
+pub use window::{CommitWindow, rolls_back};
 
 /// How many request ids are remembered.
 pub const REQUEST_LIMIT: usize = 4096;
@@ -131,6 +136,15 @@ pub struct ApplicationState {
     /// What was rehearsed last.
     #[serde(default)]
     pub rehearsed: Rehearsed,
+    /// No planned move begins; a failover does.
+    #[serde(default)]
+    pub held: Option<Pause>,
+    /// The switchover that can still be rolled back.
+    #[serde(default)]
+    pub window: Option<CommitWindow>,
+    /// The failover that was ordered, or that asks.
+    #[serde(default)]
+    pub order: Option<Order>,
 }
 
 /// What a DNS name answers.

@@ -6,11 +6,13 @@
 //!     refusal                   nothing was done        undone within maxWriteOutage │ only forward
 //! ```
 
+use serde::{Deserialize, Serialize};
+
 use crate::application::Action;
 use crate::entry::{Cause, Finding, Gap};
 use crate::evidence::{Health, LeaseState};
-use crate::id::ClusterId;
-use crate::plan::SWITCHOVER;
+use crate::id::{ApplicationId, ClusterId, ResourceId, RunId};
+use crate::plan::{SWITCHOVER, keeps_out};
 use crate::run::{Run, RunStatus, StepKind, StepState};
 use crate::target::{self, Candidate};
 use crate::terms::Window;
@@ -18,73 +20,169 @@ use crate::time::{Span, Timestamp};
 use crate::verdict::{Scene, rule};
 use crate::why::Rule;
 
-/// Without a decision so long after writes were first kept out, everything is undone, unless the operator says else.
-pub const MAX_WRITE_OUTAGE: Span = Span::from_secs(30);
+/// A write outage that can be allowed: no promise is made by zero, and none for longer than a day.
+pub const WRITE_OUTAGES: std::ops::RangeInclusive<Span> = Span::from_millis(100)..=Span::from_secs(24 * 3600);
 
-/// Whether a switchover may start now; with the cluster it would go to. Without a wish that is the first fit one.
-///
-/// # Errors
-/// The rule that refuses it.
-pub fn preflight(scene: &Scene<'_>, wish: Option<&ClusterId>) -> Result<Candidate, Rule> {
-    let known = scene.known;
-    if !known.document.runbooks.contains_key(SWITCHOVER) {
-        let detail = format!("{} has no runbook named {SWITCHOVER}; add it to the document", known.document.name);
-        return Err(rule("no-switchover-runbook", detail));
-    }
-    let under_way = known.run.and_then(|run| scene.state.runs.get(&run)).filter(|run| !run.gives_way());
-    if let Some(run) = under_way {
-        return Err(rule("run-under-way", format!("run {} is under way", run.id)));
-    }
-    if known.paused.is_some() || scene.state.paused.is_some() || Window::new(&known.terms).any_paused() {
-        return Err(rule("paused", "paused, or the end of a pause is not confirmed by the primary's agent"));
-    }
-    if !known.confirmed {
-        return Err(rule("nothing-confirmed", "the primary's agent has confirmed no terms yet"));
-    }
-    let agreed = Window::new(&known.terms).guarded_in_each();
-    if let Some(resource) = known.document.guarded().into_iter().find(|resource| !agreed.contains(resource)) {
-        let detail = format!("{resource} was added and the primary's agent has not confirmed that it guards it");
-        return Err(rule("unconfirmed-database", detail));
-    }
-    match wish {
-        Some(to) => readiness(scene, to),
-        None => {
-            let fit = target::rank(scene).into_iter().flatten().next().map(|candidate| candidate.cluster);
-            match fit {
-                Some(to) => readiness(scene, &to),
-                None => Err(rule("no-target", "no other cluster can take over; name one with --to to see why")),
-            }
+/// What a planned move is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Purpose {
+    /// An operator wants it elsewhere.
+    #[default]
+    Switchover,
+    /// Back to a cluster that stands earlier in the list.
+    Failback,
+    /// Back to where it was, while the commit window of this run is open.
+    Rollback {
+        /// The switchover that is rolled back.
+        of: RunId,
+    },
+}
+
+impl Purpose {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Switchover => "switchover",
+            Self::Failback => "failback",
+            Self::Rollback { .. } => "rollback",
         }
     }
 }
 
+/// Whether a planned move may start now; with the cluster it would go to. Without a wish that is the first fit one.
+///
+/// # Errors
+/// The first rule that refuses it.
+pub fn preflight(scene: &Scene<'_>, purpose: Purpose, wish: Option<&ClusterId>) -> Result<Candidate, Rule> {
+    let (candidate, refusals) = look(scene, purpose, wish);
+    match (refusals.into_iter().next(), candidate) {
+        (Some(refusal), _) => Err(refusal),
+        (None, Some(candidate)) => Ok(candidate),
+        (None, None) => Err(rule("no-target", "no other cluster can take over; name one with --to to see why")),
+    }
+}
+
+/// Every rule that refuses a planned move now, most important first, and the cluster it would go to if it is fit.
+pub(crate) fn look(scene: &Scene<'_>, purpose: Purpose, wish: Option<&ClusterId>) -> (Option<Candidate>, Vec<Rule>) {
+    let known = scene.known;
+    let mut refusals = Vec::new();
+    if !known.document.runbooks.contains_key(SWITCHOVER) {
+        let detail = format!("{} has no runbook named {SWITCHOVER}; add it to the document", known.document.name);
+        refusals.push(rule("no-switchover-runbook", detail));
+    }
+    let under_way = known.run.and_then(|run| scene.state.runs.get(&run)).filter(|run| !run.gives_way());
+    if let Some(run) = under_way {
+        refusals.push(rule("run-under-way", format!("run {} is under way", run.id)));
+    }
+    if known.paused.is_some() || scene.state.paused.is_some() || Window::new(&known.terms).any_paused() {
+        refusals.push(rule("paused", "paused, or the end of a pause is not confirmed by the primary's agent"));
+    }
+    if let Some(hold) = &known.held {
+        let detail = format!("by {}: {}; `regentctl unhold {}` ends it", hold.by, hold.reason, scene.application);
+        refusals.push(rule("held", detail));
+    }
+    if !known.confirmed {
+        refusals.push(rule("nothing-confirmed", "the primary's agent has confirmed no terms yet"));
+    }
+    let agreed = Window::new(&known.terms).guarded_in_each();
+    if let Some(resource) = known.document.guarded().into_iter().find(|resource| !agreed.contains(resource)) {
+        let detail = format!("{resource} was added and the primary's agent has not confirmed that it guards it");
+        refusals.push(rule("unconfirmed-database", detail));
+    }
+    let to = match destination(scene, purpose, wish) {
+        Ok(to) => to,
+        Err(refusal) => {
+            refusals.push(refusal);
+            return (None, refusals);
+        }
+    };
+    let (candidate, unready) = obstacles(scene, &to);
+    refusals.extend(unready);
+    (candidate, refusals)
+}
+
+/// To where a move of this purpose goes.
+fn destination(scene: &Scene<'_>, purpose: Purpose, wish: Option<&ClusterId>) -> Result<ClusterId, Rule> {
+    if let Some(wish) = wish {
+        return Ok(wish.clone());
+    }
+    let known = scene.known;
+    let fit = || target::rank(scene).into_iter().flatten().map(|candidate| candidate.cluster);
+    match purpose {
+        Purpose::Switchover => {
+            let first = fit().next();
+            first.ok_or_else(|| rule("no-target", "no other cluster can take over; name one with --to to see why"))
+        }
+        Purpose::Failback => {
+            let preferred = |cluster: &ClusterId| known.document.clusters.iter().position(|one| one == cluster);
+            let here = preferred(scene.primary);
+            let earlier = |cluster: &ClusterId| preferred(cluster) < here;
+            // If none of them is fit, the first one says why.
+            let named = || known.document.clusters.iter().find(|cluster| earlier(cluster)).cloned();
+            fit().find(earlier).or_else(named).ok_or_else(|| {
+                rule("at-preferred", format!("{} is the preferred cluster, and the primary is there", scene.primary))
+            })
+        }
+        Purpose::Rollback { of } => match &known.window {
+            Some(window) if window.run == of => Ok(window.back_to.clone()),
+            Some(_) | None => Err(no_window(scene.application)),
+        },
+    }
+}
+
+/// Nothing can be rolled back or committed.
+#[must_use]
+pub fn no_window(application: &ApplicationId) -> Rule {
+    let detail = format!("no commit window of {application} is open; to move it, use `regentctl switchover`");
+    rule("no-commit-window", detail)
+}
+
 /// Both sides are well: the primary serves under its lease, and the target follows it in every database.
 pub(crate) fn readiness(scene: &Scene<'_>, to: &ClusterId) -> Result<Candidate, Rule> {
+    let (candidate, unready) = obstacles(scene, to);
+    match (unready.into_iter().next(), candidate) {
+        (Some(rule), _) => Err(rule),
+        (None, Some(candidate)) => Ok(candidate),
+        (None, None) => Err(rule("unlisted-cluster", format!("{to} is not listed"))),
+    }
+}
+
+/// What is not well on either side.
+fn obstacles(scene: &Scene<'_>, to: &ClusterId) -> (Option<Candidate>, Vec<Rule>) {
     if to == scene.primary {
-        return Err(rule("same-cluster", format!("{to} is the primary")));
+        return (None, vec![rule("same-cluster", format!("{to} is the primary"))]);
     }
     if !scene.known.document.clusters.contains(to) {
-        return Err(rule("unlisted-cluster", format!("{to} is not listed")));
+        return (None, vec![rule("unlisted-cluster", format!("{to} is not listed"))]);
     }
-    primary_serves(scene)?;
+    let mut unready: Vec<Rule> = primary_serves(scene).err().into_iter().collect();
     let judged = target::rank(scene).into_iter().find(|judged| match judged {
         Ok(candidate) => candidate.cluster == *to,
         Err(unfit) => unfit.cluster == *to,
     });
     let candidate = match judged {
-        Some(Ok(candidate)) => candidate,
-        Some(Err(unfit)) => return Err(rule(unfit.code, format!("{to}: {}", unfit.detail))),
-        None => return Err(rule("unlisted-cluster", format!("{to} is not listed"))),
-    };
-    for resource in scene.known.document.guarded() {
-        let upstream =
-            scene.evidence.sighting(to, scene.application, &resource).and_then(|seen| seen.upstream.as_ref());
-        if upstream.is_none_or(|upstream| !upstream.connected) {
-            let detail = format!("{resource} in {to} does not receive from {} just now", scene.primary);
-            return Err(rule("not-following", detail));
+        Some(Ok(candidate)) => Some(candidate),
+        Some(Err(unfit)) => {
+            unready.push(rule(unfit.code, format!("{to}: {}", unfit.detail)));
+            None
         }
+        None => None,
+    };
+    if candidate.is_some()
+        && let Some(resource) =
+            scene.known.document.guarded().into_iter().find(|resource| !receives(scene, to, resource))
+    {
+        let detail = format!("{resource} in {to} does not receive from {} just now", scene.primary);
+        unready.push(rule("not-following", detail));
     }
-    Ok(candidate)
+    (candidate, unready)
+}
+
+/// A standby's link to its primary is up.
+pub(crate) fn receives(scene: &Scene<'_>, cluster: &ClusterId, resource: &ResourceId) -> bool {
+    let seen = scene.evidence.sighting(cluster, scene.application, resource);
+    seen.and_then(|seen| seen.upstream.as_ref()).is_some_and(|upstream| upstream.connected)
 }
 
 fn primary_serves(scene: &Scene<'_>) -> Result<(), Rule> {
@@ -137,7 +235,6 @@ pub(crate) fn gives_up(scene: &Scene<'_>, run: &Run, wall: Timestamp) -> Option<
 
 /// Since when the old side has been told to take no more.
 fn kept_out_since(run: &Run) -> Option<Timestamp> {
-    let keeps_out = |kind| matches!(kind, StepKind::Action(Action::Quiesce | Action::Deactivate | Action::Fence));
     run.walk().filter(|(step, _)| keeps_out(step.kind)).filter_map(|(_, progress)| progress.started).min()
 }
 

@@ -21,6 +21,18 @@ pub struct Candidate {
     pub loss: Option<Span>,
 }
 
+impl Candidate {
+    /// The expected loss, one sentence for each database.
+    #[must_use]
+    pub fn sentences(&self) -> Vec<String> {
+        let of = |(resource, gap): (&ResourceId, &Gap)| {
+            let time = gap.lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string());
+            format!("{resource}: {time} ({})", gap.text)
+        };
+        self.gaps.iter().map(of).collect()
+    }
+}
+
 /// Why a cluster cannot take over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit {
@@ -35,10 +47,29 @@ pub struct Unfit {
 /// All clusters beside the primary, in order of preference.
 #[must_use]
 pub fn rank(scene: &Scene<'_>) -> Vec<Result<Candidate, Unfit>> {
-    scene.others().map(|cluster| judge(scene, cluster)).collect()
+    let allowed = |cluster| scene.known.order.as_ref().is_some_and(|order| order.allows_loss_in(cluster));
+    scene.others().map(|cluster| judge(scene, cluster, allowed(cluster))).collect()
 }
 
-fn judge(scene: &Scene<'_>, cluster: &ClusterId) -> Result<Candidate, Unfit> {
+/// One cluster, with or without the word that any loss is allowed.
+///
+/// # Errors
+/// Why it cannot take over.
+pub fn judge_for(scene: &Scene<'_>, cluster: &ClusterId, any_loss: bool) -> Result<Candidate, Unfit> {
+    if cluster == scene.primary {
+        return Err(Unfit { cluster: cluster.clone(), code: "same-cluster", detail: "it is the primary".to_owned() });
+    }
+    if !scene.known.document.clusters.contains(cluster) {
+        return Err(Unfit {
+            cluster: cluster.clone(),
+            code: "unlisted-cluster",
+            detail: "it is not listed".to_owned(),
+        });
+    }
+    judge(scene, cluster, any_loss)
+}
+
+fn judge(scene: &Scene<'_>, cluster: &ClusterId, any_loss: bool) -> Result<Candidate, Unfit> {
     let unfit = |code, detail: String| Err(Unfit { cluster: cluster.clone(), code, detail });
     let under_way = scene.known.run.and_then(|run| scene.state.runs.get(&run));
     if let Some(run) = under_way.filter(|run| run.gives_way() && run.from == *cluster) {
@@ -88,7 +119,7 @@ fn judge(scene: &Scene<'_>, cluster: &ClusterId) -> Result<Candidate, Unfit> {
     let candidate = Candidate { cluster: cluster.clone(), gaps, loss };
     let limit = scene.known.document.automation.max_data_loss;
     let within = candidate.loss.is_some_and(|loss| loss <= limit);
-    if within || scene.known.document.automation.beyond_max_data_loss == Beyond::Accept {
+    if within || any_loss || scene.known.document.automation.beyond_max_data_loss == Beyond::Accept {
         return Ok(candidate);
     }
     let told = candidate.loss.map_or_else(|| "cannot be told".to_owned(), |loss| format!("would be {loss}"));

@@ -2,9 +2,12 @@
 
 use serde::Serialize;
 
-use crate::decide::{self, Trigger, Viewpoint};
+use crate::decide::{self, Trigger, Viewpoint, awaits};
 use crate::evidence::Evidence;
 use crate::id::{ApplicationId, ClusterId, Epoch};
+use crate::plan::{self, Estimate};
+use crate::preflight::{self, Note};
+use crate::protection;
 use crate::state::State;
 use crate::time::Span;
 use crate::verdict::Scene;
@@ -32,6 +35,12 @@ pub struct Explanation {
     pub expected_loss: Vec<String>,
     /// Time from now to the earliest promotion, if votes stand.
     pub earliest: Option<Span>,
+    /// The same if the primary were lost this moment: `failoverAfter`. None until adopted.
+    pub if_lost_now: Option<Span>,
+    /// From the beginning of the failover until service is back, as earlier runs took; none without a target.
+    pub expected: Option<Estimate>,
+    /// What else an operator should know: an open commit window, a hold, missing protection.
+    pub notes: Vec<Note>,
 }
 
 /// A rule that holds a failover.
@@ -79,6 +88,9 @@ pub fn explain(
         others: Vec::new(),
         expected_loss: Vec::new(),
         earliest: None,
+        if_lost_now: None,
+        expected: None,
+        notes: Vec::new(),
     };
     let Some(scene) = Scene::new(state, evidence, view.now, view.me, application) else {
         let held = decide::adopt(state, evidence, view, application, known);
@@ -94,18 +106,42 @@ pub fn explain(
         Trigger::SelfFenced(due) => Some(due.since(view.now)),
         Trigger::None => None,
     };
+    explanation.if_lost_now = Some(scene.fail_over_after());
+    explanation.notes = notes(&scene, view);
+    // What is expected comes from the plan that would be carried out.
+    let plan = plan::show_failover(&scene, view);
+    explanation.expected = assessment.target.as_ref().map(|_| plan.forecast.outage);
     explanation.held_by = assessment.held_by;
     explanation.others = assessment.unfit.into_iter().map(|unfit| (unfit.cluster, unfit.detail)).collect();
     if let Some(candidate) = assessment.target {
-        explanation.expected_loss = candidate
-            .gaps
-            .iter()
-            .map(|(resource, gap)| {
-                let time = gap.lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string());
-                format!("{resource}: {time} ({})", gap.text)
-            })
-            .collect();
+        explanation.expected_loss = candidate.sentences();
         explanation.target = Some(candidate.cluster);
     }
     Some(explanation)
+}
+
+/// What holds no failover, and an operator should know all the same.
+fn notes(scene: &Scene<'_>, view: Viewpoint) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let protection = protection::of(scene);
+    if !protection.is_protected() {
+        notes.push(preflight::warning("not-protected", protection.sentence()));
+    }
+    if let Some(order) = &scene.known.order {
+        notes.push(preflight::remark("order", awaits(order, scene.application, scene.primary)));
+    }
+    if let Some(window) = &scene.known.window {
+        let detail = format!(
+            "run {} can be rolled back to {} for another {}; a failover closes that",
+            window.run,
+            window.back_to,
+            window.left(view.wall)
+        );
+        notes.push(preflight::remark("commit-window", detail));
+    }
+    if let Some(hold) = &scene.known.held {
+        let detail = format!("planned moves are held by {}: {}; a failover is not", hold.by, hold.reason);
+        notes.push(preflight::remark("held", detail));
+    }
+    notes
 }

@@ -8,8 +8,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use regent_core::time::Span;
 
 use crate::command::{
-    Ack, Apply, Approve, Audit, Certs, Clear, Completion, Describe, Drill, Get, Members, Pause, Rejoin, ReportCommand,
-    Resume, Runs, Schema, Status, Switchover, Validate, Why,
+    Abort, Ack, Apply, Approve, Audit, Certs, Clear, Commit, Completion, Describe, Drill, Failback, Failover, Get,
+    Hold, Members, Pause, Plan, Rejoin, ReportCommand, Resume, Rollback, Runs, Schema, Status, Switchover, Unhold,
+    Validate, Why,
 };
 use crate::connection::Connection;
 use crate::failure::{Failure, USAGE};
@@ -87,8 +88,16 @@ enum Command {
     Report(ReportCommand),
     Approve(Approve),
     Clear(Clear),
+    Abort(Abort),
+    Plan(Plan),
     Switchover(Switchover),
     Drill(Drill),
+    Failover(Failover),
+    Rollback(Rollback),
+    Commit(Commit),
+    Failback(Failback),
+    Hold(Hold),
+    Unhold(Unhold),
     Rejoin(Rejoin),
     Pause(Pause),
     Resume(Resume),
@@ -129,9 +138,17 @@ impl Cli {
             Command::Runs(command) => command.run(&global.connect()?).await,
             Command::Report(command) => command.run(&global.connect()?).await,
             Command::Clear(command) => command.run(&global.connect()?).await,
+            Command::Abort(command) => command.run(&global.connect()?).await,
             Command::Approve(command) => command.run(&global.connect()?).await,
             Command::Switchover(command) => command.run(&global.connect()?).await,
             Command::Drill(command) => command.run(&global.connect()?).await,
+            Command::Failover(command) => command.run(&global.connect()?).await,
+            Command::Plan(command) => command.run(&global.connect()?).await,
+            Command::Rollback(command) => command.run(&global.connect()?).await,
+            Command::Commit(command) => command.run(&global.connect()?).await,
+            Command::Failback(command) => command.run(&global.connect()?).await,
+            Command::Hold(command) => command.run(&global.connect()?).await,
+            Command::Unhold(command) => command.run(&global.connect()?).await,
             Command::Rejoin(command) => command.run(&global.connect()?).await,
             Command::Pause(command) => command.run(&global.connect()?).await,
             Command::Resume(command) => command.run(&global.connect()?).await,

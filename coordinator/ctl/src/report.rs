@@ -41,6 +41,9 @@ fn summary(report: &wire::Report) -> String {
         wire::RunStatus::Undone => {
             format!("Regent gave up moving {moved} and has undone it; {} serves again.", run.from)
         }
+        wire::RunStatus::Aborted => {
+            format!("Regent moved {moved}, because {cause}; an operator ended the run before the old side followed.")
+        }
         wire::RunStatus::Superseded => format!("A later decision replaced the run that moved {moved}."),
         wire::RunStatus::Failed | wire::RunStatus::Unspecified => {
             format!("Regent tried to move {moved}, because {cause}, and failed.")
@@ -273,6 +276,7 @@ mod tests {
             status: wire::RunStatus::Succeeded.into(),
             started: at(0),
             ended: at(4),
+            ..wire::Run::default()
         };
         wire::Report {
             run: Some(run),

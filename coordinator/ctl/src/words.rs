@@ -67,6 +67,7 @@ pub(crate) fn status(run: &wire::Run) -> &'static str {
         wire::RunStatus::Succeeded => "succeeded",
         wire::RunStatus::Undone => "undone",
         wire::RunStatus::Superseded => "superseded",
+        wire::RunStatus::Aborted => "aborted",
         wire::RunStatus::Failed => "failed",
     }
 }
@@ -158,6 +159,35 @@ pub(crate) const fn verdict(verdict: wire::Verdict) -> &'static str {
     }
 }
 
+/// By what earlier runs took.
+pub(crate) fn expected(expected: Option<&wire::Expected>) -> String {
+    let Some(expected) = expected else { return "unknown".to_owned() };
+    let known = maybe(expected.span.as_ref());
+    match expected.unknown {
+        0 => format!("about {known}"),
+        1 => format!("more than {known}: one step was never done here"),
+        more => format!("more than {known}: {more} steps were never done here"),
+    }
+}
+
+pub(crate) fn order(order: &wire::Order) -> &'static str {
+    match order.state() {
+        wire::OrderState::Unspecified => "unknown",
+        wire::OrderState::Asked => "asks for a yes",
+        wire::OrderState::Silent => "was not answered",
+        wire::OrderState::Given => "is ordered",
+    }
+}
+
+pub(crate) fn severity(note: &wire::Note) -> &'static str {
+    match note.severity() {
+        wire::Severity::Unspecified => "unknown",
+        wire::Severity::Blocker => "BLOCKER",
+        wire::Severity::Warning => "warning",
+        wire::Severity::Info => "info",
+    }
+}
+
 pub(crate) fn judgement(objective: &wire::Objective) -> &'static str {
     match objective.judgement() {
         wire::Judgement::Unspecified | wire::Judgement::Unknown => "unknown",
@@ -174,8 +204,11 @@ pub(crate) fn cause(cause: Option<&wire::Cause>) -> String {
         "resource-failed" => format!("{} failed: {}", cause.resource, cause.reason),
         "agent-unreachable" => "the agent could not be reached by most coordinators".to_owned(),
         "switchover" => format!("switchover by {}", cause.by),
-        "forced" => format!("forced by {}: {}", cause.by, cause.reason),
         "drill" => format!("rehearsed by {}", cause.by),
+        "failback" => format!("failback by {}", cause.by),
+        "rollback" => format!("rollback by {}: {}", cause.by, cause.reason),
+        "self-fenced" => "the agent fenced its primaries itself and did not open them again".to_owned(),
+        "forced" => format!("failover ordered by {}: {}", cause.by, cause.reason),
         "rejoin" if cause.reason.is_empty() => format!("taken back by {}", cause.by),
         "rejoin" => format!("taken back by {}; {}", cause.by, cause.reason),
         other => other.to_owned(),

@@ -1,12 +1,16 @@
 //! From the core's types to those of the operators' protocol. Nothing is decided here.
 
 use prost_types::{Duration, Timestamp as WireTime};
+use regent_core::advice::{self, Advice};
 use regent_core::entry::{Cause, Ground};
 use regent_core::run::{Decided, Progress, Run, RunStatus, Step, StepKind, StepState};
-use regent_core::state::{AuditRecord, Pause};
+use regent_core::state::{AuditRecord, Pause, State};
+use regent_core::switchover::Purpose;
 use regent_core::time::{Span, Timestamp};
 use regent_core::why;
 use regent_proto::operator::v1 as wire;
+
+use super::operator::{failover, plan};
 
 /// A length of time.
 pub(crate) fn span(span: Span) -> Duration {
@@ -61,6 +65,9 @@ pub(crate) fn explanation(explanation: &why::Explanation) -> wire::Explanation {
             .collect(),
         expected_loss: explanation.expected_loss.clone(),
         earliest: explanation.earliest.map(span),
+        if_lost_now: explanation.if_lost_now.map(span),
+        expected: explanation.expected.map(plan::expected),
+        notes: explanation.notes.iter().map(plan::note).collect(),
     }
 }
 
@@ -68,7 +75,11 @@ fn rule(rule: &why::Rule) -> wire::Rule {
     wire::Rule { code: rule.code.clone(), detail: rule.detail.clone() }
 }
 
-pub(crate) fn run(run: &Run) -> wire::Run {
+pub(crate) fn advice(advice: Advice) -> wire::Advice {
+    wire::Advice { state: advice.state.to_owned(), next: advice.next }
+}
+
+pub(crate) fn run(state: &State, run: &Run) -> wire::Run {
     wire::Run {
         id: run.id.0,
         application: run.application.to_string(),
@@ -90,27 +101,66 @@ pub(crate) fn run(run: &Run) -> wire::Run {
             RunStatus::Succeeded => wire::RunStatus::Succeeded,
             RunStatus::Undone => wire::RunStatus::Undone,
             RunStatus::Superseded => wire::RunStatus::Superseded,
+            RunStatus::Aborted => wire::RunStatus::Aborted,
             RunStatus::Failed => wire::RunStatus::Failed,
         }
         .into(),
         started: Some(time(run.started)),
         ended: run.ended.map(time),
+        abort: run.abort.as_ref().map(|abort| wire::Abort {
+            by: abort.by.clone(),
+            reason: abort.reason.clone(),
+            at: Some(time(abort.at)),
+        }),
+        advice: Some(advice(advice::of_run(state, run))),
+        // A run takes its order along as it was then: nothing of it is awaited any more.
+        order: run.order.as_ref().map(|known| wire::Order {
+            run: run.id.0,
+            left: None,
+            next: String::new(),
+            ..failover::order(known, &run.application, &run.from, run.started)
+        }),
+    }
+}
+
+/// Its stable word.
+pub(crate) const fn cause_kind(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::RegionLost => "region-lost",
+        Cause::ResourceFailed { .. } => "resource-failed",
+        Cause::AgentUnreachable => "agent-unreachable",
+        Cause::SelfFenced => "self-fenced",
+        Cause::Switchover { purpose, .. } => purpose.as_str(),
+        Cause::Forced { .. } => "forced",
+        Cause::Rejoin { .. } => "rejoin",
+        Cause::Drill { .. } => "drill",
     }
 }
 
 fn cause(cause: &Cause) -> wire::Cause {
-    let (kind, by, reason, resource) = match cause {
-        Cause::RegionLost => ("region-lost", "", "", String::new()),
-        Cause::ResourceFailed { resource, detail } => ("resource-failed", "", detail.as_str(), resource.to_string()),
-        Cause::AgentUnreachable => ("agent-unreachable", "", "", String::new()),
-        Cause::SelfFenced => ("self-fenced", "", "", String::new()),
-        Cause::Switchover { by, .. } => ("switchover", by.as_str(), "", String::new()),
-        Cause::Forced { by, reason } => ("forced", by.as_str(), reason.as_str(), String::new()),
-        Cause::Rejoin { by, reclone: false } => ("rejoin", by.as_str(), "", String::new()),
-        Cause::Rejoin { by, reclone: true } => ("rejoin", by.as_str(), "a fresh copy is allowed", String::new()),
-        Cause::Drill { by } => ("drill", by.as_str(), "", String::new()),
+    let (by, reason, resource) = match cause {
+        Cause::RegionLost | Cause::AgentUnreachable | Cause::SelfFenced => ("", String::new(), String::new()),
+        Cause::ResourceFailed { resource, detail } => ("", detail.clone(), resource.to_string()),
+        Cause::Switchover { by, purpose: Purpose::Rollback { of }, .. } => {
+            (by.as_str(), format!("it rolls run {of} back"), String::new())
+        }
+        Cause::Switchover { by, .. } => (by.as_str(), String::new(), String::new()),
+        Cause::Forced { by, reason } => (by.as_str(), reason.clone(), String::new()),
+        Cause::Rejoin { by, reclone: false } => (by.as_str(), String::new(), String::new()),
+        Cause::Rejoin { by, reclone: true } => (by.as_str(), "a fresh copy is allowed".to_owned(), String::new()),
+        Cause::Drill { by } => (by.as_str(), String::new(), String::new()),
     };
-    wire::Cause { kind: kind.to_owned(), by: by.to_owned(), reason: reason.to_owned(), resource }
+    wire::Cause { kind: cause_kind(cause).to_owned(), by: by.to_owned(), reason, resource }
+}
+
+/// As documents write it, and the two that they cannot write.
+pub(crate) const fn step_kind(kind: StepKind) -> &'static str {
+    match kind {
+        StepKind::Action(action) => action.as_str(),
+        StepKind::Decide => "decide",
+        StepKind::Unfence => "unfence",
+        StepKind::Rehearse(rehearsal) => rehearsal.as_str(),
+    }
 }
 
 fn decision(decided: &Decided) -> wire::Decision {
@@ -159,13 +209,7 @@ fn step(step: &Step, progress: &Progress) -> wire::Step {
     wire::Step {
         id: step.id.0,
         stage: step.stage,
-        kind: match step.kind {
-            StepKind::Action(action) => action.as_str(),
-            StepKind::Decide => "decide",
-            StepKind::Unfence => "unfence",
-            StepKind::Rehearse(rehearsal) => rehearsal.as_str(),
-        }
-        .to_owned(),
+        kind: step_kind(step.kind).to_owned(),
         resource: step.resource.as_ref().map(ToString::to_string).unwrap_or_default(),
         cluster: step.cluster.to_string(),
         state: match progress.state {

@@ -23,7 +23,10 @@ mod audit;
 mod cluster;
 mod document;
 mod drill;
+pub(in crate::api) mod failover;
 mod forward;
+mod intervene;
+pub(in crate::api) mod plan;
 mod report;
 mod run;
 mod sight;
@@ -34,6 +37,8 @@ use forward::Leader;
 
 /// Longest accepted request id.
 const REQUEST_ID_LIMIT: usize = 64;
+/// Longest reason.
+const REASON_LIMIT: usize = 500;
 /// How long an answer waits until what it changed is applied here too.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
@@ -132,6 +137,17 @@ fn request_id(given: &str) -> Result<RequestId, Fault> {
     let problem =
         format!("give an id of 1 to {REQUEST_ID_LIMIT} visible ASCII characters, e.g. a UUID, new for each mutation");
     Err(Fault::Field { field: "request_id", problem })
+}
+
+/// What others will read in the audit.
+fn reason(given: &str) -> Result<String, Fault> {
+    let text = given.trim();
+    let plain = !text.chars().any(char::is_control);
+    if plain && (1..=REASON_LIMIT).contains(&text.chars().count()) {
+        return Ok(text.to_owned());
+    }
+    let problem = format!("say why, in one line of up to {REASON_LIMIT} characters; others will read it");
+    Err(Fault::Field { field: "reason", problem })
 }
 
 #[cfg(test)]

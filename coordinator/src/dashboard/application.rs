@@ -52,6 +52,26 @@ fn notices(application: &ApplicationView) -> Markup {
                 strong { "Paused" } " by " (pause.by) " since " (time(&pause.at)) ": " (pause.reason)
             } }
         }
+        @if let Some(order) = &application.order {
+            div.banner.warn { (icon(Tone::Warn)) p { strong { "Failover" } " " (order) } }
+        }
+        @if let Some(window) = &application.commit_window {
+            div.banner.warn { (icon(Tone::Warn)) p {
+                strong { "Can be rolled back" } " to " (window.back_to) " for another " (format::duration(window.left_ms)) ": "
+                a href={ "/runs/" (window.run) } { "run " (window.run) } " is not committed yet"
+            } }
+        }
+        @if let Some(hold) = &application.held {
+            div.banner.warn { (icon(Tone::Warn)) p {
+                strong { "Planned moves are held" } " by " (hold.by) " since " (time(&hold.at)) ": " (hold.reason)
+            } }
+        }
+        @if let Some(protection) = application.protection.as_ref().filter(|found| !found.protected) {
+            div.banner.bad { (icon(Tone::Bad)) p { strong { "Not protected" } " " (protection.sentence) } }
+        }
+        @if application.run.is_none() && application.order.is_none() && application.advice.state != "steady" {
+            p.next { strong { "Next" } " (" (application.advice.state) ") " (application.advice.next) }
+        }
         @if let Some(refusal) = &application.refusal {
             div.banner.warn { (icon(Tone::Warn)) p {
                 strong { "Automatic action refused" } " by the rule " code { (refusal.rule) } ": " (refusal.detail)

@@ -121,7 +121,7 @@ tones!(Contacted { Heard => Good, Silent => Warn, Lost => Bad, Unknown => Unknow
 tones!(RunState {
     Succeeded => Good,
     Running | Undoing => Live,
-    Undone | Superseded => Warn,
+    Undone | Superseded | Aborted => Warn,
     Stuck | Failed => Bad,
 });
 tones!(StepPhase {

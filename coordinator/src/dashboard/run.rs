@@ -64,13 +64,19 @@ pub(super) fn headline(view: &View, run: &RunView, linked: bool) -> Markup {
                 span { "Waiting for " (awaited) }
             }
         }
+        @if let Some((by, reason)) = &run.aborted {
+            p.awaiting { (icon(Tone::Warn)) span { "Aborted by " (by) ": " (reason) } }
+        }
+        p.next { strong { "Next" } " " (run.advice.next) }
     }
 }
 
 fn purpose(run: &RunView) -> &'static str {
     match run.cause {
         "switchover" => "Switchover",
-        "forced" => "Forced failover",
+        "failback" => "Failback",
+        "rollback" => "Rollback",
+        "forced" => "Ordered failover",
         "rejoin" => "Rejoin",
         _ => "Failover",
     }

@@ -32,12 +32,22 @@ pub(super) fn draw(view: &View, application: &ApplicationView) -> Markup {
             @if let (Some(earliest), false) = (why.earliest_ms, why.would_start) {
                 p { "The time bound would allow a promotion in " span.number { (format::duration(earliest)) } "." }
             }
+            @if let (None, Some(bound)) = (why.earliest_ms, why.if_lost_now_ms) {
+                p { "Lost this moment, it would be promoted after " span.number { (format::duration(bound)) } " at the earliest." }
+            }
+            @for note in &why.notes {
+                p.note { strong { (note.severity.as_str()) } " " code { (note.code) } " " (note.detail) }
+            }
             h3 { "To where" }
             p {
                 @match &why.target {
                     Some(target) => strong { (target) },
                     None => span.none { "no cluster can take over now" },
                 }
+            }
+            @if let Some(expected) = &why.expected {
+                h3 { "In what time" }
+                p { "From then on " (expected) " until service is back, by earlier runs." }
             }
             @if !why.expected_loss.is_empty() {
                 h3 { "Expected loss" }

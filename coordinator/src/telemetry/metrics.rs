@@ -173,6 +173,13 @@ fn of_application(sheet: &mut Sheet, application: &ApplicationView) {
     sheet.count(names::APPLICATION_STUCK, &labels(), application.stuck.len() as u64);
     let left = application.cool_down.as_ref().map_or(0, |cool_down| cool_down.left_ms);
     sheet.seconds(names::APPLICATION_COOL_DOWN_SECONDS, &labels(), Some(left));
+    sheet.flag(names::APPLICATION_ASKS, &labels(), matches!(application.advice.state, "asking" | "unanswered"));
+    sheet.flag(names::APPLICATION_HELD, &labels(), application.held.is_some());
+    if let Some(found) = &application.protection {
+        sheet.flag(names::APPLICATION_PROTECTED, &labels(), found.protected);
+    }
+    let open = application.commit_window.as_ref().map_or(0, |window| window.left_ms);
+    sheet.seconds(names::APPLICATION_COMMIT_WINDOW_SECONDS, &labels(), Some(open));
     for cluster in &application.clusters {
         let labels = || vec![("application", application.name.clone()), ("cluster", cluster.cluster.clone())];
         sheet.flag(names::APPLICATION_PRIMARY, &labels(), cluster.role == Role::Primary);

@@ -40,6 +40,10 @@ names! {
     APPLICATION_REFUSED = "regent_application_refused", "1 while an automatic action is refused";
     APPLICATION_STUCK = "regent_application_stuck", "Resources left half-changed";
     APPLICATION_COOL_DOWN_SECONDS = "regent_application_cool_down_seconds", "How long the cool-down still lasts; 0 if there is none";
+    APPLICATION_ASKS = "regent_application_asks", "1 while a failover waits for a human's yes";
+    APPLICATION_HELD = "regent_application_held", "1 while planned moves of the application are held";
+    APPLICATION_PROTECTED = "regent_application_protected", "1 if another cluster could take over within the limits; absent until adopted";
+    APPLICATION_COMMIT_WINDOW_SECONDS = "regent_application_commit_window_seconds", "How long the last switchover can still be rolled back; 0 if it cannot";
     LEASE_HELD = "regent_lease_held", "1 if the agent's lease is known to run";
     LEASE_LEFT_SECONDS = "regent_lease_left_seconds", "How long the lease still runs; absent unless it is known to";
     GUARD_ALIVE = "regent_guard_alive", "1 if the agent's guard process is known to answer";

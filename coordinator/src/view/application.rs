@@ -1,10 +1,14 @@
 //! An application: where it is, how it is in each cluster, and why a failover would or would not start.
 
+use regent_core::advice::{self, Advice};
 use regent_core::application::DnsProvider;
-use regent_core::decide::Viewpoint;
+use regent_core::decide::{Viewpoint, awaits};
 use regent_core::evidence::{Beat, Contact, LeaseState};
 use regent_core::id::{ApplicationId, ClusterId};
+use regent_core::preflight::Note;
+use regent_core::protection;
 use regent_core::state::ApplicationState;
+use regent_core::verdict::Scene;
 use regent_core::why;
 use serde::Serialize;
 
@@ -52,6 +56,16 @@ pub struct ApplicationView {
     pub run: Option<u64>,
     /// Resources left half-changed, with the run that left them.
     pub stuck: Vec<(String, u64)>,
+    /// A failover that was ordered or asks: what it waits for.
+    pub order: Option<String>,
+    /// No planned move begins.
+    pub held: Option<PauseView>,
+    /// The last switchover can still be rolled back.
+    pub commit_window: Option<CommitWindowView>,
+    /// Another cluster could take over within the limits; none until adopted.
+    pub protection: Option<ProtectionView>,
+    /// Where it stands, and what a human can do now.
+    pub advice: Advice,
     /// Why a failover would, or would not, start now.
     pub why: WhyView,
     /// The primary's health as shown on one line: its verdict in one word.
@@ -123,6 +137,34 @@ pub struct CoolDownView {
     pub left_ms: u64,
 }
 
+/// The way back is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CommitWindowView {
+    /// The switchover.
+    pub run: u64,
+    /// Where a rollback goes.
+    pub back_to: String,
+    /// How long it is still open.
+    pub left_ms: u64,
+}
+
+/// Whether the loss of the primary could be borne, by what this coordinator sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProtectionView {
+    /// Another cluster streams and lies within the limits.
+    pub protected: bool,
+    /// By whom, or why not.
+    pub sentence: String,
+}
+
+impl ProtectionView {
+    fn build(inputs: &Inputs<'_>, id: &ApplicationId) -> Option<Self> {
+        let scene = Scene::new(inputs.state, inputs.evidence, inputs.now, inputs.me, id)?;
+        let found = protection::of(&scene);
+        Some(Self { protected: found.is_protected(), sentence: found.sentence() })
+    }
+}
+
 /// An automatic action that is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RefusalView {
@@ -151,6 +193,12 @@ pub struct WhyView {
     pub expected_loss: Vec<String>,
     /// Time to the earliest promotion, if votes stand.
     pub earliest_ms: Option<u64>,
+    /// The same if the primary were lost this moment.
+    pub if_lost_now_ms: Option<u64>,
+    /// From the beginning of a failover until service is back, in words, by what earlier runs took.
+    pub expected: Option<String>,
+    /// What holds no failover and should be known all the same.
+    pub notes: Vec<Note>,
     /// This coordinator leads: it is told what the others see. A follower judges by what it sees itself.
     pub complete: bool,
 }
@@ -204,6 +252,15 @@ impl ApplicationView {
                     stuck.iter().map(move |(resource, run)| (format!("{resource} in {cluster}"), run.0))
                 })
                 .collect(),
+            order: known.order.as_ref().zip(known.primary.as_ref()).map(|(order, from)| awaits(order, id, from)),
+            held: known.held.as_ref().map(PauseView::build),
+            commit_window: known.window.as_ref().map(|window| CommitWindowView {
+                run: window.run.0,
+                back_to: window.back_to.to_string(),
+                left_ms: ms(window.left(inputs.wall)),
+            }),
+            protection: ProtectionView::build(inputs, id),
+            advice: advice::of_application(inputs.state, id, known, inputs.wall),
             why,
             health: at_primary,
         }
@@ -274,6 +331,9 @@ impl WhyView {
                 others: Vec::new(),
                 expected_loss: Vec::new(),
                 earliest_ms: None,
+                if_lost_now_ms: None,
+                expected: None,
+                notes: Vec::new(),
                 complete,
             };
         };
@@ -289,6 +349,9 @@ impl WhyView {
             others: explained.others.into_iter().map(|(cluster, reason)| (cluster.to_string(), reason)).collect(),
             expected_loss: explained.expected_loss,
             earliest_ms: explained.earliest.map(ms),
+            if_lost_now_ms: explained.if_lost_now.map(ms),
+            expected: explained.expected.map(|expected| expected.to_string()),
+            notes: explained.notes,
             complete,
         }
     }

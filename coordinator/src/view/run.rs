@@ -1,5 +1,6 @@
 //! A run: what was planned, what became of it, how long service was away and what was lost.
 
+use regent_core::advice::{self, Advice};
 use regent_core::application::Action;
 use regent_core::entry::{Cause, Gap, Ground};
 use regent_core::id::{ResourceId, StepId};
@@ -18,7 +19,8 @@ pub struct RunView {
     pub id: u64,
     /// Of which application.
     pub application: String,
-    /// `region-lost`, `resource-failed`, `agent-unreachable`, `switchover`, `forced` or `rejoin`.
+    /// `region-lost`, `resource-failed`, `agent-unreachable`, `self-fenced`, `switchover`, `failback`, `rollback`, `forced`
+    /// or `rejoin`.
     pub cause: &'static str,
     /// The cause in a sentence.
     pub cause_detail: String,
@@ -46,6 +48,10 @@ pub struct RunView {
     pub last_contact_before_ms: Option<u64>,
     /// The plan with what became of it.
     pub steps: Vec<StepView>,
+    /// Who ended it and why, if an operator did.
+    pub aborted: Option<(String, String)>,
+    /// Where it stands, and what a human can do now.
+    pub advice: Advice,
     /// What is being waited for, for humans; empty once the run has ended.
     pub awaiting: Vec<String>,
     /// How long service was away; none if the run moves no primary.
@@ -251,6 +257,8 @@ impl RunView {
             last_contact: run.finding.last_contact.map(rfc3339),
             last_contact_before_ms: run.finding.last_contact.map(|at| ms(run.started.since(at))),
             steps: run.walk().map(|(step, progress)| StepView::build(inputs, run, step, progress)).collect(),
+            aborted: run.abort.as_ref().map(|abort| (abort.by.clone(), abort.reason.clone())),
+            advice: advice::of_run(inputs.state, run),
             awaiting: if run.status.is_final() { Vec::new() } else { awaiting(inputs, run) },
             recovery: moves.then(|| RecoveryView::build(inputs, run, objectives.map(|objectives| ms(objectives.rto)))),
             loss: moves.then(|| LossView::build(run, objectives.map(|objectives| ms(objectives.rpo)))),

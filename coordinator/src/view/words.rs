@@ -4,6 +4,7 @@ use regent_core::application::{Action, Beyond, Mode, OnFailure};
 use regent_core::entry::{Cause, Ground};
 use regent_core::evidence::{self, FenceState, LeaseState};
 use regent_core::run::{RunStatus, StepKind, StepState};
+use regent_core::switchover::Purpose;
 use serde::Serialize;
 
 macro_rules! words {
@@ -111,6 +112,8 @@ words! {
         Undone = "undone",
         /// Ended by a decision of a higher epoch.
         Superseded = "superseded",
+        /// Ended by an operator when only a side still had to follow.
+        Aborted = "aborted",
         /// Ended without success.
         Failed = "failed",
     }
@@ -187,6 +190,7 @@ impl From<RunStatus> for RunState {
             RunStatus::Succeeded => Self::Succeeded,
             RunStatus::Undone => Self::Undone,
             RunStatus::Superseded => Self::Superseded,
+            RunStatus::Aborted => Self::Aborted,
             RunStatus::Failed => Self::Failed,
         }
     }
@@ -269,8 +273,11 @@ pub(super) fn cause(cause: &Cause) -> (&'static str, String) {
         Cause::SelfFenced => {
             ("self-fenced", "the primary's agent fenced it itself and did not open it again".to_owned())
         }
-        Cause::Switchover { by, .. } => ("switchover", format!("planned by {by}")),
-        Cause::Forced { by, reason } => ("forced", format!("forced by {by}: {reason}")),
+        Cause::Switchover { by, purpose: Purpose::Rollback { of }, .. } => {
+            ("rollback", format!("run {of} is rolled back by {by}"))
+        }
+        Cause::Switchover { by, purpose, .. } => (purpose.as_str(), format!("planned by {by}")),
+        Cause::Forced { by, reason } => ("forced", format!("ordered by {by}: {reason}")),
         Cause::Rejoin { by, reclone: false } => ("rejoin", format!("taken back by {by}")),
         Cause::Rejoin { by, reclone: true } => ("rejoin", format!("taken back by {by}, with a fresh copy if need be")),
         Cause::Drill { by } => ("drill", format!("rehearsed by {by}")),

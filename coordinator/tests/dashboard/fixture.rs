@@ -8,7 +8,8 @@ use futures::future::BoxFuture;
 use regent_coordinator::node::Node;
 use regent_coordinator::replica::{Leadership, Propose, ProposeError, Replica, Shared};
 use regent_core::application::{
-    Application, Automation, Beyond, DnsName, DnsProvider, Mode, Objectives, OnCoordinatorLoss, Resource, ResourceKind,
+    Application, Automation, Beyond, DnsName, DnsProvider, Mode, Objectives, OnCoordinatorLoss, OnSilence, Resource,
+    ResourceKind,
 };
 use regent_core::entry::{Agent, Coordinator, Endpoint, Record};
 use regent_core::evidence::{
@@ -367,6 +368,11 @@ fn document(name: &str) -> Application {
             cooldown: Span::from_secs(3600),
             max_data_loss: Span::from_secs(5),
             beyond_max_data_loss: Beyond::Ask,
+            max_write_outage: Span::from_secs(30),
+            commit_within: None,
+            two_person: false,
+            approve_within: Span::from_secs(3600),
+            on_silence: OnSilence::Refuse,
             on_coordinator_loss: OnCoordinatorLoss::Failsafe,
             probe_failures: 3,
         },
@@ -413,6 +419,9 @@ fn adopted(document: Application, primary: &str, epoch: u64) -> ApplicationState
         run: None,
         stuck: BTreeMap::new(),
         rehearsed: Rehearsed::default(),
+        held: None,
+        window: None,
+        order: None,
     }
 }
 

@@ -10,11 +10,13 @@ use regent_proto::tls::Identity;
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
+mod moving;
+mod verbs;
 mod world;
 
 use world::{Authority, World, finish, hear, shop_state};
 
-fn ann() -> Identity {
+pub(crate) fn ann() -> Identity {
     Identity::Operator("ann".into())
 }
 

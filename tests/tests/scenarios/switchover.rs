@@ -12,13 +12,13 @@ use regent_deploy::writer::{Record, Writer, WriterOptions};
 use super::scene::Scene;
 
 const CLIENTS: i64 = 8;
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Clients with numbers of their own.
-struct Clients(Vec<Writer>);
+pub(crate) struct Clients(Vec<Writer>);
 
 impl Clients {
-    async fn start(scene: &Scene) -> Result<Self> {
+    pub(crate) async fn start(scene: &Scene) -> Result<Self> {
         let client = |number| {
             let first = number * 1_000_000 + 1;
             Writer::start(WriterOptions { first, pace: Duration::from_millis(5), ..scene.world.writer() })
@@ -29,7 +29,7 @@ impl Clients {
     }
 
     /// Each of them has a row acknowledged that it sends from now on, by this side if one is named.
-    async fn all_write(&self, side: Option<&Region>) -> Result<()> {
+    pub(crate) async fn all_write(&self, side: Option<&Region>) -> Result<()> {
         let by = side.map(Region::cluster).transpose()?.map(|cluster| cluster.address);
         let now = std::time::Instant::now();
         let each = self.0.iter().map(|writer| {
@@ -42,7 +42,7 @@ impl Clients {
     }
 
     /// All that was acknowledged, in the order of its acknowledgement.
-    fn record(&self) -> Record {
+    pub(crate) fn record(&self) -> Record {
         let mut all = Record::default();
         for writer in &self.0 {
             all.acknowledged.extend(writer.record().acknowledged);
@@ -51,7 +51,7 @@ impl Clients {
         all
     }
 
-    async fn stop(self) -> Result<Record> {
+    pub(crate) async fn stop(self) -> Result<Record> {
         let all = self.record();
         let mut whole = Record::default();
         for writer in self.0 {
@@ -64,12 +64,12 @@ impl Clients {
 }
 
 /// From the last row that one side acknowledged to the first of the other, at each change of sides.
-fn changes(record: &Record) -> Vec<Duration> {
+pub(crate) fn changes(record: &Record) -> Vec<Duration> {
     let pairs = record.acknowledged.windows(2).filter(|pair| pair[0].by != pair[1].by);
     pairs.map(|pair| pair[1].at - pair[0].at).collect()
 }
 
-async fn nothing_missing(record: &Record, side: &Region) -> Result<()> {
+pub(crate) async fn nothing_missing(record: &Record, side: &Region) -> Result<()> {
     let cluster = side.cluster()?;
     let missing = record.missing(&cluster.postgres.rows().await?);
     ensure!(missing.is_empty(), "PostgreSQL of {} lacks acknowledged rows: {missing:?}", cluster.name);
@@ -79,7 +79,7 @@ async fn nothing_missing(record: &Record, side: &Region) -> Result<()> {
 }
 
 /// The newest run, once it stands so; if it never does, with what became of each step.
-async fn newest_run(scene: &Scene, wanted: &str) -> Result<u64> {
+pub(crate) async fn newest_run(scene: &Scene, wanted: &str) -> Result<u64> {
     let ctl = scene.world.ctl();
     let stands = wait::until("the end of the run", PATIENCE, || async {
         let runs = ctl.runs().await?;

@@ -162,8 +162,16 @@ impl<'n> Fields<'n> {
     /// `true` or `false`.
     pub(super) fn truth(&self, key: &str, mistakes: &mut Mistakes) -> Field<bool> {
         let Some(Value { node, at }) = self.value(key) else { return Field::Absent };
-        if let Kind::Truth(text) = &node.kind {
-            return Field::Given(Placed { value: text.eq_ignore_ascii_case("true"), at });
+        let truth = match &node.kind {
+            Kind::Truth(text) => match text.as_str() {
+                "true" => Some(true),
+                "false" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some(value) = truth {
+            return Field::Given(Placed { value, at });
         }
         mistakes.add(&at, format_args!("expected true or false, found {}", found(node)));
         Field::Bad

@@ -1,6 +1,6 @@
 //! The defaults of the document. The schema documents each from here.
 
-use super::{Action, Beyond, DnsProvider, Mode, OnCoordinatorLoss, OnFailure};
+use super::{Action, Beyond, DnsProvider, Mode, OnCoordinatorLoss, OnFailure, OnSilence};
 use crate::time::Span;
 
 /// Nothing moves by itself unless the document says so.
@@ -9,6 +9,8 @@ pub(super) const MODE: Mode = Mode::Approve;
 pub(super) const COOLDOWN: Span = Span::from_secs(3600);
 /// More loss than agreed is a human's decision.
 pub(super) const BEYOND: Beyond = Beyond::Ask;
+/// A planned move that keeps writes out for longer than this had better not have begun.
+pub(crate) const MAX_WRITE_OUTAGE: Span = Span::from_secs(30);
 /// Coordinator trouble alone changes nothing (safety.md, S6).
 pub(super) const ON_COORDINATOR_LOSS: OnCoordinatorLoss = OnCoordinatorLoss::Failsafe;
 /// One lost probe is noise.
@@ -19,6 +21,21 @@ pub(super) const TTL: Span = Span::from_secs(30);
 pub(super) const PROVIDER: DnsProvider = DnsProvider::Embedded;
 /// A human looks before anything goes on upon a failed step.
 pub(super) const ON_FAILURE: OnFailure = OnFailure::Stuck;
+
+/// A human who is called in the night needs some time; as long as an `approve` step.
+pub(super) const APPROVE_WITHIN: Span = Span::from_secs(3600);
+/// Silence is no yes.
+pub(super) const ON_SILENCE: OnSilence = OnSilence::Refuse;
+
+/// For documents that were stored before there was the setting.
+pub(crate) const fn approve_within() -> Span {
+    APPROVE_WITHIN
+}
+
+/// For documents and runs that were stored before there was the setting.
+pub(crate) const fn max_write_outage() -> Span {
+    MAX_WRITE_OUTAGE
+}
 
 /// Of one attempt. A wait takes its own time, and then as long as any step.
 pub(crate) const fn timeout(action: Action, duration: Option<Span>) -> Span {

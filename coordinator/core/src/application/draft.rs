@@ -4,7 +4,7 @@
 use super::decode::{self, Field, Fields, NAME, Value};
 use super::mistake::{Mistakes, Place, Placed, list, quote};
 use super::words::{BEYOND, Word};
-use super::{Action, Beyond, DnsProvider, Manner, Mode, OnCoordinatorLoss, OnFailure, ResourceKind};
+use super::{Action, Beyond, DnsProvider, Manner, Mode, OnCoordinatorLoss, OnFailure, OnSilence, ResourceKind};
 use crate::time::Span;
 
 /// The only `apiVersion`.
@@ -18,8 +18,20 @@ pub(super) const METADATA_KEYS: &[&str] = &["name"];
 pub(super) const SPEC_KEYS: &[&str] = &["objectives", "clusters", "resources", "automation", "runbooks", "drills"];
 pub(super) const OBJECTIVES_KEYS: &[&str] = &["rto", "rpo"];
 pub(super) const RESOURCE_KEYS: &[&str] = &["kind", "after", "name", "ttl", "provider"];
-pub(super) const AUTOMATION_KEYS: &[&str] =
-    &["mode", "failoverAfter", "cooldown", "maxDataLoss", "beyondMaxDataLoss", "onCoordinatorLoss", "probeFailures"];
+pub(super) const AUTOMATION_KEYS: &[&str] = &[
+    "mode",
+    "failoverAfter",
+    "cooldown",
+    "maxDataLoss",
+    "beyondMaxDataLoss",
+    "maxWriteOutage",
+    "commitWithin",
+    "twoPerson",
+    "approveWithin",
+    "onSilence",
+    "onCoordinatorLoss",
+    "probeFailures",
+];
 pub(super) const DRILLS_KEYS: &[&str] = &["every", "in"];
 pub(super) const RUNBOOK_KEYS: &[&str] = &["failover", "switchover", "drill"];
 pub(super) const OPTION_KEYS: &[&str] = &["timeout", "retries", "onFailure", "when", "always"];
@@ -72,6 +84,11 @@ pub(super) struct AutomationDraft {
     pub(super) cooldown: Field<Span>,
     pub(super) max_data_loss: Field<Span>,
     pub(super) beyond_max_data_loss: Field<Beyond>,
+    pub(super) max_write_outage: Field<Span>,
+    pub(super) commit_within: Field<Span>,
+    pub(super) two_person: Field<bool>,
+    pub(super) approve_within: Field<Span>,
+    pub(super) on_silence: Field<OnSilence>,
     pub(super) on_coordinator_loss: Field<OnCoordinatorLoss>,
     pub(super) probe_failures: Field<u32>,
 }
@@ -208,6 +225,11 @@ fn automation(value: Option<&Value<'_>>, mistakes: &mut Mistakes) -> Option<Auto
             cooldown: Field::Absent,
             max_data_loss: Field::Absent,
             beyond_max_data_loss: Field::Absent,
+            max_write_outage: Field::Absent,
+            commit_within: Field::Absent,
+            two_person: Field::Absent,
+            approve_within: Field::Absent,
+            on_silence: Field::Absent,
             on_coordinator_loss: Field::Absent,
             probe_failures: Field::Absent,
         });
@@ -223,6 +245,11 @@ fn automation(value: Option<&Value<'_>>, mistakes: &mut Mistakes) -> Option<Auto
             let words = list(BEYOND.iter().copied());
             Beyond::read(&text).ok_or_else(|| format!("{} is not one of {words}", quote(&text)))
         }),
+        max_write_outage: fields.span("maxWriteOutage", mistakes),
+        commit_within: fields.span("commitWithin", mistakes),
+        two_person: fields.truth("twoPerson", mistakes),
+        approve_within: fields.span("approveWithin", mistakes),
+        on_silence: fields.word("onSilence", mistakes),
         on_coordinator_loss: fields.word("onCoordinatorLoss", mistakes),
         probe_failures: fields.number("probeFailures", 1, MOST_PROBE_FAILURES, mistakes),
     })

@@ -11,6 +11,7 @@ use super::mistake::{Mistake, Mistakes, Place, Placed};
 use super::{Application, Automation, Objectives, default, drill, node, promotion, resource, runbook};
 use crate::id::{ApplicationId, ClusterId};
 use crate::lease::{DEFAULT_FAIL_OVER_AFTER, SMALLEST_FAIL_OVER_AFTER, TimeBound};
+use crate::switchover::WRITE_OUTAGES;
 use crate::time::Span;
 
 /// Parses and validates a document.
@@ -94,12 +95,29 @@ fn automation(draft: AutomationDraft, rpo: Option<Span>, mistakes: &mut Mistakes
         }
         Err(format!("{given} is too short: below {SMALLEST_FAIL_OVER_AFTER} a fence cannot be done in its share"))
     });
+    let max_write_outage = draft.max_write_outage.then(mistakes, |given| {
+        let (least, most) = (WRITE_OUTAGES.start(), WRITE_OUTAGES.end());
+        if WRITE_OUTAGES.contains(&given) { Ok(given) } else { Err(format!("give a time from {least} to {most}")) }
+    });
+    let approve_within = draft.approve_within.then(mistakes, |given| match given {
+        Span::ZERO => Err("a human needs some time to answer".to_owned()),
+        given => Ok(given),
+    });
+    let commit_within = draft.commit_within.then(mistakes, |given| match given {
+        Span::ZERO => Err("a window that closes at once is none; leave the key out".to_owned()),
+        given => Ok(Some(given)),
+    });
     Some(Automation {
         mode: draft.mode.or(default::MODE)?,
         bound: TimeBound::new(bound.or(DEFAULT_FAIL_OVER_AFTER)?),
         cooldown: draft.cooldown.or(default::COOLDOWN)?,
         max_data_loss: draft.max_data_loss.or(rpo?)?,
         beyond_max_data_loss: draft.beyond_max_data_loss.or(default::BEYOND)?,
+        max_write_outage: max_write_outage.or(default::MAX_WRITE_OUTAGE)?,
+        commit_within: commit_within.or(None)?,
+        two_person: draft.two_person.or(false)?,
+        approve_within: approve_within.or(default::APPROVE_WITHIN)?,
+        on_silence: draft.on_silence.or(default::ON_SILENCE)?,
         on_coordinator_loss: draft.on_coordinator_loss.or(default::ON_COORDINATOR_LOSS)?,
         probe_failures: draft.probe_failures.or(default::PROBE_FAILURES)?,
     })

@@ -31,6 +31,13 @@ fn document(out: &mut String, application: &Application) -> fmt::Result {
     writeln!(out, "    cooldown: {}", automation.cooldown)?;
     writeln!(out, "    maxDataLoss: {}", automation.max_data_loss)?;
     writeln!(out, "    beyondMaxDataLoss: {}", automation.beyond_max_data_loss)?;
+    writeln!(out, "    maxWriteOutage: {}", automation.max_write_outage)?;
+    if let Some(within) = automation.commit_within {
+        writeln!(out, "    commitWithin: {within}")?;
+    }
+    writeln!(out, "    twoPerson: {}", automation.two_person)?;
+    writeln!(out, "    approveWithin: {}", automation.approve_within)?;
+    writeln!(out, "    onSilence: {}", automation.on_silence)?;
     writeln!(out, "    onCoordinatorLoss: {}", automation.on_coordinator_loss)?;
     writeln!(out, "    probeFailures: {}", automation.probe_failures)?;
     if let Some(drills) = drills {

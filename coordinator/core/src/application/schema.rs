@@ -6,9 +6,12 @@ use serde_json::{Map, Value, json};
 use super::draft::{API_VERSION, KIND, MOST_PROBE_FAILURES, MOST_RETRIES};
 use super::runbook::{QUESTION_LIMIT, suited};
 use super::words::Word;
-use super::{Action, DnsProvider, Manner, Mode, OnCoordinatorLoss, OnFailure, ResourceKind, default, drill, resource};
+use super::{
+    Action, DnsProvider, Manner, Mode, OnCoordinatorLoss, OnFailure, OnSilence, ResourceKind, default, drill, resource,
+};
 use crate::id::NAME_LIMIT;
 use crate::lease::{DEFAULT_FAIL_OVER_AFTER, SMALLEST_FAIL_OVER_AFTER};
+use crate::switchover::WRITE_OUTAGES;
 
 /// The JSON schema of the document.
 #[must_use]
@@ -154,6 +157,21 @@ fn automation() -> Value {
                 "examples": super::words::BEYOND,
                 "default": default::BEYOND.to_string(),
             },
+            "maxWriteOutage": described(span(), &format!("A switchover that is not decided so long after writes were first kept out is undone, and the old primary serves again. From {} to {}. Default: {}.", WRITE_OUTAGES.start(), WRITE_OUTAGES.end(), default::MAX_WRITE_OUTAGE))
+                .with("default", json!(default::MAX_WRITE_OUTAGE)),
+            "commitWithin": described(span(), "So long after a switchover it can be rolled back (regentctl rollback), until it is committed: by regentctl commit, by the next move, or when the time has passed. Default: there is no such window."),
+            "twoPerson": {
+                "type": "boolean",
+                "description": "What an operator allows or attests beyond the rules (regentctl failover --allow-data-loss, --attest-primary-off) counts only when another operator has confirmed it. Default: false.",
+                "default": false,
+            },
+            "approveWithin": described(span(), &format!("mode: approve: so long a failover that is due waits for an answer. Default: {}.", default::APPROVE_WITHIN))
+                .with("default", json!(default::APPROVE_WITHIN)),
+            "onSilence": explained(OnSilence::WORDS, "mode: approve: what happens if nobody answers in that time.", |silence| match silence {
+                OnSilence::Refuse => "The failover does not start; a late yes still counts.",
+                OnSilence::Proceed => "It starts.",
+            })
+            .with("default", json!(default::ON_SILENCE)),
             "onCoordinatorLoss": explained(OnCoordinatorLoss::WORDS, "What a primary does that no majority of coordinators reaches.", |loss| match loss {
                 OnCoordinatorLoss::Failsafe => "Go on while the agents of all other clusters promise not to promote.",
                 OnCoordinatorLoss::Fence => "Refuse writes when the lease lapses.",

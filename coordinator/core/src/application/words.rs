@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Action, Beyond, DnsProvider, Manner, Mode, OnCoordinatorLoss, OnFailure, ResourceKind};
+use super::{Action, Beyond, DnsProvider, Manner, Mode, OnCoordinatorLoss, OnFailure, OnSilence, ResourceKind};
 use crate::time::Span;
 
 /// A closed set of words that a document can use.
@@ -84,6 +84,10 @@ words! {
         Continue => "continue",
         Undo => "undo",
     }
+    OnSilence {
+        Refuse => "refuse",
+        Proceed => "proceed",
+    }
     Manner {
         Graceful => "graceful",
         Ungraceful => "ungraceful",
@@ -134,6 +138,7 @@ mod tests {
         same_in_the_log::<OnCoordinatorLoss>();
         same_in_the_log::<Action>();
         same_in_the_log::<OnFailure>();
+        same_in_the_log::<OnSilence>();
         same_in_the_log::<Manner>();
     }
 

@@ -11,7 +11,7 @@ use crate::entry::{Cause, Clearing, Outcome, Report};
 use crate::id::{Attempt, RunId, StepId};
 use crate::planted::{self, Mistake};
 use crate::state::apply::{Applying, ignored, refused};
-use crate::state::{Answer, Applied};
+use crate::state::{Answer, Applied, order, window};
 
 /// A step is about to be done: the only thing that lets an effect happen (S3).
 pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attempt: Attempt) -> Applied {
@@ -61,7 +61,7 @@ pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attem
     applying.done()
 }
 
-const fn is_automatic(cause: &Cause) -> bool {
+pub(super) const fn is_automatic(cause: &Cause) -> bool {
     match cause {
         Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => true,
         Cause::Switchover { .. } | Cause::Forced { .. } | Cause::Rejoin { .. } | Cause::Drill { .. } => false,
@@ -183,7 +183,8 @@ pub(crate) fn finish_if_done(applying: &mut Applying<'_>, id: RunId) {
     run.end(status, at);
     let application = run.application.clone();
     release(applying, id);
-    applying.audit("run-ended", Some(&application), Some(id), "leader", format!("{status:?}").to_lowercase());
+    window::open(applying, id);
+    applying.audit("run-ended", Some(&application), Some(id), "leader", status.to_string());
 }
 
 /// The application is free for another run.
@@ -196,36 +197,8 @@ pub(crate) fn release(applying: &mut Applying<'_>, id: RunId) {
         known.stuck.values_mut().for_each(|stuck| stuck.retain(|_, run| *run != id));
         known.stuck.retain(|_, stuck| !stuck.is_empty());
     }
+    order::run_ended(applying, &application, id);
     applying.effects.push(Effect::RunChanged(id));
-}
-
-/// Giving up before the point of no return; after it there is only forward.
-pub(crate) fn undo_begun(applying: &mut Applying<'_>, id: RunId, reason: &str) -> Applied {
-    let at = applying.at;
-    let Some(run) = applying.state.runs.get_mut(&id) else { return ignored("unknown run") };
-    if run.decided.is_some() {
-        return refused("point-of-no-return", "the decision is committed; the run only goes forward");
-    }
-    let untouched = !run.has_begun();
-    match run.status {
-        // What was never begun needs no undoing: an open database is not opened once more.
-        RunStatus::Running | RunStatus::Stuck if untouched => run.end(RunStatus::Undone, at),
-        RunStatus::Running | RunStatus::Stuck if run.is_drill() => run.clean_up_only(),
-        RunStatus::Running | RunStatus::Stuck => run.status = RunStatus::Undoing,
-        RunStatus::Undoing => return ignored("undoing"),
-        RunStatus::Succeeded | RunStatus::Undone | RunStatus::Superseded | RunStatus::Failed => {
-            return ignored("the run has ended");
-        }
-    }
-    let application = run.application.clone();
-    applying.effects.push(Effect::RunChanged(id));
-    applying.audit("undo", Some(&application), Some(id), "leader", reason);
-    if untouched {
-        release(applying, id);
-        return applying.done();
-    }
-    finish_if_done(applying, id);
-    applying.done()
 }
 
 /// An operator's word on a stuck step.

@@ -65,7 +65,11 @@ impl Turn {
             // A drill has no undo, but a stage that is always its last.
             RunStatus::Undoing if run.is_drill() => Some(current_stage(run).map_or(Self::Detached, Self::Stage)),
             RunStatus::Undoing => Some(Self::Undo),
-            RunStatus::Succeeded | RunStatus::Undone | RunStatus::Superseded | RunStatus::Failed => None,
+            RunStatus::Succeeded
+            | RunStatus::Undone
+            | RunStatus::Superseded
+            | RunStatus::Aborted
+            | RunStatus::Failed => None,
         }
     }
 

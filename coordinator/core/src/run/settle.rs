@@ -64,7 +64,7 @@ impl Run {
                 }
                 let Some(progress) = self.progress_mut(step) else { return Err("unknown step") };
                 if progress.state == StepState::Stuck && undoes {
-                    self.status = RunStatus::Undoing;
+                    self.give_up();
                 } else if progress.state == StepState::Stuck {
                     if self.status != RunStatus::Undoing || self.is_drill() {
                         self.status = RunStatus::Stuck;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Applied, AuditRecord, REQUEST_LIMIT, State, change, drill, register, rejoin, votes};
+use super::{Applied, AuditRecord, REQUEST_LIMIT, State, change, drill, hold, order, register, rejoin, votes, window};
 use crate::effect::Effect;
 use crate::entry::{Entry, FORMAT, Record};
 use crate::id::{ApplicationId, CoordinatorId, LogIndex, RunId, Token};
@@ -111,8 +111,9 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
             let word = votes::Word { observer: *observer, incarnation: *incarnation, cluster, number: *number };
             votes::withdraw(applying, &word)
         }
-        Entry::RunStarted { application, epoch, cause, to, finding } => {
-            change::run_started(applying, application, *epoch, cause, to, finding)
+        Entry::RunStarted { application, epoch, cause, to, finding, plan } => {
+            let start = change::Start { application, epoch: *epoch, cause, to, finding, seen: plan.as_ref() };
+            change::run_started(applying, &start)
         }
         Entry::RejoinStarted { application, cluster, reclone, by } => {
             rejoin::started(applying, application, cluster, *reclone, by)
@@ -128,7 +129,20 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
         Entry::StepOutcome { run, step, attempt, outcome } => {
             run::apply::outcome(applying, *run, *step, *attempt, outcome)
         }
-        Entry::UndoBegun { run, reason } => run::apply::undo_begun(applying, *run, reason),
+        Entry::UndoBegun { run, reason } => run::undo::undo_begun(applying, *run, reason),
+        Entry::FailoverOrdered { application, epoch, wish } => order::ordered(applying, application, *epoch, wish),
+        Entry::FailoverDue { application, epoch, detail } => order::due(applying, application, *epoch, detail),
+        Entry::OrderApproved { application, order, by, reason } => {
+            order::approved(applying, application, *order, by, reason)
+        }
+        Entry::OrderTimedOut { application, order } => order::timed_out(applying, application, *order),
+        Entry::OrderClosed { application, order, by, reason } => {
+            order::closed(applying, application, *order, by, reason)
+        }
+        Entry::Held { application, by, reason } => hold::held(applying, application, by, reason),
+        Entry::Unheld { application, by } => hold::unheld(applying, application, by),
+        Entry::Committed { application, run, by } => window::committed(applying, application, *run, by.as_deref()),
+        Entry::Aborted { run, by, reason } => run::abort::aborted(applying, *run, by, reason),
         Entry::Approved { run, step, by, reason } => run::approve::approved(applying, *run, *step, by, reason),
         Entry::Cleared { run, step, how, by } => run::apply::cleared(applying, *run, *step, *how, by),
         Entry::Paused { application, by, reason } => register::paused(applying, application.as_ref(), by, reason),

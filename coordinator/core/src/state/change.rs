@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use super::apply::{Applying, ignored, refused};
 use super::register::renew_terms;
-use super::{ApplicationState, Applied, RUN_LIMIT, rejoin};
+use super::{ApplicationState, Applied, Order, RUN_LIMIT, order, rejoin, window};
 use crate::application::Action;
 use crate::effect::Effect;
 use crate::entry::{Cause, Finding, Ground};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, LogIndex, ResourceId, RunId, Token};
-use crate::plan::{self, Route, SWITCHOVER};
+use crate::plan::{self, Begins, Digest, SWITCHOVER};
 use crate::planted::{self, Mistake};
 use crate::run::{self, Decided, Opening, Run, RunStatus, StepKind, StepState};
+use crate::switchover::{Purpose, no_window};
 use crate::terms::Window;
 
 /// A proposed change of primary.
@@ -24,18 +25,23 @@ pub(super) struct Decide<'a> {
     pub(super) finding: &'a Finding,
 }
 
+/// A run that is proposed.
+pub(super) struct Start<'a> {
+    pub(super) application: &'a ApplicationId,
+    pub(super) epoch: Epoch,
+    pub(super) cause: &'a Cause,
+    pub(super) to: &'a ClusterId,
+    pub(super) finding: &'a Finding,
+    /// The plan that was shown; no other may be begun.
+    pub(super) seen: Option<&'a Digest>,
+}
+
 /// A rule that a proposal broke.
-struct Broken(&'static str, String);
+pub(super) struct Broken(pub(super) &'static str, pub(super) String);
 
 /// Begins a run that fences first, at the present epoch. It changes no primary by itself.
-pub(super) fn run_started(
-    applying: &mut Applying<'_>,
-    application: &ApplicationId,
-    epoch: Epoch,
-    cause: &Cause,
-    to: &ClusterId,
-    finding: &Finding,
-) -> Applied {
+pub(super) fn run_started(applying: &mut Applying<'_>, start: &Start<'_>) -> Applied {
+    let Start { application, epoch, cause, to, finding, seen } = *start;
     let Some(known) = applying.state.applications.get(application) else {
         return refused("unknown-application", format!("{application} does not exist"));
     };
@@ -45,26 +51,32 @@ pub(super) fn run_started(
     let window = Window::new(&known.terms);
     let sound = check_target(applying, known, &window, to)
         .and_then(|()| check_pause(known, &window))
-        .and_then(|()| check_plannable(known, &window, cause));
+        .and_then(|()| check_plannable(known, &window, cause, to));
     if let Err(Broken(rule, detail)) = sound {
         return refused(rule, detail);
     }
     let Some(from) = known.primary.clone() else { return ignored("not adopted") };
+    let order = match order::for_start(known, cause, to) {
+        Ok(order) => order,
+        Err(why) => return refused("no-order", why),
+    };
+    let Some(steps) = plan::of(known, cause, to, Begins::Before) else { return ignored("not adopted") };
+    let digest = Digest::of(application, epoch, &from, to, &steps);
+    if let Some(seen) = seen.filter(|seen| **seen != digest) {
+        let detail = format!("plan {seen} was seen; now it would be {digest}: look again with `regentctl plan`");
+        return refused("plan-changed", detail);
+    }
     if let Err(not) = rejoin::give_way(applying, application) {
         return not;
     }
-    let Some(known) = applying.state.applications.get(application) else { return ignored("gone") };
-    let promotable = Window::new(&known.terms).guarded_in_each();
-    let route = Route { cause, from: &from, to, promotable: &promotable };
-    let (steps, by) = match cause {
-        Cause::Switchover { by, .. } => (plan::switchover(&known.document, &route), by.as_str()),
+    let by = match cause {
+        Cause::Switchover { by, .. } | Cause::Forced { by, .. } => by.as_str(),
         Cause::RegionLost
         | Cause::ResourceFailed { .. }
         | Cause::AgentUnreachable
         | Cause::SelfFenced
-        | Cause::Forced { .. }
         | Cause::Rejoin { .. }
-        | Cause::Drill { .. } => (plan::failover(&known.document, &route), "leader"),
+        | Cause::Drill { .. } => "leader",
     };
     let id = RunId(applying.index.0);
     let opening = Opening {
@@ -76,7 +88,13 @@ pub(super) fn run_started(
         finding: finding.clone(),
         at: applying.at,
     };
-    begin(applying, Run::begin(id, steps, opening));
+    let mut run = Run::begin(id, steps, opening);
+    run.order.clone_from(&order);
+    begin(applying, run);
+    let standing = applying.state.applications.get_mut(application).and_then(|known| known.order.as_mut());
+    if let Some(standing) = standing.filter(|standing| Some(standing.id) == order.as_ref().map(|order| order.id)) {
+        standing.run = Some(id);
+    }
     applying.audit("run-started", Some(application), Some(id), by, format!("from {from} to {to}"));
     applying.done()
 }
@@ -93,13 +111,15 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
         return refused(rule, detail);
     }
     let Some(from) = known.primary.clone() else { return ignored("not adopted") };
-    let promotable = Window::new(&known.terms).guarded_in_each();
-    let document = known.document.clone();
+    let order = order::for_decision(known, decide.ground, decide.to);
+    let cause = cause_of(decide.ground, order.as_ref());
+    let Some(steps) = plan::of(known, &cause, decide.to, Begins::Decided) else { return ignored("not adopted") };
     let epoch = if planted::makes(Mistake::EpochStays) { decide.from } else { decide.from.next() };
     let continued = match decide.ground {
         Ground::Fenced { run } | Ground::Switched { run } => Some(*run),
         Ground::Lost { .. } | Ground::Forced { .. } => None,
     };
+    order::settle(applying, decide.application, order.as_ref());
     supersede(applying, decide.application, continued);
     if let Some(known) = applying.state.applications.get_mut(decide.application) {
         known.epoch = epoch;
@@ -115,13 +135,11 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     let id = if let Some(id) = continued {
         if let Some(run) = applying.state.runs.get_mut(&id) {
             run.pass(decided, decide.finding.clone());
+            run.order = order.or(run.order.take());
         }
         applying.effects.push(Effect::RunChanged(id));
         id
     } else {
-        let cause = cause_of(decide.ground);
-        let steps =
-            plan::failover(&document, &Route { cause: &cause, from: &from, to: decide.to, promotable: &promotable });
         let id = RunId(applying.index.0);
         let opening = Opening {
             application: decide.application.clone(),
@@ -133,10 +151,12 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
             at: applying.at,
         };
         let mut run = Run::begin(id, steps, opening);
+        run.order = order;
         run.pass(decided, decide.finding.clone());
         begin(applying, run);
         id
     };
+    window::close(applying, decide.application, id, decide.ground);
     let actor = match decide.ground {
         Ground::Forced { operator, .. } => operator.clone(),
         Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Switched { .. } => "quorum".to_owned(),
@@ -159,7 +179,10 @@ fn ground_name(ground: &Ground) -> String {
     }
 }
 
-fn cause_of(ground: &Ground) -> Cause {
+fn cause_of(ground: &Ground, order: Option<&Order>) -> Cause {
+    if let Some(wish) = order.and_then(Order::wish) {
+        return Cause::Forced { by: wish.by.clone(), reason: wish.why().to_owned() };
+    }
     match ground {
         Ground::Forced { operator, reason, .. } => Cause::Forced { by: operator.clone(), reason: reason.clone() },
         Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Switched { .. } => Cause::RegionLost,
@@ -229,19 +252,18 @@ fn check(applying: &Applying<'_>, known: &ApplicationState, decide: &Decide<'_>)
             check_fences(applying, known, &window, *run, decide.to, &[Action::Fence, Action::CatchUp])?;
             check_positions(applying, &window, *run)
         }
-        Ground::Forced { operator, attestation, reason, .. } => {
-            if operator.is_empty() || attestation.is_empty() || reason.is_empty() {
-                return Err(Broken("attestation-missing", "operator, attestation and reason must be named".to_owned()));
-            }
-            Ok(())
-        }
+        Ground::Forced { .. } => order::check_forced(known, decide.ground, decide.to),
     }
 }
 
 /// A switchover follows its own runbook, and promises that nothing is lost: every database must be movable.
-fn check_plannable(known: &ApplicationState, window: &Window<'_>, cause: &Cause) -> Result<(), Broken> {
+fn check_plannable(known: &ApplicationState, window: &Window<'_>, cause: &Cause, to: &ClusterId) -> Result<(), Broken> {
     match cause {
-        Cause::Switchover { .. } => {
+        Cause::Switchover { purpose, .. } => {
+            if let Some(hold) = &known.held {
+                return Err(Broken("held", format!("by {}: {}", hold.by, hold.reason)));
+            }
+            check_purpose(known, *purpose, to)?;
             if !known.document.runbooks.contains_key(SWITCHOVER) {
                 let detail = format!("{} has no runbook named {SWITCHOVER}", known.document.name);
                 return Err(Broken("no-switchover-runbook", detail));
@@ -256,6 +278,20 @@ fn check_plannable(known: &ApplicationState, window: &Window<'_>, cause: &Cause)
         | Cause::Forced { .. }
         | Cause::Rejoin { .. }
         | Cause::Drill { .. } => Ok(()),
+    }
+}
+
+/// A rollback goes back to where it was, while its window is open.
+fn check_purpose(known: &ApplicationState, purpose: Purpose, to: &ClusterId) -> Result<(), Broken> {
+    match purpose {
+        Purpose::Switchover | Purpose::Failback => Ok(()),
+        Purpose::Rollback { of } => match &known.window {
+            Some(window) if window.run == of && window.back_to == *to => Ok(()),
+            Some(_) | None => {
+                let rule = no_window(&known.document.name);
+                Err(Broken("no-commit-window", rule.detail))
+            }
+        },
     }
 }
 

@@ -102,6 +102,9 @@ pub(super) fn document(applying: &mut Applying<'_>, document: &Application, by: 
             run: None,
             stuck: BTreeMap::new(),
             rehearsed: Rehearsed { begun: document.drills.as_ref().map(|_| applying.at), ..Rehearsed::default() },
+            held: None,
+            window: None,
+            order: None,
         };
         applying.state.applications.insert(name.clone(), fresh);
         applying.audit("applied", Some(name), None, by, "revision 1");

@@ -505,7 +505,7 @@ fn a_late_fence_is_followed_by_the_decision_and_not_undone() {
     let epoch = world.known().epoch;
     let cause = Cause::ResourceFailed { resource: resource("db"), detail: "gone".into() };
     let finding = regent_core::entry::Finding::default();
-    world.done(Entry::RunStarted { application: app(), epoch, cause, to: central(), finding });
+    world.done(Entry::RunStarted { application: app(), epoch, cause, to: central(), finding, plan: None });
     let run = world.known().run.unwrap();
     world.wall += 60_000;
     for step in [0, 1].map(regent_core::id::StepId) {

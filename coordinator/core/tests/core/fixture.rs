@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regent_core::application::{
     Action, Application, Automation, Beyond, DnsName, DnsProvider, Line, Mode, Objectives, OnCoordinatorLoss,
-    OnFailure, Resource, ResourceKind, Runbook,
+    OnFailure, OnSilence, Resource, ResourceKind, Runbook,
 };
 use regent_core::decide::Viewpoint;
 use regent_core::effect::Effect;
@@ -84,6 +84,11 @@ pub fn document() -> Application {
             cooldown: Span::from_secs(3600),
             max_data_loss: Span::from_secs(5),
             beyond_max_data_loss: Beyond::Ask,
+            max_write_outage: Span::from_secs(30),
+            commit_within: None,
+            two_person: false,
+            approve_within: Span::from_secs(3600),
+            on_silence: OnSilence::Refuse,
             on_coordinator_loss: OnCoordinatorLoss::Failsafe,
             probe_failures: 3,
         },
@@ -147,6 +152,11 @@ impl World {
         world.adopt();
         world.confirm(&west());
         world
+    }
+
+    /// The same from here on, apart.
+    pub fn copy(&self) -> Self {
+        Self { state: self.state.clone(), wall: self.wall, effects: vec![], log: vec![] }
     }
 
     pub fn adopt(&mut self) {

@@ -74,7 +74,8 @@ fn an_agent_that_is_heard_again_by_most_is_not_fenced() {
     let votes = [1, 2].map(|observer| world.vote(observer, &west(), 1, Span::from_secs(3)));
     let epoch = world.known().epoch;
     let (cause, finding) = (Cause::AgentUnreachable, Finding::default());
-    let run = RunId(world.done(Entry::RunStarted { application: app(), epoch, cause, to: central(), finding }).0);
+    let run =
+        RunId(world.done(Entry::RunStarted { application: app(), epoch, cause, to: central(), finding, plan: None }).0);
     let mut seen = evidence(NOW, NOW);
     seen.votes_applied = votes.iter().map(|vote| (*vote, NOW)).collect::<BTreeMap<_, _>>();
     assert_eq!(intents(&decide(&world.state, &seen, view(NOW, &world))), 2);

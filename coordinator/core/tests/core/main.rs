@@ -9,12 +9,16 @@
 )]
 
 mod approving;
+mod committing;
 mod deciding;
 mod drilling;
 mod fixture;
+mod intervening;
 mod late;
 mod measuring;
 mod observing;
+mod ordering;
+mod planning;
 mod random;
 mod rejoining;
 mod running;

@@ -88,6 +88,7 @@ fn entry(world: &World, one: &Move) -> Option<Entry> {
             cause: Cause::ResourceFailed { resource: resource("db"), detail: String::new() },
             to: other,
             finding: Finding::default(),
+            plan: None,
         },
         Move::Advance(success, retryable) => {
             let run = run?;

@@ -18,7 +18,7 @@ fn rejoin(reclone: bool) -> Entry {
 }
 
 /// The west is lost, the centre is primary of epoch 2, and the failover has ended.
-fn failed_over() -> World {
+pub fn failed_over() -> World {
     let mut world = World::protected();
     let run = lost(&mut world);
     finish(&mut world, run);
@@ -41,7 +41,7 @@ fn finish(world: &mut World, run: RunId) {
 }
 
 /// Begins a rejoin of the west and gives its run.
-fn rejoining(world: &mut World, reclone: bool) -> RunId {
+pub fn rejoining(world: &mut World, reclone: bool) -> RunId {
     let run = RunId(world.done(rejoin(reclone)).0);
     assert_eq!(world.known().run, Some(run));
     run
@@ -150,7 +150,7 @@ fn a_failover_does_not_wait_for_a_rejoin() {
     let cause = Cause::ResourceFailed { resource: resource("db"), detail: "gone".into() };
     // Nor does a leader of before, who still thought it fit, decide for what is being rebuilt.
     let (epoch, finding) = (fresh.known().epoch, Finding::default());
-    let started = Entry::RunStarted { application: app(), epoch, cause, to: central(), finding };
+    let started = Entry::RunStarted { application: app(), epoch, cause, to: central(), finding, plan: None };
     assert_eq!(fresh.refused(started), "not-a-target");
     let votes = [fresh.vote(1, &west(), 1, Span::ZERO), fresh.vote(2, &west(), 1, Span::ZERO)];
     assert_eq!(fresh.refused(fresh.lost(&votes)), "not-a-target");

@@ -19,7 +19,14 @@ pub fn lost(world: &mut World) -> RunId {
 pub fn failed_database(world: &mut World) -> RunId {
     let epoch = world.known().epoch;
     let cause = Cause::ResourceFailed { resource: resource("db"), detail: "gone".into() };
-    world.done(Entry::RunStarted { application: app(), epoch, cause, to: central(), finding: Finding::default() });
+    world.done(Entry::RunStarted {
+        application: app(),
+        epoch,
+        cause,
+        to: central(),
+        finding: Finding::default(),
+        plan: None,
+    });
     world.known().run.unwrap()
 }
 

@@ -6,17 +6,17 @@ use regent_core::entry::{Cause, Entry, Finding, Ground, Outcome, Report};
 use regent_core::evidence::{Evidence, Health, LeaseState};
 use regent_core::id::{Epoch, RunId};
 use regent_core::run::{RunStatus, StepState};
-use regent_core::switchover::preflight;
+use regent_core::switchover::{Purpose, preflight};
 use regent_core::time::{Moment, Span};
 use regent_core::verdict::Scene;
 
 use crate::fixture::*;
 use crate::running::{begin, due, end, find, perform};
 
-const NOW: Moment = Moment(200_000);
+pub const NOW: Moment = Moment(200_000);
 
 /// Protected, with a runbook for switchovers.
-fn ready() -> World {
+pub fn ready() -> World {
     let mut world = World::fresh();
     let mut with_runbook = document();
     let lines = vec![
@@ -38,28 +38,33 @@ fn asked(world: &World) -> Entry {
     Entry::RunStarted {
         application: app(),
         epoch: world.known().epoch,
-        cause: Cause::Switchover { by: "ann".into(), max_write_outage: Span::from_secs(5) },
+        cause: Cause::Switchover {
+            by: "ann".into(),
+            max_write_outage: Span::from_secs(5),
+            purpose: Purpose::Switchover,
+        },
         to: central(),
         finding: Finding::default(),
+        plan: None,
     }
 }
 
-fn started(world: &mut World) -> RunId {
+pub fn started(world: &mut World) -> RunId {
     let entry = asked(world);
     world.done(entry);
     world.known().run.unwrap()
 }
 
-fn at(position: u64) -> Outcome {
+pub fn at(position: u64) -> Outcome {
     Outcome::Succeeded(Report { position: Some(position), ..Report::default() })
 }
 
-fn reach(world: &mut World, run: RunId, step: &str, outcome: Outcome) {
+pub fn reach(world: &mut World, run: RunId, step: &str, outcome: Outcome) {
     let begun = begin(world, run, step);
     end(world, run, begun, outcome);
 }
 
-fn fenced(world: &mut World) -> RunId {
+pub fn fenced(world: &mut World) -> RunId {
     let run = started(world);
     perform(world, run, "Quiesce core@west-1");
     reach(world, run, "Fence db@west-1", at(1000));
@@ -68,7 +73,7 @@ fn fenced(world: &mut World) -> RunId {
 }
 
 /// What the leader knows while both sides are well.
-fn well() -> Evidence {
+pub fn well() -> Evidence {
     let mut evidence = evidence(NOW, NOW);
     let standby = evidence.contacts.get_mut(&central()).unwrap().resources.get_mut(&app()).unwrap();
     standby.values_mut().for_each(|seen| seen.upstream.as_mut().unwrap().connected = true);
@@ -78,7 +83,7 @@ fn well() -> Evidence {
 fn refusal(world: &World, evidence: &Evidence) -> Option<String> {
     let name = app();
     let scene = Scene::new(&world.state, evidence, NOW, view(NOW, world).me, &name).unwrap();
-    preflight(&scene, Some(&central())).err().map(|rule| rule.code)
+    preflight(&scene, Purpose::Switchover, Some(&central())).err().map(|rule| rule.code)
 }
 
 #[test]

@@ -47,6 +47,9 @@ fn text(application: &wire::Application, document: &str) -> String {
     };
     line("Name:", &application.name);
     line("State:", &get::state(application));
+    if let Some(advice) = &application.advice {
+        line("Next:", &format!("{}: {}", advice.state, advice.next));
+    }
     line("Primary:", if application.primary.is_empty() { "not adopted yet" } else { &application.primary });
     line("Epoch:", &application.epoch.to_string());
     line("Revision:", &application.revision.to_string());
@@ -58,6 +61,30 @@ fn text(application: &wire::Application, document: &str) -> String {
     }
     if let Some(paused) = &application.paused {
         line("Paused:", &format!("by {} at {}: {}", paused.by, words::time(paused.at.as_ref()), paused.reason));
+    }
+    if let Some(protection) = &application.protection {
+        let word = if protection.protected { "yes" } else { "NO" };
+        line("Protected:", &format!("{word}: {}", protection.sentence));
+    }
+    if let Some(order) = &application.order {
+        let left = words::maybe(order.left.as_ref());
+        let whose = if order.by.is_empty() { "Regent asks".to_owned() } else { format!("ordered by {}", order.by) };
+        line("Failover:", &format!("{}, {whose}, {left} left: {}", words::order(order), order.next));
+    }
+    if let Some(window) = &application.commit_window {
+        line(
+            "Commit window:",
+            &format!(
+                "run {} can be rolled back to {} for another {}, until {}",
+                window.run,
+                window.back_to,
+                words::maybe(window.left.as_ref()),
+                words::time(window.until.as_ref())
+            ),
+        );
+    }
+    if let Some(held) = &application.held {
+        line("Held:", &format!("by {} at {}: {}", held.by, words::time(held.at.as_ref()), held.reason));
     }
     if application.cooling_until.is_some() {
         let until = words::time(application.cooling_until.as_ref());

@@ -14,7 +14,7 @@ use crate::output::{Output, say};
 The steps are those of the runbook `drill` of the document. `promote` copies the standby's database into a scratch folder of
 its own, promotes the copy there and writes to it; `restore` restores the newest backup beside it; `verify` looks at what
 was copied. Nothing of the real databases changes: neither roles, epoch, DNS nor slots. A failover does not wait for a
-drill; and what a drill has made is taken away at its end in any case, also after a failure.
+drill; and what a drill has made is taken away at its end in any case, also after a failure or `regentctl abort RUN`.
 
 The report (`regentctl report RUN`) says what each step took, and how long a failover would have taken by that.
 

@@ -75,7 +75,8 @@ pub(super) async fn fetch(
 
 /// The applications at a glance.
 pub(super) fn table(applications: &[wire::Application]) -> String {
-    let mut table = Table::new(&["NAME", "PRIMARY", "EPOCH", "MODE", "FAILOVER AFTER", "STATE", "REVISION"]);
+    let headings = ["NAME", "PRIMARY", "EPOCH", "MODE", "FAILOVER AFTER", "PROTECTED", "STATE", "REVISION"];
+    let mut table = Table::new(&headings);
     for one in applications {
         table.row([
             one.name.clone(),
@@ -83,6 +84,7 @@ pub(super) fn table(applications: &[wire::Application]) -> String {
             one.epoch.to_string(),
             one.mode.clone(),
             words::maybe(one.failover_after.as_ref()),
+            one.protection.as_ref().map_or("", |found| words::yes(found.protected)).to_owned(),
             state(one),
             one.revision.to_string(),
         ]);
@@ -111,6 +113,15 @@ pub(super) fn state(application: &wire::Application) -> String {
         states.push("not adopted yet".to_owned());
     } else if !application.confirmed {
         states.push("newest terms not confirmed".to_owned());
+    }
+    if let Some(order) = &application.order {
+        states.push(format!("failover {}: order {}", words::order(order), order.id));
+    }
+    if let Some(held) = &application.held {
+        states.push(format!("held by {}", held.by));
+    }
+    if let Some(window) = &application.commit_window {
+        states.push(format!("run {} can be rolled back for {}", window.run, words::maybe(window.left.as_ref())));
     }
     if application.cooling_until.is_some() {
         states.push("cooling down".to_owned());

@@ -92,7 +92,10 @@ pub(super) async fn follow(connection: &Connection, run: u64, output: Output) ->
                 wire::RunStatus::Stuck => return Err(Failure::Stuck(stuck(seen))),
                 wire::RunStatus::Running | wire::RunStatus::Undoing | wire::RunStatus::Unspecified => {}
                 wire::RunStatus::Succeeded => return Ok(()),
-                wire::RunStatus::Undone | wire::RunStatus::Superseded | wire::RunStatus::Failed => {
+                wire::RunStatus::Undone
+                | wire::RunStatus::Superseded
+                | wire::RunStatus::Aborted
+                | wire::RunStatus::Failed => {
                     return Err(Failure::failed(format!("run {run} ended: {}", words::status(seen))));
                 }
             }
@@ -245,12 +248,41 @@ fn text(run: &wire::Run) -> String {
     if run.ended.is_some() {
         let _ = writeln!(text, "Ended:    {}", words::time(run.ended.as_ref()));
     }
+    if let Some(advice) = &run.advice {
+        let _ = writeln!(text, "Next:     {}", advice.next);
+    }
     let _ = write!(text, "\n{}", steps(run));
     if run.status() == wire::RunStatus::Stuck {
         let _ = write!(text, "\n{}", stuck(run));
     }
+    if let Some(order) = &run.order {
+        let _ = write!(text, "\n{}", ordered(order));
+    }
+    if let Some(abort) = &run.abort {
+        let _ = writeln!(text, "\nAborted by {} at {}: {}", abort.by, words::time(abort.at.as_ref()), abort.reason);
+    }
     for step in asking(run) {
         let _ = write!(text, "\nA human is asked: {}\n  yes:  {}", step.question, yes(run, step));
+    }
+    text
+}
+
+/// Who wanted it, what was allowed, and who confirmed it.
+pub(crate) fn ordered(order: &wire::Order) -> String {
+    let mut text = if order.by.is_empty() {
+        format!("Asked:    {}\n", order.reason)
+    } else {
+        format!("Ordered:  by {}, order {}: {}\n", order.by, order.id, order.reason)
+    };
+    if !order.allow_data_loss.is_empty() {
+        let _ = writeln!(text, "Allowed:  data loss beyond maxDataLoss, for this run: {}", order.allow_data_loss);
+    }
+    if !order.attest_primary_off.is_empty() {
+        let _ = writeln!(text, "Attested: the primary is off: {}", order.attest_primary_off);
+    }
+    if !order.approval.is_empty() {
+        let by = if order.approved_by.is_empty() { "nobody" } else { &order.approved_by };
+        let _ = writeln!(text, "Approved: by {by}: {}", order.approval);
     }
     text
 }

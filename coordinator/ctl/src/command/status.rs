@@ -117,6 +117,9 @@ fn text(status: &wire::Status) -> String {
     let _ = writeln!(text, "\nAPPLICATIONS\n{}", get::table(&status.applications).trim_end());
     for application in &status.applications {
         let _ = write!(text, "\n{}\n{}", application.name.to_uppercase(), describe::placements(application));
+        if let Some(advice) = application.advice.as_ref().filter(|advice| advice.state != "steady") {
+            let _ = writeln!(text, "Next ({}): {}", advice.state, advice.next);
+        }
     }
     if !status.runs.is_empty() {
         let _ = write!(text, "\nRUNS\n{}", runs::table(&status.runs));

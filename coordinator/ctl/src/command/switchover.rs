@@ -23,6 +23,7 @@ With --watch the command follows the run: exit code 0 when the old side follows 
 soon as a step is stuck.
 
 Examples:
+  regentctl plan shop                            the steps, what is expected of them, and every note
   regentctl switchover shop --dry-run            whether it could start now, and to where
   regentctl switchover shop --watch
   regentctl switchover shop --to eu-central-1 --max-write-outage 10s --watch")]
@@ -32,9 +33,11 @@ pub(crate) struct Switchover {
     /// To which cluster. Default: the first fit one in order of preference.
     #[arg(long, value_name = "CLUSTER")]
     to: Option<String>,
-    /// Undone if it is not decided so long after writes were first kept out. Default: 30s.
-    #[arg(long, value_name = "TIME", value_parser = span)]
-    max_write_outage: Option<Duration>,
+    #[command(flatten)]
+    outage: Outage,
+    /// Begin exactly the plan that `regentctl plan` showed under this digest, or nothing.
+    #[arg(long, value_name = "DIGEST", conflicts_with = "dry_run")]
+    plan: Option<String>,
     /// Say whether it could start now; change nothing.
     #[arg(long, conflicts_with_all = ["watch", "max_write_outage"])]
     dry_run: bool,
@@ -43,22 +46,45 @@ pub(crate) struct Switchover {
     watch: bool,
 }
 
+/// How long writes may be kept out.
+#[derive(Args)]
+pub(super) struct Outage {
+    /// Undone if it is not decided so long after writes were first kept out. Default: maxWriteOutage of the document.
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    max_write_outage: Option<Duration>,
+}
+
+impl Outage {
+    pub(super) fn on_the_wire(&self) -> Result<Option<prost_types::Duration>, Failure> {
+        match self.max_write_outage.map(prost_types::Duration::try_from) {
+            None => Ok(None),
+            Some(Ok(span)) => Ok(Some(span)),
+            Some(Err(_)) => Err(Failure::usage("--max-write-outage is too long")),
+        }
+    }
+}
+
+/// Says that a run has begun, and how it is followed.
+pub(super) fn begun(what: &str, run: u64, watched: bool) {
+    say(what);
+    if !watched {
+        say(&format!("Follow it: regentctl runs {run} --watch"));
+    }
+}
+
 impl Switchover {
     pub(crate) async fn run(self, connection: &Connection) -> Result<(), Failure> {
         let to = self.to.clone().unwrap_or_default();
         if self.dry_run {
             return preflight(connection, self.application, to).await;
         }
-        let max_write_outage = match self.max_write_outage.map(prost_types::Duration::try_from) {
-            None => None,
-            Some(Ok(span)) => Some(span),
-            Some(Err(_)) => return Err(Failure::usage("--max-write-outage is too long")),
-        };
+        let max_write_outage = self.outage.on_the_wire()?;
         let request = wire::SwitchoverRequest {
             request_id: request_id(),
             application: self.application.clone(),
             to,
             max_write_outage,
+            plan: self.plan.clone().unwrap_or_default(),
         };
         let answer = connection
             .call(|mut services| {
@@ -66,12 +92,12 @@ impl Switchover {
                 async move { services.runs.switchover(request).await }
             })
             .await?;
-        say(&format!("{} is switched over to {} by run {}", self.application, answer.to, answer.run));
-        if self.watch {
-            return runs::follow(connection, answer.run, Output::Table).await;
-        }
-        say(&format!("Follow it: regentctl runs {} --watch", answer.run));
-        Ok(())
+        begun(
+            &format!("{} is switched over to {} by run {}", self.application, answer.to, answer.run),
+            answer.run,
+            self.watch,
+        );
+        if self.watch { runs::follow(connection, answer.run, Output::Table).await } else { Ok(()) }
     }
 }
 

@@ -57,8 +57,15 @@ fn text(explained: &wire::Explanation) -> String {
     if let Some(earliest) = &explained.earliest {
         let _ = writeln!(text, "Earliest: in {}, if nothing changes", words::span(earliest));
     }
+    if let (None, Some(bound)) = (&explained.earliest, &explained.if_lost_now) {
+        let _ = writeln!(text, "Earliest: {} after the primary is last heard", words::span(bound));
+    }
     if !explained.target.is_empty() {
         let _ = writeln!(text, "Target:   {}", explained.target);
+        let _ = writeln!(text, "Outage:   {} from then on", words::expected(explained.expected.as_ref()));
+    }
+    for note in &explained.notes {
+        let _ = writeln!(text, "{:<10}{}: {}", format!("{}:", words::severity(note)), note.code, note.detail);
     }
     if !explained.held_by.is_empty() {
         let mut table = Table::new(&["HELD BY", "BECAUSE"]);

@@ -18,7 +18,9 @@ pub(super) fn summary(report: &wire::Report, run: &wire::Run) -> String {
         wire::RunStatus::Stuck => {
             format!("Regent rehearsed {what}. What it made cannot be taken away; a human is needed.")
         }
-        wire::RunStatus::Undone => format!("The rehearsal of {what} was given up, and has been cleaned up."),
+        wire::RunStatus::Undone | wire::RunStatus::Aborted => {
+            format!("The rehearsal of {what} was given up, and has been cleaned up.")
+        }
         wire::RunStatus::Superseded => {
             format!("The rehearsal of {what} gave way to another run, and has been cleaned up.")
         }

@@ -4,9 +4,13 @@
 #[path = "../../../tests/operator_api/world.rs"]
 mod world;
 
+#[path = "../../../tests/operator_api/moving.rs"]
+mod moving;
+
 mod bad_input;
 mod certs;
 mod changes;
 mod reads;
 mod runs;
 mod terminal;
+mod verbs;

@@ -41,11 +41,11 @@ impl ApplicationService for Operators {
         let asked = request.into_inner();
         self.fresh(asked.stale_ok).await?;
         let id = application_id(&asked.application)?;
-        let (me, now) = (self.node().id, self.node().now());
+        let (me, now, wall) = (self.node().id, self.node().now(), self.node().wall());
         let found = self.node().replica.read(|state| {
             self.node().see(|evidence| {
                 let known = state.applications.get(&id)?;
-                let look = Look { me, state, evidence, now };
+                let look = Look { me, state, evidence, now, wall };
                 Some((view::application(&look, &id, known), to_yaml(&known.document)))
             })
         });
@@ -63,10 +63,10 @@ impl ApplicationService for Operators {
     ) -> Result<Response<wire::ApplicationServiceListResponse>, Status> {
         auth::operator(&request)?;
         self.fresh(request.get_ref().stale_ok).await?;
-        let (me, now) = (self.node().id, self.node().now());
+        let (me, now, wall) = (self.node().id, self.node().now(), self.node().wall());
         let applications = self.node().replica.read(|state| {
             self.node().see(|evidence| {
-                let look = Look { me, state, evidence, now };
+                let look = Look { me, state, evidence, now, wall };
                 state.applications.iter().map(|(id, known)| view::application(&look, id, known)).collect()
             })
         });

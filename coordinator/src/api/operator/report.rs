@@ -27,7 +27,7 @@ pub(super) fn report(state: &State, run: &Run, wall: Timestamp) -> wire::Report 
     let losses: Vec<wire::Loss> =
         gaps().map(|(resource, gap)| loss(run, resource, gap, on_its_way(document))).collect();
     wire::Report {
-        run: Some(convert::run(run)),
+        run: Some(convert::run(state, run)),
         objectives: document.map(objectives),
         service_lost: lost.map(time),
         service_restored: restored.map(time),
@@ -64,7 +64,8 @@ fn service_lost(run: &Run) -> Option<Timestamp> {
 fn service_restored(run: &Run) -> Option<Timestamp> {
     match run.status {
         RunStatus::Undone => run.ended,
-        RunStatus::Succeeded => {
+        // Of one that was aborted only the following was left.
+        RunStatus::Succeeded | RunStatus::Aborted => {
             let needed = run.walk().filter(|(step, progress)| {
                 !step.detached
                     && step.kind != StepKind::Action(Action::Rejoin)

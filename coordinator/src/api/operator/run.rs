@@ -5,6 +5,7 @@ use std::pin::Pin;
 use regent_core::entry::{Clearing, Entry};
 use regent_core::id::{RunId, StepId};
 use regent_core::run::Run;
+use regent_core::state::State;
 use regent_proto::operator::v1 as wire;
 use regent_proto::operator::v1::run_service_server::RunService;
 use tokio::sync::mpsc;
@@ -12,6 +13,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::switchover::{Move, Moving};
 use super::{Operators, report, request_id};
 use crate::api::status::Fault;
 use crate::api::{auth, convert};
@@ -30,7 +32,9 @@ impl RunService for Operators {
         let application = self.known_or_all(&asked.application)?;
         let runs = self.node().replica.read(|state| {
             let all = state.runs.values().rev();
-            all.filter(|run| application.as_ref().is_none_or(|id| run.application == *id)).map(convert::run).collect()
+            all.filter(|run| application.as_ref().is_none_or(|id| run.application == *id))
+                .map(|run| convert::run(state, run))
+                .collect()
         });
         Ok(Response::new(wire::RunServiceListResponse { runs, view: Some(self.view()) }))
     }
@@ -52,7 +56,7 @@ impl RunService for Operators {
     ) -> Result<Response<Self::WatchStream>, Status> {
         auth::operator(&request)?;
         let id = request.get_ref().run;
-        self.run(id, |_| ())?;
+        self.run(id, |_, _| ())?;
         let (sender, receiver) = mpsc::channel(1);
         let operators = self.clone();
         tokio::spawn(async move { operators.follow(id, &sender).await });
@@ -86,7 +90,82 @@ impl RunService for Operators {
         request: Request<wire::SwitchoverRequest>,
     ) -> Result<Response<wire::SwitchoverResponse>, Status> {
         let by = auth::operator(&request)?;
-        self.begin_switchover(request.into_inner(), by).await.map(Response::new)
+        let asked = request.into_inner();
+        let wanted = Move {
+            request_id: asked.request_id,
+            application: asked.application,
+            kind: wire::PlanKind::Switchover,
+            to: asked.to,
+            max_write_outage: asked.max_write_outage,
+            plan: asked.plan,
+        };
+        let Moving { index, run, to } = self.begin_move(wanted, by).await?;
+        Ok(Response::new(wire::SwitchoverResponse { index, run, to }))
+    }
+
+    async fn failback(
+        &self,
+        request: Request<wire::FailbackRequest>,
+    ) -> Result<Response<wire::FailbackResponse>, Status> {
+        let by = auth::operator(&request)?;
+        let asked = request.into_inner();
+        let wanted = Move {
+            request_id: asked.request_id,
+            application: asked.application,
+            kind: wire::PlanKind::Failback,
+            to: String::new(),
+            max_write_outage: asked.max_write_outage,
+            plan: String::new(),
+        };
+        let Moving { index, run, to } = self.begin_move(wanted, by).await?;
+        Ok(Response::new(wire::FailbackResponse { index, run, to }))
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<wire::RollbackRequest>,
+    ) -> Result<Response<wire::RollbackResponse>, Status> {
+        let by = auth::operator(&request)?;
+        let asked = request.into_inner();
+        let wanted = Move {
+            request_id: asked.request_id,
+            application: asked.application,
+            kind: wire::PlanKind::Rollback,
+            to: String::new(),
+            max_write_outage: asked.max_write_outage,
+            plan: String::new(),
+        };
+        let Moving { index, run, to } = self.begin_move(wanted, by).await?;
+        Ok(Response::new(wire::RollbackResponse { index, run, to }))
+    }
+
+    async fn plan(&self, request: Request<wire::PlanRequest>) -> Result<Response<wire::PlanResponse>, Status> {
+        let caller = auth::operator_or_forwarded(&request)?;
+        let pass_on = caller != auth::Caller::Forwarded && !auth::is_forwarded(&request);
+        self.look_at_plan(request.into_inner(), pass_on).await.map(Response::new)
+    }
+
+    async fn commit(&self, request: Request<wire::CommitRequest>) -> Result<Response<wire::CommitResponse>, Status> {
+        let by = auth::operator(&request)?;
+        self.commit_switchover(request.into_inner(), by).await.map(Response::new)
+    }
+
+    async fn hold(&self, request: Request<wire::HoldRequest>) -> Result<Response<wire::HoldResponse>, Status> {
+        let by = auth::operator(&request)?;
+        self.hold_application(request.into_inner(), by).await.map(Response::new)
+    }
+
+    async fn unhold(&self, request: Request<wire::UnholdRequest>) -> Result<Response<wire::UnholdResponse>, Status> {
+        let by = auth::operator(&request)?;
+        self.unhold_application(request.into_inner(), by).await.map(Response::new)
+    }
+
+    async fn failover(
+        &self,
+        request: Request<wire::FailoverRequest>,
+    ) -> Result<Response<wire::FailoverResponse>, Status> {
+        let by = auth::operator(&request)?;
+        self.order_failover(request.into_inner(), by).await.map(Response::new)
     }
 
     async fn drill(&self, request: Request<wire::DrillRequest>) -> Result<Response<wire::DrillResponse>, Status> {
@@ -96,17 +175,7 @@ impl RunService for Operators {
 
     async fn approve(&self, request: Request<wire::ApproveRequest>) -> Result<Response<wire::ApproveResponse>, Status> {
         let by = auth::operator(&request)?;
-        let asked = request.into_inner();
-        let id = request_id(&asked.request_id)?;
-        if asked.reason.trim().is_empty() {
-            let problem = "say why the run may go on; others will read it".to_owned();
-            return Err(Fault::Field { field: "reason", problem }.into());
-        }
-        self.fresh(false).await?;
-        self.run(asked.run, |_| ())?;
-        let entry = Entry::Approved { run: RunId(asked.run), step: StepId(asked.step), by, reason: asked.reason };
-        let index = self.propose(id, &format!("run {}", asked.run), entry).await?;
-        Ok(Response::new(wire::ApproveResponse { index }))
+        self.say_yes(request.into_inner(), by).await.map(Response::new)
     }
 
     async fn clear(&self, request: Request<wire::ClearRequest>) -> Result<Response<wire::ClearResponse>, Status> {
@@ -121,16 +190,27 @@ impl RunService for Operators {
             }
         };
         self.fresh(false).await?;
-        self.run(asked.run, |_| ())?;
+        self.run(asked.run, |_, _| ())?;
         let entry = Entry::Cleared { run: RunId(asked.run), step: StepId(asked.step), how, by };
         let index = self.propose(id, &format!("run {}", asked.run), entry).await?;
         Ok(Response::new(wire::ClearResponse { index }))
     }
+
+    async fn abort(&self, request: Request<wire::AbortRequest>) -> Result<Response<wire::AbortResponse>, Status> {
+        let by = auth::operator(&request)?;
+        let asked = request.into_inner();
+        self.fresh(false).await?;
+        if let Some(answer) = self.take_back(&asked, &by).await {
+            return answer.map(Response::new);
+        }
+        self.abort_run(asked, by).await.map(Response::new)
+    }
 }
 
 impl Operators {
-    fn run<R>(&self, id: u64, look: impl FnOnce(&Run) -> R) -> Result<R, Fault> {
-        self.node().replica.read(|state| state.runs.get(&RunId(id)).map(look)).ok_or_else(|| unknown(id))
+    pub(super) fn run<R>(&self, id: u64, look: impl FnOnce(&State, &Run) -> R) -> Result<R, Fault> {
+        let found = self.node().replica.read(|state| state.runs.get(&RunId(id)).map(|run| look(state, run)));
+        found.ok_or_else(|| unknown(id))
     }
 
     /// Sends the run whenever it has changed, until it has ended, the caller is gone or the process stops.
@@ -139,7 +219,7 @@ impl Operators {
         let mut last = None;
         loop {
             applied.mark_unchanged();
-            let (run, ended) = match self.run(id, |run| (convert::run(run), run.status.is_final())) {
+            let (run, ended) = match self.run(id, |state, run| (convert::run(state, run), run.status.is_final())) {
                 Ok(found) => found,
                 Err(fault) => {
                     let _ = sender.send(Err(fault.into())).await;

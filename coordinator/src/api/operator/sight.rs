@@ -3,7 +3,7 @@
 use regent_core::evidence::{Contact, Evidence, FenceState, Health, LeaseState, Role, Sighting};
 use regent_core::id::{ApplicationId, ClusterId, CoordinatorId, ResourceId};
 use regent_core::state::{ApplicationState, State};
-use regent_core::time::{Moment, Span};
+use regent_core::time::{Moment, Span, Timestamp};
 use regent_proto::operator::v1 as wire;
 
 use crate::api::convert::{span, time};
@@ -18,6 +18,8 @@ pub(super) struct Look<'a> {
     pub(super) evidence: &'a Evidence,
     /// By its monotonic clock.
     pub(super) now: Moment,
+    /// By its wall clock.
+    pub(super) wall: Timestamp,
 }
 
 /// What one coordinator sees of one cluster's agent, as far as it is known here.
@@ -190,7 +192,7 @@ mod tests {
         let (state, mut evidence) = (State::default(), Evidence::default());
         let (cluster, patience) = (ClusterId::new("eu-west-1").unwrap(), Span::from_secs(15));
         let contact = |state: &State, evidence: &Evidence, observer| {
-            let look = Look { me: CoordinatorId(1), state, evidence, now: Moment(100_000) };
+            let look = Look { me: CoordinatorId(1), state, evidence, now: Moment(100_000), wall: Timestamp(0) };
             sight(&look, &cluster, CoordinatorId(observer), patience).contact()
         };
         assert_eq!(contact(&state, &evidence, 2), wire::Contact::Unknown);

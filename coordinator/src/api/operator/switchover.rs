@@ -1,9 +1,11 @@
-//! A planned switchover on an operator's word: the leader says whether both sides are ready, then the run begins.
+//! A planned move on an operator's word: a switchover, the way back to the preferred cluster, or a rollback. The leader
+//! says whether both sides are ready, then the run begins.
 
 use regent_core::decide::Viewpoint;
 use regent_core::entry::{Cause, Entry};
-use regent_core::id::{ApplicationId, ClusterId, RequestId};
-use regent_core::switchover::{self, MAX_WRITE_OUTAGE};
+use regent_core::id::{ApplicationId, ClusterId, RequestId, RunId};
+use regent_core::plan::Digest;
+use regent_core::switchover::{self, Purpose, WRITE_OUTAGES};
 use regent_core::target;
 use regent_core::time::Span;
 use regent_core::verdict::Scene;
@@ -11,11 +13,29 @@ use regent_proto::operator::v1 as wire;
 use regent_proto::operator::v1::run_service_client::RunServiceClient;
 use tonic::Status;
 
+use super::plan::purpose;
 use super::{Operators, application_id, request_id, unknown_application};
 use crate::api::status::Fault;
 
-/// A write outage that is allowed is at least this, and at most a day: no promise is made by zero.
-const OUTAGES: std::ops::RangeInclusive<Span> = Span::from_millis(100)..=Span::from_secs(24 * 3600);
+/// A planned move that is asked for.
+pub(super) struct Move {
+    pub(super) request_id: String,
+    pub(super) application: String,
+    pub(super) kind: wire::PlanKind,
+    /// Empty: chosen by what it is for.
+    pub(super) to: String,
+    pub(super) max_write_outage: Option<prost_types::Duration>,
+    /// Empty: whatever it would be now.
+    pub(super) plan: String,
+}
+
+/// A planned move that has begun.
+pub(super) struct Moving {
+    pub(super) index: u64,
+    /// A run has the number of the entry that began it.
+    pub(super) run: u64,
+    pub(super) to: String,
+}
 
 impl Operators {
     /// The leader's word, since only it has heard all; else what this coordinator sees.
@@ -44,16 +64,14 @@ impl Operators {
                 let Some(scene) = Scene::new(state, evidence, view.now, view.me, &id) else {
                     return Some(Err(("not-adopted".to_owned(), "no primary is known yet".to_owned())));
                 };
-                let fit = switchover::preflight(&scene, wish.as_ref());
+                let fit = switchover::preflight(&scene, Purpose::Switchover, wish.as_ref());
                 Some(fit.map_err(|rule| (rule.code, rule.detail)))
             })
         });
         let mut answer = wire::PreflightResponse { view: Some(self.view()), ..wire::PreflightResponse::default() };
         match looked.ok_or_else(|| unknown_application(&asked.application))? {
             Ok(candidate) => {
-                let lag = |lag: Option<Span>| lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string());
-                let gaps = candidate.gaps.iter();
-                answer.lag = gaps.map(|(name, gap)| format!("{name}: {} ({})", lag(gap.lag), gap.text)).collect();
+                answer.lag = candidate.sentences();
                 answer.to = candidate.cluster.to_string();
             }
             Err((code, detail)) => {
@@ -65,45 +83,40 @@ impl Operators {
     }
 
     /// A repeat finds its own run: nothing is looked at again, since what it began has changed what is seen.
-    pub(super) async fn begin_switchover(
-        &self,
-        asked: wire::SwitchoverRequest,
-        by: String,
-    ) -> Result<wire::SwitchoverResponse, Status> {
+    pub(super) async fn begin_move(&self, asked: Move, by: String) -> Result<Moving, Status> {
         let request = request_id(&asked.request_id)?;
         let max_write_outage = outage(asked.max_write_outage.as_ref())?;
+        let plan = digest(&asked.plan)?;
         wish("to", &asked.to)?;
         self.fresh(false).await?;
         let application = self.known(&asked.application)?;
         let to = if self.is_repeat(&request) {
             asked.to
         } else {
-            let question = wire::PreflightRequest { application: asked.application, to: asked.to };
-            let answer = self.preflight_switchover(question, true).await?;
-            if let Some(refusal) = answer.refusal {
+            let question = wire::PlanRequest {
+                application: asked.application,
+                to: asked.to,
+                kind: asked.kind.into(),
+                max_write_outage: asked.max_write_outage,
+                ..wire::PlanRequest::default()
+            };
+            let plan = self.look_at_plan(question, true).await?.plan.unwrap_or_default();
+            if let Some(refusal) = plan.notes.into_iter().find(|note| note.severity() == wire::Severity::Blocker) {
                 let subject = application.to_string();
                 return Err(Fault::Refused { subject, rule: refusal.code, detail: refusal.detail }.into());
             }
-            answer.to
+            plan.to
         };
-        let entry = self.switchover_entry(&application, &to, by, max_write_outage)?;
+        let wanted = Wanted { to: &to, by, kind: asked.kind, max_write_outage, plan };
+        let entry = self.move_entry(&application, wanted)?;
         let index = self.propose(request, application.as_str(), entry).await?;
-        // A run has the number of the entry that began it.
-        let to = self.node().replica.read(|state| {
-            let run = state.runs.get(&regent_core::id::RunId(index));
-            run.map_or(to, |run| run.to.to_string())
-        });
-        Ok(wire::SwitchoverResponse { index, run: index, to })
+        let to = self.node().replica.read(|state| state.runs.get(&RunId(index)).map_or(to, |run| run.to.to_string()));
+        Ok(Moving { index, run: index, to })
     }
 
-    fn switchover_entry(
-        &self,
-        application: &ApplicationId,
-        to: &str,
-        by: String,
-        max_write_outage: Span,
-    ) -> Result<Entry, Fault> {
+    fn move_entry(&self, application: &ApplicationId, wanted: Wanted<'_>) -> Result<Entry, Fault> {
         let view = self.viewpoint();
+        let Wanted { to, by, kind, max_write_outage, plan } = wanted;
         self.node().replica.read(|state| {
             self.node().see(|evidence| {
                 let known =
@@ -113,6 +126,8 @@ impl Operators {
                 let to = if to.is_empty() { first() } else { to.to_owned() };
                 let to =
                     ClusterId::new(&to).map_err(|error| Fault::Field { field: "to", problem: error.to_string() })?;
+                // The word of the command counts for this one run, else the document's.
+                let max_write_outage = max_write_outage.unwrap_or(known.document.automation.max_write_outage);
                 let reasons = vec![format!("{by} asked for it")];
                 let scene = Scene::new(state, evidence, view.now, view.me, application);
                 let ranked = scene.as_ref().map(target::rank).unwrap_or_default().into_iter().flatten();
@@ -124,9 +139,10 @@ impl Operators {
                 Ok(Entry::RunStarted {
                     application: application.clone(),
                     epoch: known.epoch,
-                    cause: Cause::Switchover { by, max_write_outage },
+                    cause: Cause::Switchover { by, max_write_outage, purpose: purpose(kind, known) },
                     to,
                     finding,
+                    plan,
                 })
             })
         })
@@ -136,9 +152,17 @@ impl Operators {
         Viewpoint { me: self.node().id, now: self.node().now(), wall: self.node().wall() }
     }
 
-    fn is_repeat(&self, request: &RequestId) -> bool {
+    pub(super) fn is_repeat(&self, request: &RequestId) -> bool {
         self.node().replica.read(|state| state.requests.iter().any(|(known, _)| known == request))
     }
+}
+
+struct Wanted<'a> {
+    to: &'a str,
+    by: String,
+    kind: wire::PlanKind,
+    max_write_outage: Option<Span>,
+    plan: Option<Digest>,
 }
 
 pub(super) fn wish(field: &'static str, to: &str) -> Result<Option<ClusterId>, Fault> {
@@ -149,13 +173,21 @@ pub(super) fn wish(field: &'static str, to: &str) -> Result<Option<ClusterId>, F
     Ok(Some(cluster))
 }
 
-fn outage(given: Option<&prost_types::Duration>) -> Result<Span, Fault> {
-    let Some(given) = given else { return Ok(MAX_WRITE_OUTAGE) };
+fn digest(plan: &str) -> Result<Option<Digest>, Fault> {
+    if plan.is_empty() {
+        return Ok(None);
+    }
+    let digest = Digest::try_from(plan.to_owned());
+    digest.map(Some).map_err(|error| Fault::Field { field: "plan", problem: error.to_string() })
+}
+
+pub(super) fn outage(given: Option<&prost_types::Duration>) -> Result<Option<Span>, Fault> {
+    let Some(given) = given else { return Ok(None) };
     let seconds = u64::try_from(given.seconds).ok();
     let rest = u64::try_from(given.nanos / 1_000_000).ok();
     let span = seconds.zip(rest).map(|(seconds, rest)| Span::from_secs(seconds).plus(Span::from_millis(rest)));
-    span.filter(|span| OUTAGES.contains(span)).ok_or_else(|| {
-        let problem = format!("give a time from {} to {}", OUTAGES.start(), OUTAGES.end());
+    span.filter(|span| WRITE_OUTAGES.contains(span)).map(Some).ok_or_else(|| {
+        let problem = format!("give a time from {} to {}", WRITE_OUTAGES.start(), WRITE_OUTAGES.end());
         Fault::Field { field: "max_write_outage", problem }
     })
 }

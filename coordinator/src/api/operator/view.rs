@@ -3,16 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use regent_core::advice;
 use regent_core::application::Application;
 use regent_core::entry::Coordinator;
 use regent_core::evidence::Evidence;
 use regent_core::id::{ApplicationId, ClusterId, CoordinatorId};
 use regent_core::lease::DEFAULT_FAIL_OVER_AFTER;
+use regent_core::protection;
 use regent_core::state::{ApplicationState, State};
 use regent_core::time::{Moment, Span, Timestamp};
+use regent_core::verdict::Scene;
 use regent_proto::operator::v1 as wire;
 use tokio::time::Instant;
 
+use super::failover::order;
 use super::sight::{Look, placement, sight};
 use crate::api::convert::{self, span, time};
 use crate::replica::Leadership;
@@ -66,7 +70,7 @@ pub(super) fn status(
     now: Moment,
     wall: Timestamp,
 ) -> wire::Status {
-    let look = Look { me: leadership.me, state, evidence, now };
+    let look = Look { me: leadership.me, state, evidence, now, wall };
     wire::Status {
         view: None,
         group: state.group.0.clone(),
@@ -181,7 +185,28 @@ pub(super) fn application(look: &Look<'_>, id: &ApplicationId, known: &Applicati
                 cluster: cluster.to_string(),
             })
             .collect(),
+        advice: Some(convert::advice(advice::of_application(look.state, id, known, look.wall))),
+        held: known.held.as_ref().map(convert::pause),
+        commit_window: known.window.as_ref().map(|window| wire::CommitWindow {
+            run: window.run.0,
+            back_to: window.back_to.to_string(),
+            until: Some(time(later(window.since, window.within))),
+            left: Some(span(window.left(look.wall))),
+        }),
+        protection: protected(look, id),
+        order: known.order.as_ref().zip(known.primary.as_ref()).map(|(known, from)| order(known, id, from, look.wall)),
     }
+}
+
+/// By what this coordinator has heard; a follower hears less than the leader.
+fn protected(look: &Look<'_>, id: &ApplicationId) -> Option<wire::Protection> {
+    let scene = Scene::new(look.state, look.evidence, look.now, look.me, id)?;
+    let found = protection::of(&scene);
+    Some(wire::Protection {
+        protected: found.is_protected(),
+        by: found.by.iter().map(ToString::to_string).collect(),
+        sentence: found.sentence(),
+    })
 }
 
 pub(super) fn objectives(document: &Application) -> wire::Objectives {
@@ -208,7 +233,7 @@ fn answers(state: &State, id: &ApplicationId, known: &ApplicationState) -> Vec<w
 
 fn recent_runs(state: &State, wall: Timestamp) -> Vec<wire::Run> {
     let recent = |ended: Option<Timestamp>| ended.is_none_or(|ended| wall.since(ended) <= RECENT);
-    state.runs.values().rev().filter(|run| recent(run.ended)).map(convert::run).collect()
+    state.runs.values().rev().filter(|run| recent(run.ended)).map(|run| convert::run(state, run)).collect()
 }
 
 fn later(at: Timestamp, by: Span) -> Timestamp {

@@ -12,7 +12,7 @@ use crate::application::resource::TTL_BOUNDS;
 use crate::application::runbook::fits;
 use crate::application::{
     Action, Application, Automation, Beyond, DnsName, DnsProvider, Drills, Line, Manner, Mode, Objectives,
-    OnCoordinatorLoss, OnFailure, Resource, ResourceKind, Runbook, parse, to_yaml,
+    OnCoordinatorLoss, OnFailure, OnSilence, Resource, ResourceKind, Runbook, parse, to_yaml,
 };
 use crate::id::{ApplicationId, ClusterId, ResourceId};
 use crate::lease::TimeBound;
@@ -38,9 +38,12 @@ fn automation() -> impl Strategy<Value = Automation> {
     let beyond =
         prop_oneof![Just(Beyond::Refuse), span().prop_map(Beyond::Wait), Just(Beyond::Ask), Just(Beyond::Accept)];
     let modes = (select(Mode::ALL), beyond, select(OnCoordinatorLoss::ALL));
-    (modes, 2000..u64::MAX, span(), span(), 1..=100_u32).prop_map(
-        |(modes, bound, cooldown, max_data_loss, probe_failures)| {
+    let humans = (any::<bool>(), (1..u64::MAX).prop_map(Span::from_millis), select(OnSilence::ALL));
+    let outages = (100..=86_400_000_u64, option::of((1..u64::MAX).prop_map(Span::from_millis)));
+    ((modes, humans), 2000..u64::MAX, span(), span(), outages, 1..=100_u32).prop_map(
+        |((modes, humans), bound, cooldown, max_data_loss, (outage, commit_within), probe_failures)| {
             let (mode, beyond_max_data_loss, on_coordinator_loss) = modes;
+            let (two_person, approve_within, on_silence) = humans;
             let bound = TimeBound::new(Span::from_millis(bound));
             Automation {
                 mode,
@@ -48,6 +51,11 @@ fn automation() -> impl Strategy<Value = Automation> {
                 cooldown,
                 max_data_loss,
                 beyond_max_data_loss,
+                max_write_outage: Span::from_millis(outage),
+                commit_within,
+                two_person,
+                approve_within,
+                on_silence,
                 on_coordinator_loss,
                 probe_failures,
             }

@@ -463,3 +463,11 @@ fn a_large_hostile_document_is_answered_soon() {
         assert!(told.iter().all(|told| told.3.len() < 200), "{told:?}");
     }
 }
+
+#[test]
+fn a_write_outage_that_is_allowed_is_a_time_that_can_be_kept() {
+    for (given, piece) in [("50ms", "100ms to 1d"), ("2d", "100ms to 1d"), ("soon", "length of time")] {
+        let text = changed("mode: automatic", &format!("mode: automatic\n    maxWriteOutage: {given}"));
+        assert_told(&text, &[("spec.automation.maxWriteOutage", 16, 21, &[piece])]);
+    }
+}

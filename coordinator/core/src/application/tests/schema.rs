@@ -76,6 +76,9 @@ fn defaults_are_documented() {
         ("failoverAfter", "1m"),
         ("cooldown", "1h"),
         ("beyondMaxDataLoss", "ask"),
+        ("maxWriteOutage", "30s"),
+        ("onSilence", "refuse"),
+        ("approveWithin", "1h"),
         ("onCoordinatorLoss", "failsafe"),
     ] {
         assert_eq!(automation[key]["default"], default, "{key}");

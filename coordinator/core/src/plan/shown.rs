@@ -1,0 +1,157 @@
+//! A plan as an operator sees it before anything is begun: the steps, what is expected of them, and every note. It changes
+//! nothing; begun at this moment, exactly these steps are carried out, since both come from [`super::of`].
+
+use super::{Begins, Digest, Forecast, forecast, of};
+use crate::decide::{self, Trigger, Viewpoint, Way, look_at_order};
+use crate::entry::Cause;
+use crate::id::{ApplicationId, ClusterId, Epoch};
+use crate::preflight::{self, Note, Severity};
+use crate::run::Step;
+use crate::state::Wish;
+use crate::switchover::{self, Purpose};
+use crate::time::Span;
+use crate::verdict::Scene;
+use crate::why::Verdict;
+
+/// A plan, and what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Of which application.
+    pub application: ApplicationId,
+    /// The epoch that it starts from.
+    pub epoch: Epoch,
+    /// Why it would begin.
+    pub cause: Cause,
+    /// The primary.
+    pub from: ClusterId,
+    /// Where it goes; none if nowhere.
+    pub to: Option<ClusterId>,
+    /// Its name; none without a target.
+    pub digest: Option<Digest>,
+    /// In order.
+    pub steps: Vec<Step>,
+    /// How long it is expected to take.
+    pub forecast: Forecast,
+    /// What would be lost, one sentence for each database.
+    pub expected_loss: Vec<String>,
+    /// The worst first.
+    pub notes: Vec<Note>,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// Who asks.
+    pub by: &'a str,
+    /// A switchover, the way back, or a rollback.
+    pub purpose: Purpose,
+    /// To where; none: the first fit cluster in order of preference.
+    pub to: Option<&'a ClusterId>,
+    /// None: the document's.
+    pub max_write_outage: Option<Span>,
+}
+
+impl Shown {
+    /// True if it would not start.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.notes.iter().any(|note| note.severity == Severity::Blocker)
+    }
+}
+
+/// The plan of a planned move.
+#[must_use]
+pub fn switchover(scene: &Scene<'_>, view: Viewpoint, asked: &Asked<'_>) -> Shown {
+    let (candidate, refusals) = switchover::look(scene, asked.purpose, asked.to);
+    let automation = &scene.known.document.automation;
+    let max_write_outage = asked.max_write_outage.unwrap_or(automation.max_write_outage);
+    let cause = Cause::Switchover { by: asked.by.to_owned(), max_write_outage, purpose: asked.purpose };
+    // With something in the way the plan is shown all the same.
+    let to = candidate.as_ref().map(|candidate| candidate.cluster.clone());
+    let to = to.or_else(|| asked.to.cloned()).or_else(|| scene.others().next().cloned());
+    let mut shown = show(scene, cause, to, Begins::Before);
+    shown.notes = refusals.into_iter().map(Note::from).collect();
+    let more = preflight::of_move(scene, &shown.steps, &shown.forecast, max_write_outage, view.wall);
+    shown.notes.extend(more);
+    if let Some(candidate) = &candidate {
+        let lags = candidate.gaps.iter().map(|(resource, gap)| {
+            let lag = gap.lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string());
+            preflight::remark("lag", format!("{resource} in {} is behind by {lag} ({})", candidate.cluster, gap.text))
+        });
+        shown.notes.extend(lags);
+        let nothing = |resource: &_| format!("{resource}: nothing; the decision waits for its last position");
+        shown.expected_loss = candidate.gaps.keys().map(nothing).collect();
+    }
+    finish(shown)
+}
+
+/// The plan of the failover that would start by itself now.
+#[must_use]
+pub fn failover(scene: &Scene<'_>, view: Viewpoint) -> Shown {
+    let assessment = decide::assess(scene, view);
+    let (cause, begins) = match &assessment.trigger {
+        Trigger::Failed(failure) => (
+            Cause::ResourceFailed { resource: failure.resource.clone(), detail: failure.detail.clone() },
+            Begins::Before,
+        ),
+        Trigger::SelfFenced(_) => (Cause::SelfFenced, Begins::Before),
+        Trigger::Unreachable(_) => (Cause::AgentUnreachable, Begins::Before),
+        Trigger::Lost(_) | Trigger::None => (Cause::RegionLost, Begins::Decided),
+    };
+    let to = assessment.target.as_ref().map(|candidate| candidate.cluster.clone());
+    let to = to.or_else(|| scene.others().next().cloned());
+    let mut shown = show(scene, cause, to, begins);
+    shown.notes = assessment.held_by.into_iter().map(Note::from).collect();
+    if let Some(candidate) = &assessment.target {
+        shown.expected_loss = candidate.sentences();
+    }
+    finish(shown)
+}
+
+/// The plan of a failover that an operator would order.
+#[must_use]
+pub fn ordered(scene: &Scene<'_>, wish: &Wish) -> Shown {
+    let (candidate, way, refusals) = look_at_order(scene, wish);
+    let begins = if way == Way::Fence { Begins::Before } else { Begins::Decided };
+    let cause = Cause::Forced { by: wish.by.clone(), reason: wish.why().to_owned() };
+    let mut shown = show(scene, cause, Some(wish.to.clone()), begins);
+    shown.notes = refusals.into_iter().map(Note::from).collect();
+    shown.notes.push(preflight::remark("way", way.sentence()));
+    if scene.verdict() == Verdict::Healthy {
+        let detail = format!("{} serves: `regentctl switchover` would lose nothing", scene.primary);
+        shown.notes.push(preflight::warning("primary-serves", detail));
+    }
+    if let Some(candidate) = &candidate {
+        shown.expected_loss = candidate.sentences();
+    }
+    finish(shown)
+}
+
+fn show(scene: &Scene<'_>, cause: Cause, to: Option<ClusterId>, begins: Begins) -> Shown {
+    let to = to.filter(|to| scene.known.document.clusters.contains(to) && to != scene.primary);
+    let steps = to.as_ref().and_then(|to| of(scene.known, &cause, to, begins)).unwrap_or_default();
+    let digest = to.as_ref().map(|to| Digest::of(scene.application, scene.known.epoch, scene.primary, to, &steps));
+    Shown {
+        application: scene.application.clone(),
+        epoch: scene.known.epoch,
+        cause,
+        from: scene.primary.clone(),
+        to,
+        digest,
+        forecast: forecast(scene.state, scene.application, &steps),
+        steps,
+        expected_loss: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+/// Says what is expected, and orders the notes.
+fn finish(mut shown: Shown) -> Shown {
+    if !shown.steps.is_empty() {
+        let forecast = &shown.forecast;
+        let text = format!("writes are kept out for {}; the whole takes {}", forecast.outage, forecast.total);
+        shown.notes.push(preflight::remark("expected-time", text));
+    }
+    shown.notes.sort_by_key(|note| note.severity);
+    shown
+}

@@ -1,0 +1,122 @@
+//! Everything that speaks against a planned move, and what an operator should know of it: the dry run. All notes at once,
+//! the worst first. The first blocker is the rule that refuses.
+
+use serde::Serialize;
+
+use crate::application::Action;
+use crate::plan::{Forecast, SWITCHOVER};
+use crate::run::{Step, StepKind};
+use crate::time::{Span, Timestamp};
+use crate::verdict::Scene;
+use crate::why::Rule;
+
+/// How much a note weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// It does not start.
+    Blocker,
+    /// It starts, and may end otherwise than is wished.
+    Warning,
+    /// Worth knowing.
+    Info,
+}
+
+impl Severity {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Blocker => "blocker",
+            Self::Warning => "warning",
+            Self::Info => "info",
+        }
+    }
+}
+
+/// What an operator should know before something is begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Note {
+    /// How much it weighs.
+    pub severity: Severity,
+    /// Stable code; that of a blocker or a warning has a page.
+    pub code: String,
+    /// For humans.
+    pub detail: String,
+}
+
+impl From<Rule> for Note {
+    fn from(rule: Rule) -> Self {
+        Self { severity: Severity::Blocker, code: rule.code, detail: rule.detail }
+    }
+}
+
+pub(crate) fn warning(code: &str, detail: impl Into<String>) -> Note {
+    Note { severity: Severity::Warning, code: code.to_owned(), detail: detail.into() }
+}
+
+pub(crate) fn remark(topic: &str, detail: impl Into<String>) -> Note {
+    Note { severity: Severity::Info, code: topic.to_owned(), detail: detail.into() }
+}
+
+/// What to know of a planned move beside what would refuse it.
+pub(crate) fn of_move(
+    scene: &Scene<'_>,
+    steps: &[Step],
+    forecast: &Forecast,
+    max_write_outage: Span,
+    wall: Timestamp,
+) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let known = scene.known;
+    if let Some(window) = &known.window {
+        notes.push(warning(
+            "commits-earlier-run",
+            format!(
+                "run {} can be rolled back for another {}; its window closes when this one is decided",
+                window.run,
+                window.left(wall)
+            ),
+        ));
+    }
+    if forecast.until_decided.span > max_write_outage {
+        notes.push(warning(
+            "longer-than-allowed",
+            format!(
+                "until the decision it took {} before; maxWriteOutage is {max_write_outage}, and then it is undone",
+                forecast.until_decided
+            ),
+        ));
+    }
+    let rejoined = |resource: &_| {
+        let rejoins = |step: &&Step| step.kind == StepKind::Action(Action::Rejoin);
+        steps.iter().filter(rejoins).any(|step| step.resource.as_ref() == Some(resource))
+    };
+    if let Some(left) = known.document.guarded().iter().find(|resource| !rejoined(resource)) {
+        notes.push(warning(
+            "old-side-left",
+            format!("no rejoin of {left} in the runbook {SWITCHOVER}: the old side stays quarantined until it rejoins"),
+        ));
+    }
+    for cluster in scene.others().filter(|cluster| steps.iter().all(|step| step.cluster != **cluster)) {
+        notes.push(warning(
+            "third-left",
+            format!("{cluster} follows the old primary and is not pointed to the new one: it has to rejoin afterwards"),
+        ));
+    }
+    let decided = steps.iter().position(|step| step.kind == StepKind::Decide).unwrap_or(0);
+    for (position, step) in steps.iter().enumerate() {
+        if step.kind == StepKind::Action(Action::Approve) {
+            let question = &step.question;
+            notes.push(if position < decided {
+                warning(
+                    "asks-while-closed",
+                    format!("step {} asks before the decision, within maxWriteOutage: {question}", step.id),
+                )
+            } else {
+                remark("asks", format!("step {} waits for a human: {question}", step.id))
+            });
+        }
+    }
+    notes
+}

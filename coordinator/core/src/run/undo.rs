@@ -1,0 +1,65 @@
+//! Giving up before the point of no return; after it there is only forward.
+
+use super::apply::{finish_if_done, release};
+use super::{Run, RunStatus, StepState, UNDO_STAGE};
+use crate::effect::Effect;
+use crate::id::RunId;
+use crate::state::Applied;
+use crate::state::apply::{Applying, ignored, refused};
+
+/// The leader gives a run up.
+pub(crate) fn undo_begun(applying: &mut Applying<'_>, id: RunId, reason: &str) -> Applied {
+    let Some(run) = applying.state.runs.get(&id) else { return ignored("unknown run") };
+    if run.decided.is_some() {
+        return refused("point-of-no-return", "the decision is committed; the run only goes forward");
+    }
+    match run.status {
+        RunStatus::Running | RunStatus::Stuck => {}
+        RunStatus::Undoing => return ignored("undoing"),
+        RunStatus::Succeeded | RunStatus::Undone | RunStatus::Superseded | RunStatus::Aborted | RunStatus::Failed => {
+            return ignored("the run has ended");
+        }
+    }
+    let application = run.application.clone();
+    applying.audit("undo", Some(&application), Some(id), "leader", reason);
+    begin(applying, id)
+}
+
+/// Turns an undecided run that goes on to its undo.
+pub(super) fn begin(applying: &mut Applying<'_>, id: RunId) -> Applied {
+    let at = applying.at;
+    let Some(run) = applying.state.runs.get_mut(&id) else { return ignored("unknown run") };
+    // What was never begun needs no undoing: an open database is not opened once more.
+    let untouched = !run.has_begun();
+    if untouched {
+        run.end(RunStatus::Undone, at);
+    } else if run.is_drill() {
+        run.clean_up_only();
+    } else {
+        run.give_up();
+    }
+    let application = run.application.clone();
+    applying.effects.push(Effect::RunChanged(id));
+    if untouched {
+        release(applying, id);
+        return applying.done();
+    }
+    if let Some(known) = applying.state.applications.get_mut(&application) {
+        known.stuck.values_mut().for_each(|stuck| stuck.retain(|_, run| *run != id));
+        known.stuck.retain(|_, stuck| !stuck.is_empty());
+    }
+    finish_if_done(applying, id);
+    applying.done()
+}
+
+impl Run {
+    /// From now on only the undo counts: what is stuck before it needs no human any more.
+    pub(super) fn give_up(&mut self) {
+        self.status = RunStatus::Undoing;
+        for (step, progress) in self.steps.iter().zip(&mut self.progress) {
+            if step.stage != UNDO_STAGE && progress.state == StepState::Stuck {
+                progress.state = StepState::FailedContinued;
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The commit window: for a while after a switchover the way back is open, until it is committed.
+//!
+//! ```text
+//!  switchover succeeded ─► window ─┬─ rollback decided ──────► closed: rolled back
+//!                                  ├─ commit, or time over ──► closed: committed
+//!                                  ├─ another switchover ────► closed: committed by it
+//!                                  └─ failover ──────────────► closed: the old side is no way back any more
+//! ```
+//!
+//! It promises no more than a switchover does: a rollback is one, with a cause of its own.
+
+use serde::{Deserialize, Serialize};
+
+use super::Applied;
+use super::apply::{Applying, ignored, refused};
+use crate::entry::{Cause, Ground};
+use crate::id::{ApplicationId, ClusterId, RunId};
+use crate::run::{Run, RunStatus};
+use crate::switchover::Purpose;
+use crate::time::{Span, Timestamp};
+
+/// A finished switchover that can be rolled back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitWindow {
+    /// The switchover.
+    pub run: RunId,
+    /// Where the primary was before.
+    pub back_to: ClusterId,
+    /// When the switchover ended.
+    pub since: Timestamp,
+    /// How long it stays open.
+    pub within: Span,
+}
+
+impl CommitWindow {
+    /// How long it is still open.
+    #[must_use]
+    pub fn left(&self, wall: Timestamp) -> Span {
+        self.within.minus(wall.since(self.since))
+    }
+
+    /// Its time has passed. Where two clocks differ it stays open for longer: the way back is what it is for.
+    #[must_use]
+    pub fn is_over(&self, wall: Timestamp) -> bool {
+        wall.since(self.since) >= self.within
+    }
+}
+
+/// A switchover has succeeded.
+pub(crate) fn open(applying: &mut Applying<'_>, id: RunId) {
+    let at = applying.at;
+    let Some(run) = applying.state.runs.get(&id) else { return };
+    if run.status != RunStatus::Succeeded || !opens(&run.cause) {
+        return;
+    }
+    let (application, back_to) = (run.application.clone(), run.from.clone());
+    let Some(known) = applying.state.applications.get_mut(&application) else { return };
+    let Some(within) = known.document.automation.commit_within else { return };
+    known.window = Some(CommitWindow { run: id, back_to: back_to.clone(), since: at, within });
+    let detail = format!("it can be rolled back to {back_to} for {within}");
+    applying.audit("commit-window", Some(&application), Some(id), "leader", detail);
+}
+
+/// A rollback ends the matter; it is no move of its own that could be rolled back.
+const fn opens(cause: &Cause) -> bool {
+    match cause {
+        Cause::Switchover { purpose: Purpose::Switchover | Purpose::Failback, .. } => true,
+        Cause::Switchover { purpose: Purpose::Rollback { .. }, .. }
+        | Cause::RegionLost
+        | Cause::ResourceFailed { .. }
+        | Cause::AgentUnreachable
+        | Cause::SelfFenced
+        | Cause::Forced { .. }
+        | Cause::Rejoin { .. }
+        | Cause::Drill { .. } => false,
+    }
+}
+
+/// The switchover stands: by an operator's word, or because the time has passed.
+pub(super) fn committed(
+    applying: &mut Applying<'_>,
+    application: &ApplicationId,
+    run: RunId,
+    by: Option<&str>,
+) -> Applied {
+    let at = applying.at;
+    let Some(known) = applying.state.applications.get(application) else {
+        return refused("unknown-application", format!("{application} does not exist"));
+    };
+    let Some(window) = known.window.as_ref().filter(|window| window.run == run) else {
+        return refused("no-commit-window", format!("run {run} of {application} can not be committed or rolled back"));
+    };
+    if let Some(back) = known.run.and_then(|run| applying.state.runs.get(&run)).filter(|run| rolls_back(run)) {
+        return refused("run-under-way", format!("run {} rolls it back just now", back.id));
+    }
+    if by.is_none() && !window.is_over(at) {
+        return ignored("its time has not passed");
+    }
+    let detail = match by {
+        Some(_) => "it cannot be rolled back any more".to_owned(),
+        None => format!("by itself: {} have passed", window.within),
+    };
+    if let Some(known) = applying.state.applications.get_mut(application) {
+        known.window = None;
+    }
+    applying.audit("committed", Some(application), Some(run), by.unwrap_or("leader"), detail);
+    applying.done()
+}
+
+/// True for the way back.
+#[must_use]
+pub fn rolls_back(run: &Run) -> bool {
+    matches!(run.cause, Cause::Switchover { purpose: Purpose::Rollback { .. }, .. })
+}
+
+/// The primary changes: an open window closes, and the audit says by what.
+pub(super) fn close(applying: &mut Applying<'_>, application: &ApplicationId, by: RunId, ground: &Ground) {
+    let Some(known) = applying.state.applications.get_mut(application) else { return };
+    let Some(window) = known.window.take() else { return };
+    let back = applying.state.runs.get(&by).is_some_and(rolls_back);
+    let (event, detail) = match ground {
+        Ground::Switched { .. } if back => ("rolled-back", format!("by run {by}")),
+        Ground::Switched { .. } => ("committed", format!("by run {by}, which moves the application on")),
+        Ground::Lost { .. } | Ground::Fenced { .. } | Ground::Forced { .. } => {
+            ("commit-window-closed", format!("by run {by}, a failover: {} is no way back any more", window.back_to))
+        }
+    };
+    applying.audit(event, Some(application), Some(window.run), "leader", detail);
+}

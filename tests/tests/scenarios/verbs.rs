@@ -1,0 +1,146 @@
+//! An operator's day on real parts, with clients that write through the name all the time: a plan that is read and begun, its
+//! rollback, a switchover aborted in its middle, and a failover that is ordered while the primary's agent answers.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use regent_deploy::config::APPLICATION;
+use regent_deploy::ctl::Ctl;
+use regent_deploy::wait;
+use serde_json::Value;
+
+use super::scene::Scene;
+use super::switchover::{Clients, PATIENCE, changes, newest_run, nothing_missing};
+
+/// A step, so that those of a plan and those of a run can be told apart.
+type Named = (u64, u64, String, String, String);
+
+fn named(step: &Value) -> Named {
+    let text = |key: &str| step[key].as_str().unwrap_or_default().to_owned();
+    let number = |key: &str| step[key].as_u64().unwrap_or_default();
+    (number("id"), number("stage"), text("kind"), text("resource"), text("cluster"))
+}
+
+async fn json(ctl: &Ctl, words: &[&str]) -> Result<Value> {
+    let text = ctl.run(&[words, &["-o", "json"]].concat()).await?;
+    serde_json::from_str(&text).with_context(|| format!("{words:?} said {text}"))
+}
+
+fn steps(of: &Value) -> Vec<Named> {
+    of["steps"].as_array().into_iter().flatten().map(named).collect()
+}
+
+/// The rule that refuses a command, as it is told.
+async fn refused(ctl: &Ctl, words: &[&str], rule: &str) -> Result<()> {
+    let Err(error) = ctl.run(words).await else { anyhow::bail!("{words:?} was not refused") };
+    let said = format!("{error:#}");
+    ensure!(said.contains("exit status: 3") && said.contains(rule), "{words:?} said {said}");
+    Ok(())
+}
+
+/// The settings that this day needs.
+async fn settle(scene: &Scene) -> Result<()> {
+    let path = scene.world.document();
+    let text = std::fs::read_to_string(&path)?;
+    let settings = "    mode: automatic\n    maxWriteOutage: 20s\n    commitWithin: 1h\n    twoPerson: true\n";
+    let changed = text.replace("    mode: automatic\n", settings);
+    ensure!(changed != text, "the document has no mode");
+    std::fs::write(&path, changed)?;
+    scene.world.ctl().apply(&path).await?;
+    scene.world.protected(scene.old(), scene.other()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_plans_rolls_back_aborts_and_orders() -> Result<()> {
+    let scene = Scene::start(Duration::from_secs(10), Duration::from_millis(500)).await?;
+    settle(&scene).await?;
+    let clients = Clients::start(&scene).await?;
+    let (old, other, ctl) = (scene.old(), scene.other(), scene.world.ctl());
+
+    // What was shown is what is carried out.
+    let shown = json(ctl, &["plan", APPLICATION]).await?["plan"].clone();
+    let digest = shown["digest"].as_str().context("a plan has a digest")?.to_owned();
+    let began = Instant::now();
+    ctl.run(&["switchover", APPLICATION, "--plan", &digest]).await?;
+    let run = newest_run(&scene, "succeeded").await?;
+    let carried_out = json(ctl, &["runs", &run.to_string()]).await?["run"].clone();
+    ensure!(steps(&carried_out) == steps(&shown), "shown: {shown}\ncarried out: {carried_out}");
+    clients.all_write(Some(other)).await?;
+    println!("a switchover by its plan: {:.1} s", began.elapsed().as_secs_f32());
+
+    // And now something is known of how long it takes.
+    scene.world.protected(other, old).await?;
+    let back = json(ctl, &["plan", APPLICATION, "--rollback"]).await?["plan"].clone();
+    ensure!(back["outage"]["unknown"] == 0, "every step was done once: {back}");
+    println!("expected outage of the rollback: {}", back["outage"]["span"]);
+    let text = ctl.run(&["describe", APPLICATION]).await?;
+    ensure!(text.contains("Commit window:") && text.contains("commit-window: "), "{text}");
+    ctl.run(&["hold", APPLICATION, "--reason", "end of the quarter"]).await?;
+    refused(ctl, &["rollback", APPLICATION], "held").await?;
+    refused(ctl, &["failback", APPLICATION], "held").await?;
+    ctl.run(&["unhold", APPLICATION]).await?;
+    ctl.run(&["rollback", APPLICATION]).await?;
+    newest_run(&scene, "succeeded").await?;
+    clients.all_write(Some(old)).await?;
+    scene.world.protected(old, other).await?;
+    nothing_missing(&clients.record(), old).await?;
+    refused(ctl, &["commit", APPLICATION], "no-commit-window").await?;
+    refused(ctl, &["failback", APPLICATION], "at-preferred").await?;
+
+    // Aborted while nobody can write: the old primary serves again, at once.
+    let standby = other.cluster()?.postgres.connect_as_agent().await?;
+    standby.execute("SELECT pg_wal_replay_pause()", &[]).await?;
+    ctl.run(&["switchover", APPLICATION]).await?;
+    let run = wait::until("the catch-up", PATIENCE, || async {
+        let runs = ctl.runs().await?;
+        let run = runs.first().context("there is no run")?;
+        let waits = run.steps.iter().any(|step| step.kind == "catchUp" && step.state() == "running");
+        ensure!(waits, "run {} does not catch up", run.id);
+        Ok(run.id.to_string())
+    })
+    .await?;
+    let word = Instant::now();
+    let said = ctl.run(&["abort", &run, "--reason", "the release goes first"]).await?;
+    ensure!(said.contains("undoing") || said.contains("undone"), "{said}");
+    clients.all_write(Some(old)).await?;
+    let served = clients.record().acknowledged.iter().find(|row| row.at > word).context("no row")?.at - word;
+    println!("after the word of abort the old primary acknowledged within {:.0} ms", served.as_secs_f32() * 1000.0);
+    newest_run(&scene, "undone").await?;
+    ensure!(served < Duration::from_secs(1), "it served only after {served:?}");
+    standby.execute("SELECT pg_wal_replay_resume()", &[]).await?;
+    refused(ctl, &["abort", &run, "--reason", "again"], "run-ended").await?;
+    scene.world.protected(old, other).await?;
+
+    // Two people are needed for what goes beyond the rules; not for what is within them.
+    let to = other.cluster()?.name.clone();
+    let beyond = ["failover", APPLICATION, "--to", &to, "--allow-data-loss", "a drill"];
+    let number = ordered(&ctl.run(&beyond).await?)?;
+    refused(ctl, &["approve", &number, "--reason", "me again"], "same-person").await?;
+    ctl.run(&["abort", &number, "--reason", "a drill"]).await?;
+    let word = Instant::now();
+    ctl.run(&["failover", APPLICATION, "--to", &to, "--reason", "a drill"]).await?;
+    let run = newest_run(&scene, "succeeded").await?;
+    clients.all_write(Some(other)).await?;
+    let first =
+        clients.record().acknowledged.iter().find(|row| row.at > word && row.by == address(&scene)).map(|row| row.at);
+    println!("an ordered failover: first row after {:.2} s", (first.context("no row")? - word).as_secs_f32());
+    let report = ctl.run(&["report", &run.to_string()]).await?;
+    ensure!(report.contains("a drill"), "{report}");
+    let audit = ctl.run(&["audit", APPLICATION]).await?;
+    for event in ["commit-window", "held", "rolled-back", "aborted", "failover-ordered", "order-closed"] {
+        ensure!(audit.contains(event), "{event} is not in the audit:\n{audit}");
+    }
+    let record = clients.stop().await?;
+    ensure!(changes(&record).len() == 3, "the sides acknowledged in overlapping time: {:?}", changes(&record));
+    scene.end().await
+}
+
+fn address(scene: &Scene) -> std::net::IpAddr {
+    scene.other().cluster().unwrap().address
+}
+
+/// The number of the order that was given.
+fn ordered(said: &str) -> Result<String> {
+    let number = said.split("order ").nth(1).and_then(|rest| rest.split(':').next());
+    Ok(number.context("no order")?.to_owned())
+}
