@@ -17,6 +17,7 @@ pub mod scratch;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use regent_core::facts::{BackupFacts, PostgresFacts, RedisFacts};
 
 /// What a probe saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,6 +210,19 @@ pub struct Rejoin {
     pub allow_reclone: bool,
 }
 
+/// What changes seldom.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// Of PostgreSQL.
+    pub postgres: Option<PostgresFacts>,
+    /// Of Redis.
+    pub redis: Option<RedisFacts>,
+    /// Of its backups, if any are named.
+    pub backup: Option<BackupFacts>,
+    /// Whether the other clusters answer as a rejoin would need; what was said if not.
+    pub reaches: std::collections::BTreeMap<String, Result<(), String>>,
+}
+
 /// What a drill does, beside the resource and never with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rehearsal {
@@ -295,6 +309,12 @@ pub trait Driver: Send + Sync {
     /// Makes this side a standby of another cluster. Refuses if the database here is writable.
     async fn rejoin(&self, _rejoin: &Rejoin) -> DriverResult {
         Err(DriverError::unsupported(self.kind(), "rejoin"))
+    }
+
+    /// Looks for what changes seldom: settings, slots, backups, whether the other clusters answer. None if there is nothing
+    /// of that kind to be found. Changes nothing, and is bounded by the driver.
+    async fn facts(&self) -> Option<Found> {
+        None
     }
 
     /// Brings it back from the newest whole backup, closed; what was there is set aside. Refuses if it is writable or

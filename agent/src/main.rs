@@ -23,6 +23,7 @@ use regent_agent::journal::{FILE, Journal, JournalError, JournalFile};
 use regent_agent::settings::Settings;
 use regent_agent::witness::{PeerServer, WitnessKey};
 use regent_core::id::{ApplicationId, ResourceId};
+use regent_core::time::Timestamp;
 use regent_proto::agent::v1::peer_agent_service_server::PeerAgentServiceServer;
 use regent_proto::tls::{Identity, TlsFiles, peer_identity};
 use tokio::net::TcpListener;
@@ -159,6 +160,7 @@ fn settings(config: &Config) -> Settings {
         runtime_directory: config.runtime_directory.clone(),
         probe_interval: config.probe_interval,
         addresses,
+        certificate_until: regent_proto::tls::expires(&config.tls.certificate).map(|seconds| Timestamp(seconds * 1000)),
     }
 }
 

@@ -291,6 +291,7 @@ impl Post {
         if let Some(withdrawal) = answer.proposal {
             self.inner.proposals.offer(withdrawal);
         }
+        let wall = node.wall();
         let report = heartbeat.report.clone().map(|report| self.admit(cluster, report));
         node.note(|evidence| {
             let contact = evidence.contacts.entry(cluster.clone()).or_default();
@@ -304,6 +305,7 @@ impl Post {
             contact.beats = beats;
             if let Some(report) = &report {
                 convert::take_report(contact, report, now);
+                contact.node = report.node.as_ref().map(|found| convert::of_node(found, now, wall)).or(contact.node);
             }
         });
         self.confirm_terms(cluster);

@@ -10,13 +10,18 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use regent_core::facts::{BackupFacts, NewestBackup};
+use regent_core::time::Span;
 use serde::Deserialize;
 
 use super::DriverError;
 use super::process::children::Children;
 use super::process::{Program, disk};
+use crate::probe::millis;
 
 /// Looking through a folder.
 const DISK_LIMIT: Duration = Duration::from_secs(60);
@@ -28,6 +33,8 @@ const TRIED: usize = 5;
 const PLAIN_END: &str = "PostgreSQL database dump complete";
 /// Looked at of the end of a plain dump.
 const TAIL: u64 = 1024;
+/// The size of the newest is compared with so many before it.
+const MEDIAN_OF: usize = 7;
 
 /// Where backups of a resource are.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -79,7 +86,7 @@ const fn a_day() -> Duration {
 
 fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let span = regent_core::time::Span::parse(&text).map_err(serde::de::Error::custom)?;
+    let span = Span::parse(&text).map_err(serde::de::Error::custom)?;
     Ok(Duration::from_millis(span.millis()))
 }
 
@@ -123,13 +130,14 @@ impl Backup {
 }
 
 /// What tells whole backups from others.
-pub struct Judge<'a> {
+#[derive(Debug, Clone)]
+pub struct Judge {
     /// The folder of PostgreSQL's programs.
     pub programs: PathBuf,
     /// Programs run as this user; none: as the agent's.
-    pub user: Option<&'a str>,
+    pub user: Option<String>,
     /// Programs are recorded there.
-    pub children: &'a Children,
+    pub children: Children,
 }
 
 impl BackupOptions {
@@ -148,7 +156,7 @@ impl BackupOptions {
     ///
     /// # Errors
     /// `backup-missing` if there is none.
-    pub async fn newest(&self, judge: &Judge<'_>) -> Result<(Backup, Vec<String>), DriverError> {
+    pub async fn newest(&self, judge: &Judge) -> Result<(Backup, Vec<String>), DriverError> {
         let mut passed_over = Vec::new();
         for backup in self.all().await?.into_iter().take(TRIED) {
             match self.is_whole(&backup, judge).await? {
@@ -165,7 +173,7 @@ impl BackupOptions {
     ///
     /// # Errors
     /// If the program that tells cannot be run.
-    pub async fn is_whole(&self, backup: &Backup, judge: &Judge<'_>) -> Result<Option<String>, DriverError> {
+    pub async fn is_whole(&self, backup: &Backup, judge: &Judge) -> Result<Option<String>, DriverError> {
         let path = &backup.path;
         let program = match self.kind {
             BackupKind::Dump => match form(path) {
@@ -186,11 +194,11 @@ impl BackupOptions {
             }
             BackupKind::Rdb => Program::at(&super::redis::tool("redis-check-rdb")).argument(path),
         };
-        let program = match judge.user {
+        let program = match &judge.user {
             Some(user) => program.user(user),
             None => program,
         };
-        let finished = program.run(judge.children, LONG).await.map_err(|error| error.failure("backup-unreadable"))?;
+        let finished = program.run(&judge.children, LONG).await.map_err(|error| error.failure("backup-unreadable"))?;
         if finished.success() {
             return Ok(None);
         }
@@ -199,6 +207,52 @@ impl BackupOptions {
             BackupKind::Rdb => "redis-check-rdb cannot read it to its end".to_owned(),
             BackupKind::Dump | BackupKind::Base => finished.last_words(),
         }))
+    }
+}
+
+/// What is known of whether the newest backup is whole: each is read to its end once, beside everything else.
+#[derive(Debug, Default, Clone)]
+pub struct Watch {
+    judged: Arc<Mutex<Option<(Backup, Result<(), String>)>>>,
+    at_it: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// Looks at the backups, and reads nothing to its end by itself.
+    pub async fn facts(&self, options: &BackupOptions, judge: Judge) -> BackupFacts {
+        let max_age = Span::from_millis(millis(options.max_age));
+        let all = match options.all().await {
+            Ok(all) => all,
+            Err(error) => return BackupFacts { max_age, problem: error.message, ..BackupFacts::default() },
+        };
+        let mut before: Vec<u64> = all.iter().skip(1).take(MEDIAN_OF).map(|backup| backup.bytes).collect();
+        before.sort_unstable();
+        let median_bytes = if before.len() < 2 { None } else { before.get(before.len() / 2).copied() };
+        let newest = all.first().map(|newest| NewestBackup {
+            name: newest.path.display().to_string(),
+            age: Span::from_millis(millis(newest.age())),
+            bytes: newest.bytes,
+            whole: self.word_on(newest, options, judge),
+        });
+        BackupFacts { newest, max_age, median_bytes, problem: String::new() }
+    }
+
+    /// None while it is being read.
+    fn word_on(&self, newest: &Backup, options: &BackupOptions, judge: Judge) -> Option<Result<(), String>> {
+        let judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, word)) = judged.filter(|(backup, _)| backup == newest) {
+            return Some(word);
+        }
+        if !self.at_it.swap(true, Ordering::SeqCst) {
+            let (own, newest, options) = (self.clone(), newest.clone(), options.clone());
+            tokio::spawn(async move {
+                let word = options.is_whole(&newest, &judge).await;
+                let word = word.map_err(|error| error.message).and_then(|why| why.map_or(Ok(()), Err));
+                *own.judged.lock().unwrap_or_else(PoisonError::into_inner) = Some((newest, word));
+                own.at_it.store(false, Ordering::SeqCst);
+            });
+        }
+        None
     }
 }
 

@@ -16,6 +16,7 @@
 
 mod canary;
 mod conninfo;
+mod facts;
 mod fence;
 mod files;
 mod follow;
@@ -41,8 +42,9 @@ use async_trait::async_trait;
 
 pub use self::options::PostgresOptions;
 use self::session::Session;
+use super::backup::Watch;
 use super::process::children::Children;
-use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rehearsal, Rejoin};
+use super::{Driver, DriverError, DriverResult, FenceReach, Found, Marker, Probe, Rehearsal, Rejoin};
 
 /// A statement that only looks or signals.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(2);
@@ -68,6 +70,7 @@ pub struct Postgres {
     hba_file: Mutex<Option<PathBuf>>,
     config_file: Mutex<Option<PathBuf>>,
     children: Children,
+    backups: Watch,
 }
 
 impl Postgres {
@@ -84,6 +87,7 @@ impl Postgres {
             hba_file: Mutex::new(None),
             config_file: Mutex::new(None),
             children: Children::default(),
+            backups: Watch::default(),
             cluster: cluster.to_owned(),
             data,
             options,
@@ -196,6 +200,10 @@ impl Driver for Postgres {
     async fn promote(&self, position: Option<u64>) -> DriverResult {
         let _changing = self.changing.lock().await;
         self.become_primary(position).await
+    }
+
+    async fn facts(&self) -> Option<Found> {
+        Some(self.look_around().await)
     }
 
     async fn restore(&self, run: u64) -> DriverResult {

@@ -14,6 +14,7 @@
 //! for it, bounded, and an opening that meets a fence gives up.
 
 mod closed;
+mod facts;
 mod fence;
 mod lab;
 mod open;
@@ -35,9 +36,10 @@ use async_trait::async_trait;
 pub(crate) use self::lab::tool;
 pub use self::options::{RedisOptions, RedisUpstream};
 use self::session::{Failure, Login, Session, command};
+use super::backup::Watch;
 use super::process::children::Children;
 use super::process::table::Process;
-use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rehearsal, Rejoin};
+use super::{Driver, DriverError, DriverResult, FenceReach, Found, Marker, Probe, Rehearsal, Rejoin};
 
 /// A number of replicas that no primary has.
 const CLOSED: &str = "65535";
@@ -62,6 +64,7 @@ pub struct Redis {
     gate: Gate,
     known: Mutex<Known>,
     children: Children,
+    backups: Watch,
 }
 
 /// What the server said of itself, for the time when it does not answer.
@@ -115,6 +118,7 @@ impl Redis {
             gate: Gate::default(),
             known: Mutex::default(),
             children: Children::default(),
+            backups: Watch::default(),
             cluster: cluster.to_owned(),
             options,
         }
@@ -178,6 +182,10 @@ impl Driver for Redis {
     async fn promote(&self, position: Option<u64>) -> DriverResult {
         let _changing = self.changing.lock().await;
         self.become_primary(position).await
+    }
+
+    async fn facts(&self) -> Option<Found> {
+        Some(self.look_around().await)
     }
 
     async fn restore(&self, run: u64) -> DriverResult {

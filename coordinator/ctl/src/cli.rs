@@ -9,8 +9,8 @@ use regent_core::time::Span;
 
 use crate::command::{
     Abort, Ack, Apply, Approve, Audit, Certs, Clear, Commit, Completion, Describe, Drill, Failback, Failover, Get,
-    Hold, Members, Pause, Plan, Rejoin, ReportCommand, Resume, Rollback, Runs, Schema, Status, Switchover, Unhold,
-    Validate, Why,
+    Hold, Members, Pause, Plan, Readiness, Rejoin, ReportCommand, Resume, Rollback, Runs, Schema, Status, Switchover,
+    Unhold, Validate, Why,
 };
 use crate::connection::Connection;
 use crate::failure::{Failure, USAGE};
@@ -84,6 +84,7 @@ enum Command {
     Schema(Schema),
     Status(Status),
     Why(Why),
+    Readiness(Readiness),
     Runs(Runs),
     Report(ReportCommand),
     Approve(Approve),
@@ -135,6 +136,7 @@ impl Cli {
             Command::Describe(command) => command.run(&global.connect()?).await,
             Command::Status(command) => command.run(&global.connect()?).await,
             Command::Why(command) => command.run(&global.connect()?).await,
+            Command::Readiness(command) => command.run(&global.connect()?).await,
             Command::Runs(command) => command.run(&global.connect()?).await,
             Command::Report(command) => command.run(&global.connect()?).await,
             Command::Clear(command) => command.run(&global.connect()?).await,

@@ -179,8 +179,8 @@ pub(crate) fn order(order: &wire::Order) -> &'static str {
     }
 }
 
-pub(crate) fn severity(note: &wire::Note) -> &'static str {
-    match note.severity() {
+pub(crate) const fn severity(severity: wire::Severity) -> &'static str {
+    match severity {
         wire::Severity::Unspecified => "unknown",
         wire::Severity::Blocker => "BLOCKER",
         wire::Severity::Warning => "warning",

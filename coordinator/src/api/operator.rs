@@ -27,6 +27,7 @@ pub(in crate::api) mod failover;
 mod forward;
 mod intervene;
 pub(in crate::api) mod plan;
+mod readiness;
 mod report;
 mod run;
 mod sight;

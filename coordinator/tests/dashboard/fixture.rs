@@ -514,5 +514,7 @@ fn contact(name: &str, at: regent_core::time::Moment, primary: bool) -> Contact 
         resources: BTreeMap::from([(application("shop"), shop), (application("billing"), billing)]),
         witnesses: BTreeMap::new(),
         promises: BTreeMap::new(),
+        facts: BTreeMap::new(),
+        node: None,
     }
 }

@@ -46,8 +46,9 @@ impl Postgres {
         }
     }
 
-    pub(super) fn judge(&self) -> Judge<'_> {
-        Judge { programs: self.options.programs(), user: Some(&self.options.os_user), children: &self.children }
+    pub(super) fn judge(&self) -> Judge {
+        let user = Some(self.options.os_user.clone());
+        Judge { programs: self.options.programs(), user, children: self.children.clone() }
     }
 
     /// Of a drill: the newest backup, in the scratch folder.

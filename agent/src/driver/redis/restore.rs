@@ -35,8 +35,8 @@ impl Redis {
         }
     }
 
-    fn judge(&self) -> Judge<'_> {
-        Judge { programs: PathBuf::new(), user: None, children: &self.children }
+    pub(super) fn judge(&self) -> Judge {
+        Judge { programs: PathBuf::new(), user: None, children: self.children.clone() }
     }
 
     /// Of a drill: the newest snapshot, in the scratch folder.

@@ -313,6 +313,8 @@ pub fn evidence(now: Moment, silent: Moment) -> Evidence {
         )]),
         witnesses: BTreeMap::new(),
         promises: BTreeMap::new(),
+        facts: BTreeMap::new(),
+        node: None,
     };
     Evidence {
         contacts: BTreeMap::from([

@@ -20,6 +20,7 @@ mod observing;
 mod ordering;
 mod planning;
 mod random;
+mod readying;
 mod rejoining;
 mod running;
 mod switching;

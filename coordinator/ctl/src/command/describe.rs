@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::Args;
 use regent_proto::operator::v1 as wire;
 
-use super::{get, notice};
+use super::{get, notice, readiness};
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::output::OutputArg;
@@ -104,6 +104,7 @@ fn text(application: &wire::Application, document: &str) -> String {
         };
         line("DNS:", &format!("{} → {to}", answer.name));
     }
+    let _ = write!(text, "\nREADINESS\n{}\n", readiness::text(&application.readiness).trim_end());
     let _ = write!(text, "\n{}\n{}\nDOCUMENT\n{document}", placements(application), resources(application));
     text
 }

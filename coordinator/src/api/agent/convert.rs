@@ -89,6 +89,10 @@ fn voter_set(set: &BTreeSet<CoordinatorId>) -> wire::VoterSet {
     wire::VoterSet { coordinators: set.iter().map(|id| id.0).collect() }
 }
 
+mod facts;
+
+pub use facts::of_node;
+
 /// Longer than three heartbeats of any application: what was said before such a silence is not gone on with.
 const BREAK: Span = Span::from_secs(3);
 
@@ -140,6 +144,14 @@ pub fn take_report(contact: &mut Contact, report: &wire::Report, sent: Moment) {
         if before.is_none_or(|before| before.at <= sighting.at) {
             of_application.insert(resource, sighting);
         }
+    }
+    for found in &report.facts {
+        let (Ok(application), Ok(resource)) =
+            (ApplicationId::new(&found.application), ResourceId::new(&found.resource))
+        else {
+            continue;
+        };
+        contact.facts.entry(application).or_default().insert(resource, facts::of_resource(found, sent));
     }
     for witness in &report.witnesses {
         let Ok(cluster) = ClusterId::new(&witness.cluster) else { continue };
