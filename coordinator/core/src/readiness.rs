@@ -62,6 +62,22 @@ pub fn notes(
     Some(notes)
 }
 
+/// What differs between the sides, for whoever is about to move an application: what blocks is among it.
+pub(crate) fn between_sides(scene: &Scene<'_>, wall: Timestamp) -> Vec<Note> {
+    let view = Viewpoint { me: scene.me, now: scene.now, wall };
+    let (state, evidence, application, known) = (scene.state, scene.evidence, scene.application, scene.known);
+    let mut looking = Looking { state, evidence, view, application, known, notes: Vec::new() };
+    for resource in known.document.guarded() {
+        looking.of_sides(&resource);
+    }
+    let told = looking.notes.into_iter().map(|(place, note)| {
+        let resource = place.resource.map(|resource| resource.to_string()).unwrap_or_default();
+        let cluster = place.cluster.map(|cluster| cluster.to_string()).unwrap_or_default();
+        Note { detail: format!("{resource} in {cluster}: {}", note.detail), ..note }
+    });
+    told.collect()
+}
+
 struct Looking<'a> {
     state: &'a State,
     evidence: &'a Evidence,
