@@ -326,6 +326,12 @@ impl Post {
                     .zip(resource)
                     .is_some_and(|(known, resource)| known.document.resources.contains_key(&resource))
             });
+            report.facts.retain(|found| {
+                let resource = ResourceId::new(&found.resource).ok();
+                listed(&found.application)
+                    .zip(resource)
+                    .is_some_and(|(known, resource)| known.document.resources.contains_key(&resource))
+            });
             report.promises_asked.retain(|asked| listed(&asked.application).is_some());
             let agent = |name: &str| ClusterId::new(name).is_ok_and(|id| state.agents.contains_key(&id));
             report.witnesses.retain(|witness| agent(&witness.cluster));
