@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::application::{Action, Application};
 use crate::decide::Viewpoint;
+use crate::entry::Purpose;
 use crate::evidence::{Contact, Evidence};
 use crate::facts::{BackupFacts, Facts, PostgresFacts, RedisFacts, SlotFacts};
 use crate::id::{ApplicationId, ClusterId, ResourceId};
@@ -127,7 +128,8 @@ impl<'a> Looking<'a> {
             let detail = "the document has no runbook for a switchover: it can only fail over";
             return self.add(Place::default(), Severity::Info, "no-switchover-runbook", detail);
         }
-        if let Err(rule) = switchover::preflight(&scene, None) {
+        let (_, refusals) = switchover::look(&scene, Purpose::Switchover, None);
+        for rule in refusals {
             self.add(Place::default(), Severity::Blocker, &rule.code, rule.detail);
         }
     }
@@ -253,11 +255,10 @@ impl<'a> Looking<'a> {
             );
             self.add(here.clone(), Severity::Warning, "backup-size", detail);
         }
-        let restored = here
-            .cluster
-            .as_ref()
-            .zip(here.resource.as_ref())
-            .and_then(|(cluster, resource)| self.known.rehearsed.restores.get(cluster)?.get(resource).copied());
+        // Wherever it was restored: the backups are of the same database.
+        let mut everywhere = self.known.rehearsed.restores.values();
+        let last = |resource| everywhere.by_ref().filter_map(|of| of.get(resource).copied()).max();
+        let restored = here.resource.as_ref().and_then(last);
         if self.rehearses(Action::Restore, here.resource.as_ref()) {
             self.of_age(here, restored, "restore-old", "a backup of it was last restored and looked at");
         }
