@@ -8,14 +8,13 @@ use std::collections::BTreeSet;
 
 use crate::application::{Action, Application};
 use crate::decide::Viewpoint;
-use crate::entry::Purpose;
 use crate::evidence::{Contact, Evidence};
 use crate::facts::{BackupFacts, Facts, PostgresFacts, RedisFacts, SlotFacts};
 use crate::id::{ApplicationId, ClusterId, ResourceId};
 use crate::plan::{DRILL, SWITCHOVER};
 use crate::preflight::{Note, Severity};
 use crate::state::{ApplicationState, State};
-use crate::switchover;
+use crate::switchover::{self, Purpose};
 use crate::time::{Span, Timestamp};
 use crate::verdict::Scene;
 
