@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const SOURCES: [&str; 3] = ["coordinator/core/src", "coordinator/src", "agent/src"];
 
 /// What stands right before a code.
-const OPENERS: [&str; 18] = [
+const OPENERS: [&str; 22] = [
     "rule(",
     "warning(",
     "refused(",
@@ -29,6 +29,10 @@ const OPENERS: [&str; 18] = [
     "succeed(",
     "bounded(",
     "info(",
+    "Severity::Warning, ",
+    "Severity::Info, ",
+    "restored, ",
+    "&here, at, ",
     "NO_QUORUM: &str = ",
     "NO_EFFECT: &str = ",
     "NO_REPORT: &str = ",
