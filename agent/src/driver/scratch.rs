@@ -154,6 +154,23 @@ impl Scratch {
         cleared.await.map_err(|error| self.explain(error))
     }
 
+    /// Takes everything away, and the folder, too, where nobody has put anything else into it: it was made for one restore.
+    ///
+    /// # Errors
+    /// If something cannot be removed.
+    pub async fn vanish(&self) -> Result<(), DriverError> {
+        self.clear().await?;
+        let folder = self.folder.clone();
+        let removed = disk::bounded("scratch-files", DISK_LIMIT, "removing the scratch folder", move || {
+            use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
+            match std::fs::remove_dir(&folder) {
+                Err(error) if !matches!(error.kind(), DirectoryNotEmpty | NotFound) => Err(error),
+                _ => Ok(()),
+            }
+        });
+        removed.await.map_err(|error| self.explain(error))
+    }
+
     /// Sees that there is room for this much, and some left.
     ///
     /// # Errors

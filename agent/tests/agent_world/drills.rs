@@ -44,8 +44,9 @@ async fn a_drill_and_real_steps_have_nothing_to_do_with_each_other() {
 
     // All of it is known after a restart, too.
     group.iter().for_each(|coordinator| coordinator.control().statuses.clear());
+    let heard = group[0].beats_heard("b");
     let running = b.start().await;
-    until("the terms", || group[0].last("b").is_some_and(|beat| beat.epoch == 1)).await;
+    until("the new process", || group[0].beats_heard("b") > heard).await;
     send(command(30, 1, StepKind::RehearseCleanUp));
     send(command(26, 1, StepKind::RehearsePromote));
     until("both answers", || code(30).is_some() && code(26).is_some()).await;

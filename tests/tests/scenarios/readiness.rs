@@ -16,8 +16,15 @@ async fn a_blocker_of_readiness_refuses_a_switchover_until_it_is_gone() -> Resul
     let writer = scene.writer().await?;
     let (ctl, other) = (scene.world.ctl(), scene.other().cluster()?);
     let epoch = ctl.status().await?.application(APPLICATION)?.epoch;
-    let clean = ctl.run(&["readiness", APPLICATION, "--fail-on", "blocker"]).await?;
-    ensure!(clean.contains("asynchronous") && clean.contains("drill-old"), "what is worth knowing: {clean}");
+    // The agents look by themselves, about once a minute.
+    let clean = wait::until("what is worth knowing", PATIENCE, || async {
+        let clean = ctl.run(&["readiness", APPLICATION, "--fail-on", "blocker"]).await?;
+        let told = clean.contains("asynchronous") && clean.contains("drill-old") && !clean.contains("facts-missing");
+        ensure!(told, "{clean}");
+        Ok(clean)
+    })
+    .await?;
+    println!("{clean}");
 
     other.postgres.kill_and_switch_off().await?;
     let said = wait::until("a blocker", PATIENCE, || async {

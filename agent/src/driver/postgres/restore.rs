@@ -78,7 +78,7 @@ impl Postgres {
     pub(super) async fn restore_in_place(&self, run: u64) -> DriverResult {
         let scratch = Scratch::new(&follow::beside(&self.data, "regent-restoring"), Some(&self.options.os_user));
         if let Some(done) = self.restored_before(run).await? {
-            scratch.clear().await?;
+            scratch.vanish().await?;
             return Ok(done);
         }
         let options = self.backups()?;
@@ -110,7 +110,7 @@ impl Postgres {
         let message =
             format!("{} was restored in {:.1?}{how}; {rows}, {checks} checks", backup.words(), began.elapsed());
         let aside = self.exchange(&lab, run, &message).await?;
-        scratch.clear().await?;
+        scratch.vanish().await?;
         self.start().await?;
         let sight = self.sight().await?;
         let aside = aside.map(|path| format!("; what was there is in {}", path.display())).unwrap_or_default();

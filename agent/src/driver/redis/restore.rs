@@ -70,7 +70,7 @@ impl Redis {
         let scratch = Scratch::new(&folder.join("regent-restoring"), None);
         let before = tokio::fs::read(folder.join(RESTORED)).await.unwrap_or_default();
         if let Some(ready) = serde_json::from_slice::<Ready>(&before).ok().filter(|ready| ready.run == run) {
-            scratch.clear().await?;
+            scratch.vanish().await?;
             let position = self.info().await?.position();
             return Ok(Done { already: true, message: ready.message, position, ..Done::default() });
         }
@@ -101,7 +101,7 @@ impl Redis {
             disk::replace(&noted, &ready.map_err(std::io::Error::other)?, disk::Durability::Synced)
         })
         .await?;
-        scratch.clear().await?;
+        scratch.vanish().await?;
         self.start().await?;
         let info = self.info().await?;
         if info.is_replica() || (info.keys() == 0 && keys > 0) {
