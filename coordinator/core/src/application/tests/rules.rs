@@ -401,6 +401,8 @@ fn a_switchover_has_its_order() {
         &text,
         &[("spec.runbooks.switchover[0].redirect", 27, 19, &["redirect stands before catchUp", "put it after"])],
     );
+    let text = text.replace("- redirect: [www]", "- restore: [orders-db]");
+    assert_told(&text, &[("spec.runbooks.switchover[0].restore", 27, 18, &["restore is nothing for a switchover"])]);
 }
 
 #[test]
