@@ -8,9 +8,9 @@ use regent_core::planted::{self, Mistake};
 use regent_core::time::Span;
 use tokio_util::sync::CancellationToken;
 
-use super::carry_out::{Bench, full};
+use super::carry_out::{Bench, full, refused};
 use super::order::{Order, Refused};
-use crate::driver::Driver;
+use crate::driver::{Driver, Marker};
 use crate::journal::Record;
 use crate::lease::Reading;
 
@@ -123,20 +123,34 @@ impl Bench {
             let resources = view.applications.get(&order.application).map(|view| &view.resources);
             resources.and_then(|resources| resources.get(resource)).map_or(Epoch(0), |resource| resource.opened)
         };
-        let (known, primary) = {
-            let word = self.word.borrow();
-            (word.seen(&order.application), word.is_primary(&order.application))
-        };
-        let seen = known.max(order.epoch);
-        // The primary of the first epoch was found open: nobody had to open it.
-        let adopted = primary && known == Epoch(1);
-        if adopted || (opened >= seen && opened > Epoch(0)) {
-            let message =
-                format!("the database here served in epoch {known}, the highest: it has what nobody else has");
+        // A primary that was adopted, or found open, is noted as opened, too.
+        let seen = self.word.borrow().seen(&order.application).max(order.epoch);
+        if opened >= seen && opened > Epoch(0) {
+            let message = format!(
+                "the database here was opened in epoch {opened}, the highest known: it has what nobody else has"
+            );
             return Err(Refused::new("restore-primary", message));
         }
         if driver.probe().await.writable {
             return Err(Refused::for_now("restore-writable", "the database here accepts writes; fence it first"));
+        }
+        Ok(())
+    }
+    /// What was restored into an emptied place has lost the marker that stood beside the data: without it nothing that
+    /// starts there is opened again. Where nothing is guarded yet, that comes with the first terms that are named.
+    pub(super) async fn mark_restored(&self, order: &Order, driver: &Arc<dyn Driver>) -> Result<(), Refused> {
+        let marker = {
+            let view = self.journal.view();
+            let led = view.applications.get(&order.application).is_some_and(|known| known.led > Epoch(0));
+            led.then(|| Marker {
+                group: view.group.as_ref().map(ToString::to_string).unwrap_or_default(),
+                application: order.application.to_string(),
+                cluster: self.cluster.to_string(),
+                installation: view.installation.to_string(),
+            })
+        };
+        if let Some(marker) = marker {
+            driver.guard(&marker).await.map_err(refused)?;
         }
         Ok(())
     }

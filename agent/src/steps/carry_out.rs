@@ -189,6 +189,9 @@ impl Bench {
         let done = act(order, driver, waits).await;
         let took = began.elapsed();
         self.show(order, Side::After).await;
+        if order.action == Action::Restore && done.is_ok() {
+            self.mark_restored(order, driver).await?;
+        }
         self.note_effect(order, resource, outcome(done.map_err(refused)?, took)).await
     }
 

@@ -14,7 +14,7 @@ use crate::id::{ApplicationId, ClusterId, ResourceId};
 use crate::plan::{DRILL, SWITCHOVER};
 use crate::preflight::{Note, Severity};
 use crate::state::{ApplicationState, State};
-use crate::switchover::{self, Purpose};
+use crate::switchover::{self, NO_TARGET, Purpose};
 use crate::time::{Span, Timestamp};
 use crate::verdict::Scene;
 
@@ -128,7 +128,20 @@ impl<'a> Looking<'a> {
             return self.add(Place::default(), Severity::Info, "no-switchover-runbook", detail);
         }
         let (_, refusals) = switchover::look(&scene, Purpose::Switchover, None);
-        for rule in refusals {
+        let of_none: BTreeSet<String> = refusals.iter().map(|rule| rule.code.clone()).collect();
+        let mut told = false;
+        if of_none.contains(NO_TARGET) {
+            // Why each of them cannot says more than that none can.
+            for cluster in scene.others() {
+                let (_, refusals) = switchover::look(&scene, Purpose::Switchover, Some(cluster));
+                for rule in refusals.into_iter().filter(|rule| !of_none.contains(&rule.code)) {
+                    let here = Place { cluster: Some(cluster.clone()), resource: None };
+                    self.add(here, Severity::Blocker, &rule.code, rule.detail);
+                    told = true;
+                }
+            }
+        }
+        for rule in refusals.into_iter().filter(|rule| !told || rule.code != NO_TARGET) {
             self.add(Place::default(), Severity::Blocker, &rule.code, rule.detail);
         }
     }

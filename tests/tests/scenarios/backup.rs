@@ -9,7 +9,6 @@ use regent_deploy::ctl::Run;
 use regent_deploy::place;
 use regent_deploy::wait;
 
-use super::SMALLEST;
 use super::scene::Scene;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,7 +55,7 @@ fn set_aside(data: &std::path::Path) -> Result<Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_restores_into_an_emptied_place_and_never_over_what_serves() -> Result<()> {
-    let scene = Scene::start(SMALLEST, Duration::from_millis(500)).await?;
+    let scene = Scene::start(Duration::from_secs(6), Duration::from_millis(500)).await?;
     scene.lead_from("eu-central").await?;
     let (ctl, other) = (scene.world.ctl(), scene.other().cluster()?);
     let writer = scene.writer().await?;
@@ -94,6 +93,9 @@ async fn a_failover_restores_into_an_emptied_place_and_never_over_what_serves() 
     scene.judge(writer.stop().await?, run).await?;
     let aside = set_aside(&other.postgres.data())?;
     ensure!(aside.is_empty(), "there was nothing to set aside, and there is {aside:?}");
+    // Whoever starts it again finds that it is this cluster's.
+    let marker = other.postgres.data().join("regent.marker");
+    ensure!(std::fs::read_to_string(&marker)?.contains(&other.name), "{} names another", marker.display());
     let epoch = ctl.status().await?.application(APPLICATION)?.epoch;
     ensure!(epoch == 2, "it is epoch {epoch}");
     scene.end().await
