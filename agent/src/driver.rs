@@ -208,6 +208,9 @@ pub struct Rejoin {
     pub allow_rewind: bool,
     /// The operator allowed a fresh copy that discards this side's data.
     pub allow_reclone: bool,
+    /// This side was fenced for a switchover, and the upstream had everything up to there before it took over: whatever
+    /// was acknowledged here is there.
+    pub covered: bool,
 }
 
 /// One resource in this cluster. Methods that make no sense for a kind answer [`DriverError::unsupported`].

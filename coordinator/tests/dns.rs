@@ -12,6 +12,8 @@ use hickory_net::udp::UdpClientStream;
 use hickory_proto::op::{DnsResponse, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use regent_coordinator::dns::{self, DnsError, DnsOptions, Zone};
+use regent_core::application::Action;
+use regent_core::run::{StepKind, StepState};
 use regent_core::state::State;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -31,7 +33,10 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
-        let world = World::quiet();
+        Self::start_in(World::quiet()).await
+    }
+
+    async fn start_in(world: World) -> Self {
         let bound = dns::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = bound.address();
         let shutdown = CancellationToken::new();
@@ -95,6 +100,24 @@ async fn a_name_follows_the_applied_state_at_once() {
 
     server.world.lose_quorum(Duration::from_secs(100));
     assert_eq!(texts(&server.ask("shop.regent.test.", RecordType::A).await), ["10.2.0.10", "10.2.0.11"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_a_run_is_about_to_change_is_not_kept() {
+    let server = Server::start_in(World::failover()).await;
+    let ttl = async || server.ask("shop.regent.test.", RecordType::A).await.answers[0].ttl;
+    assert_eq!(ttl().await, 0, "its redirect is still to come");
+    server.world.change(|state| {
+        for run in state.runs.values_mut() {
+            for (step, progress) in run.steps.iter().zip(&mut run.progress) {
+                if step.kind == StepKind::Action(Action::Redirect) {
+                    progress.state = StepState::Succeeded;
+                }
+            }
+        }
+    });
+    assert_eq!(ttl().await, 5, "other steps are not waited for");
     server.stop().await;
 }
 

@@ -1,14 +1,13 @@
 //! What whole-product tests are made of: a world whose regions can be cut off from each other ([`stage`]), writers in every
 //! region ([`crew`]), and a judge who looks at what those were told and at the databases, and at nothing that Regent says of
-//! itself but its report and its epochs ([`oracle`]). Beside it the protocol itself, small enough to be searched to its
-//! end ([`model`]), switchovers there and back under many clients ([`rounds`]), and the real coordinators and agents in a simulated world ([`simulation`]).
+//! itself but its report and its epochs ([`oracle`]). Beside it switchovers there and back under many clients ([`rounds`]),
+//! and the real coordinators and agents in a simulated world ([`simulation`]). The protocol as a model is a crate of its own.
 
 #![allow(clippy::expect_used, reason = "a world that cannot be built is a failure of the test")]
 
 pub mod crew;
 pub mod epochs;
 pub mod gate;
-pub mod model;
 pub mod oracle;
 pub mod rehearsal;
 pub mod rounds;

@@ -68,6 +68,8 @@ pub struct Redis {
 struct Known {
     process: Option<Process>,
     config_file: Option<PathBuf>,
+    /// Seconds between two pings to its replicas, while a fence keeps it from them.
+    ping_period: Option<String>,
 }
 
 /// Orders fences before openings.

@@ -264,6 +264,14 @@ impl Run {
         }
     }
 
+    /// It will give this name another answer, and has not yet: whoever asks now had better ask again soon.
+    #[must_use]
+    pub fn will_redirect(&self, name: &ResourceId) -> bool {
+        let redirects =
+            |step: &Step| step.kind == StepKind::Action(Action::Redirect) && step.resource.as_ref() == Some(name);
+        !self.status.is_final() && self.walk().any(|(step, progress)| redirects(step) && !progress.state.is_ended())
+    }
+
     /// True once fences of the old side are confirmed: a promotion then waits for no promise.
     #[must_use]
     pub fn old_side_fenced(&self) -> bool {

@@ -1,4 +1,6 @@
 //! What the zone says: a pure function of the applied state.
+//!
+//! An answer that a run is about to change has a TTL of 0.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -174,7 +176,11 @@ impl Zone {
                 node.exists = true;
                 // Two applications with one name: the first that has an answer gives it.
                 if dns.name == wanted && !matches!(node.addresses, Some(Ok(_))) {
-                    let ttl = u32::try_from(dns.ttl.millis() / 1000).unwrap_or(u32::MAX);
+                    // A client that is cut off while the answer is about to change asks again at once; what it is told
+                    // then it must not keep.
+                    let changes = || state.runs.get(application.run.as_ref()?).map(|run| run.will_redirect(id));
+                    let ttl = if changes() == Some(true) { 0 } else { dns.ttl.millis() / 1000 };
+                    let ttl = u32::try_from(ttl).unwrap_or(u32::MAX);
                     node.addresses = Some(addresses_of(state, application, id).map(|list| Addresses { list, ttl }));
                 }
             }

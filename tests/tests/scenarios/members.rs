@@ -5,16 +5,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use regent_deploy::config::APPLICATION;
 use regent_deploy::wait;
-use regent_deploy::writer::{Writer, WriterOptions};
+use regent_deploy::world::Newcomer;
+use regent_deploy::writer::{Target, Writer, WriterOptions};
 
 use super::scene::Scene;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const NORTH: usize = 2;
 
-/// A client that gives each write so long that a busy machine is no failure.
-async fn patient(scene: &Scene) -> Result<Writer> {
-    let writer = Writer::start(WriterOptions { timeout: Duration::from_secs(2), ..scene.world.writer() })?;
+/// A client that gives each write so long that a busy machine is no failure, and knows the name servers of coordinators
+/// to come.
+async fn patient(scene: &Scene, newcomers: &[&Newcomer]) -> Result<Writer> {
+    let mut options = WriterOptions { timeout: Duration::from_secs(2), ..scene.world.writer() };
+    if let Target::Service { servers, .. } = &mut options.target {
+        servers.extend(newcomers.iter().map(|newcomer| newcomer.place.dns));
+    }
+    let writer = Writer::start(options)?;
     writer.acknowledged_anew(PATIENCE).await?;
     Ok(writer)
 }
@@ -40,7 +46,8 @@ async fn epoch(scene: &Scene) -> Result<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_is_replaced_while_clients_write() -> Result<()> {
     let scene = Scene::start(Duration::from_secs(4), Duration::from_millis(500)).await?;
-    let writer = patient(&scene).await?;
+    let (newcomer, second) = (scene.world.newcomer(NORTH, 4).await?, scene.world.newcomer(1, 5).await?);
+    let writer = patient(&scene, &[&newcomer, &second]).await?;
     let (ctl, north) = (scene.world.ctl(), &scene.world.regions()[NORTH]);
     let before = epoch(&scene).await?;
 
@@ -49,7 +56,6 @@ async fn a_coordinator_is_replaced_while_clients_write() -> Result<()> {
     println!("{}", ctl.run(&["members", "remove", "3"]).await?);
     voters(&scene, &[1, 2]).await?;
     north.coordinator().stop().await?;
-    let newcomer = scene.world.newcomer(NORTH, 4).await?;
     let address = newcomer.place.listen.to_string();
 
     // It does not run yet: the change waits, is seen to wait, and is followed to its end.
@@ -70,7 +76,6 @@ async fn a_coordinator_is_replaced_while_clients_write() -> Result<()> {
     east.coordinator().kill().await?;
     println!("{}", ctl.run(&["members", "remove", "2"]).await?);
     voters(&scene, &[1, 4]).await?;
-    let second = scene.world.newcomer(1, 5).await?;
     scene.world.start_newcomer(1, &second).await?;
     ctl.run(&["members", "add", "5", "--address", &second.place.listen.to_string(), "--detach"]).await?;
     voters(&scene, &[1, 4, 5]).await?;
@@ -101,7 +106,7 @@ async fn a_coordinator_is_replaced_while_clients_write() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_coordinator_under_its_old_id_is_refused_until_it_comes_as_a_new_one() -> Result<()> {
     let scene = Scene::start(Duration::from_secs(4), Duration::from_millis(500)).await?;
-    let writer = patient(&scene).await?;
+    let writer = patient(&scene, &[]).await?;
     let (ctl, north) = (scene.world.ctl(), &scene.world.regions()[NORTH]);
     let before = epoch(&scene).await?;
     scene.lead_from("eu-west").await?;

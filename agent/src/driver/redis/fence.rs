@@ -20,6 +20,15 @@ const GATE_LIMIT: Duration = Duration::from_millis(500);
 /// Milliseconds for which a fenced primary expires nothing.
 const STILL_FOR: &str = "600000";
 
+/// Seconds between two pings of a fenced primary to its replicas: a number that nobody would configure.
+const NO_PINGS: &str = "2147483647";
+
+/// The setting they are kept in, in memory only.
+const PING_PERIOD: &str = "repl-ping-replica-period";
+
+/// What Redis does where nothing is configured.
+const PING_DEFAULT: &str = "10";
+
 /// A write that changes nothing, should it be accepted after all.
 const HARMLESS_WRITE: [&str; 2] = ["DEL", "regent:fence-check"];
 
@@ -85,9 +94,10 @@ impl Redis {
             .map_err(|_| unconfirmed("an opening is under way and does not end"))?;
         let was_closed = self.get("min-replicas-to-write").await? == CLOSED;
         let mut old = self.acting.login.connect(COMMAND_LIMIT).await?;
+        // Closed before it is let go: a client's write that waited must not run in between.
+        self.close().await?;
         // A write that waits is not seen refused.
         self.let_go().await;
-        self.close().await?;
         let switched = self.switch_clients("off").await?;
         let cut = self.cut_clients().await?;
         // Whatever an older connection of the agent's still had on the way came before this.
@@ -122,15 +132,27 @@ impl Redis {
         })
     }
 
-    /// A fenced primary goes on to expire keys: its history would part from the one that another side takes over, and
-    /// it could follow that side only by a full copy. Not needed for the fence: what does not work is passed over.
+    /// A fenced primary goes on to expire keys, and pings its replicas, which is part of its history: that would part
+    /// from the one that another side takes over, and it could follow that side only by a full copy. Not needed for the
+    /// fence: what does not work is passed over.
     async fn stand_still(&self) {
         let _ = self.acting.ask::<Value>(&command(&["CLIENT", "PAUSE", STILL_FOR, "WRITE"]), COMMAND_LIMIT).await;
+        if let Ok(period) = self.get(PING_PERIOD).await
+            && period != NO_PINGS
+        {
+            self.known().ping_period = Some(period);
+            let _ = self.set(PING_PERIOD, NO_PINGS).await;
+        }
     }
 
     /// Ends that.
     pub(super) async fn let_go(&self) {
         let _ = self.acting.ask::<Value>(&command(&["CLIENT", "UNPAUSE"]), COMMAND_LIMIT).await;
+        if self.get(PING_PERIOD).await.is_ok_and(|period| period == NO_PINGS) {
+            // An earlier process of this agent may have stopped them.
+            let period = self.known().ping_period.clone().unwrap_or_else(|| PING_DEFAULT.to_owned());
+            let _ = self.set(PING_PERIOD, &period).await;
+        }
     }
 
     async fn close(&self) -> Result<(), DriverError> {

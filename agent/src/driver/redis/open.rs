@@ -8,6 +8,9 @@ use super::session::{Info, command};
 use super::{CLOSED, COMMAND_LIMIT, GLANCE, Redis, ok};
 use crate::driver::{Done, DriverError, DriverResult};
 
+/// The key that is written to see that it can be.
+const CHECK: &str = "regent:check";
+
 /// How long a replica may stand still below the offset that is waited for.
 const STALL_LIMIT: Duration = Duration::from_secs(30);
 
@@ -67,10 +70,12 @@ impl Redis {
             self.set("min-replicas-to-write", "0").await?;
             self.switch_clients("on").await?
         };
-        let check = command(&["SET", "regent:check", &self.cluster, "PX", "1000"]);
-        let _: Value = self.acting.ask(&check, COMMAND_LIMIT).await.map_err(|failure| {
-            DriverError::retryable("redis-refused", format!("Redis is open but refuses a write: {failure}"))
-        })?;
+        // Taken out at once and not by its expiry, which would come behind a fence that follows soon.
+        for check in [&["SET", CHECK, &self.cluster] as &[&str], &["DEL", CHECK]] {
+            let _: Value = self.acting.ask(&command(check), COMMAND_LIMIT).await.map_err(|failure| {
+                DriverError::retryable("redis-refused", format!("Redis is open but refuses a write: {failure}"))
+            })?;
+        }
         self.gate.still(count)?;
         let info = self.info().await?;
         let message = match (promoted, was_closed || switched) {

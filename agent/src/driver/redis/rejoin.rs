@@ -2,6 +2,8 @@
 //!
 //! Redis goes on from where it is if the upstream knows its history (a partial resynchronisation). Otherwise it takes
 //! a full copy and throws its own data away: that needs the operator's leave, and a snapshot is set aside first (S5).
+//! Leave is not needed after a switchover that found everything at the new side: a Redis that was restarted since
+//! has lost its history's name, and nothing else.
 //! What it may follow is put into `redis.conf` before it does: whatever starts it afterwards, it comes up as a replica
 //! (safety.md, "Closed at rest"). A promotion takes that out again.
 
@@ -50,7 +52,7 @@ impl Redis {
         }
         let mut how = "went on from where it was".to_owned();
         if !follows(&info, upstream) && !self.can_go_on(&info, upstream, rejoin).await? {
-            if !rejoin.allow_reclone {
+            if !rejoin.allow_reclone && !rejoin.covered {
                 return Err(DriverError::permanent(
                     "rejoin-needs-reclone",
                     format!(
@@ -60,7 +62,8 @@ impl Redis {
                     ),
                 ));
             }
-            how = format!("full copy, the old data is in {}", self.set_aside().await?.display());
+            let why = if rejoin.covered { "restarted since its fence, so a full copy" } else { "full copy" };
+            how = format!("{why}, the old data is in {}", self.set_aside().await?.display());
         }
         let kept = self.start_as_replica(upstream).await?;
         self.follow(upstream).await?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use regent_core::application::{Action, Application, OnCoordinatorLoss};
-use regent_core::entry::{Agent, Cause, Coordinator, Endpoint, Outcome, Report, StaleAnswer};
+use regent_core::entry::{Agent, Cause, Coordinator, Endpoint, Ground, Outcome, Report, StaleAnswer};
 use regent_core::evidence::{
     Beat, Contact, FenceState, Health, LeaseState, PromiseSight, Role, Sighting, UpstreamSight, WitnessSight,
 };
@@ -292,12 +292,18 @@ fn may_give_up(run: &Run, step: &Step) -> bool {
     matches!(run.cause, Cause::Rejoin { .. } | Cause::Switchover { .. }) && step.cluster == run.from
 }
 
-/// What a catch-up waits for, and a promotion after it demands: what the old side reported after its fence.
+/// What a catch-up waits for, and a promotion after it demands: what the old side reported after its fence. That side
+/// hears of it when it rejoins, if the new one had all of it before it took over.
 fn position(run: &Run, step: &Step) -> Option<u64> {
-    match (&run.cause, step.kind) {
-        (Cause::Switchover { .. }, StepKind::Action(Action::CatchUp | Action::Promote)) => {
-            run.final_position(step.resource.as_ref()?)
-        }
+    let Cause::Switchover { .. } = &run.cause else { return None };
+    let resource = step.resource.as_ref()?;
+    match step.kind {
+        StepKind::Action(Action::CatchUp | Action::Promote) => run.final_position(resource),
+        StepKind::Action(Action::Rejoin) if step.cluster == run.from => run.final_position(resource).filter(|last| {
+            let switched =
+                run.decided.as_ref().is_some_and(|decided| matches!(decided.ground, Ground::Switched { .. }));
+            switched && run.caught_up_to(resource).is_some_and(|reached| reached >= *last)
+        }),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! Searches the model of the safety protocol, world by world, or for one mistake.
 //!
 //! ```text
-//! cargo run --release -p regent-tests --bin model -- [--world WORLD] [--mistake MISTAKE] [--deeper]
+//! cargo run --release -p regent-model -- [--world WORLD] [--mistake MISTAKE] [--deeper]
 //! ```
 
 #![allow(clippy::print_stdout, reason = "it prints its result")]
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use regent_tests::model::{Mistake, Report, World, search};
+use regent_model::{Mistake, Report, World, search};
 
 /// Searches every state of small worlds for two writers, falling epochs and silent stalls.
 #[derive(Debug, Parser)]

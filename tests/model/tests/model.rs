@@ -1,13 +1,13 @@
 //! The safety protocol, searched: no promise is broken in any state of any world, and every known mistake breaks one.
 //!
-//! The long form, and the way to look at one world or one mistake: `cargo run -p regent-tests --bin model -- --help`.
+//! The long form, and the way to look at one world or one mistake: `cargo run -p regent-model -- --help`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs, reason = "tests")]
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use regent_tests::model::{Mistake, Report, World, search};
+use regent_model::{Mistake, Report, World, search};
 
 /// More than any of these searches takes.
 const MOST: usize = 100_000_000;
