@@ -126,6 +126,8 @@ struct Agent {
     fencers: BTreeMap<ApplicationId, Fencer>,
     /// Resources whose commanded fence was seen failing by this process.
     unconfirmed: BTreeSet<(ApplicationId, ResourceId)>,
+    /// Resources whose commanded fence was seen confirmed by this process, and that were not seen open since.
+    confirmed: BTreeSet<(ApplicationId, ResourceId)>,
     /// Seen as standbys of the new primary since the last fence of this agent's own.
     rejoined: BTreeSet<(ApplicationId, ResourceId)>,
     /// Open where the terms say standby.
@@ -255,6 +257,7 @@ async fn run(
         leases: BTreeMap::new(),
         fencers: BTreeMap::new(),
         unconfirmed: BTreeSet::new(),
+        confirmed: BTreeSet::new(),
         rejoined: BTreeSet::new(),
         rogues: rogue::Rogues::new(),
         diverged: diverged::All::new(),

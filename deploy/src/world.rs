@@ -373,6 +373,16 @@ impl World {
         Ok(())
     }
 
+    /// Ends everything and leaves its folder: logs, configuration and data.
+    ///
+    /// # Errors
+    /// Something does not end.
+    pub async fn down_to_its_folder(mut self) -> Result<()> {
+        self.traces.keep = true;
+        futures::future::try_join_all(self.regions.iter().map(|region| region.keeper().end())).await?;
+        Ok(())
+    }
+
     /// Leaves it running when this process ends; [`take_down`] ends it.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What comes in: from coordinators, the guard, steps, probes and the tasks of the loop itself.
 
-use regent_core::id::{ApplicationId, Epoch, Token};
+use regent_core::id::{ApplicationId, Epoch, ResourceId, Token};
 use regent_core::planted::{self, Mistake};
 use regent_core::terms::Terms;
 use regent_core::time::Span;
@@ -12,7 +12,7 @@ use crate::agent::beats::Link;
 use crate::agent::{Agent, BeingStored, Event};
 use crate::driver::Health;
 use crate::guard::{GuardEvent, Request, WatchState};
-use crate::journal::Record;
+use crate::journal::{Hold, Record};
 use crate::lease::facts::Word as LeaseWord;
 use crate::lease::{Fence, GuardWord, Reading};
 use crate::probe::Sight;
@@ -238,6 +238,7 @@ impl Agent {
                 let name = (application.clone(), resource);
                 if action == Action::Fence && good {
                     self.unconfirmed.remove(&name);
+                    self.confirmed.insert(name);
                 } else if action == Action::Fence && outcome.code != "journal-full" {
                     self.unconfirmed.insert(name);
                 }
@@ -266,11 +267,17 @@ impl Agent {
     /// Tells the lease what is stored of commanded fences, or on its way to the disk.
     pub(super) fn retell_holds(&mut self, application: &ApplicationId, now: Reading) {
         let holds = self.journal.view().applications.get(application).map(|view| view.holds()).unwrap_or_default();
+        let fenced = |resource: &ResourceId| holds.get(resource) == Some(&Hold::Fence);
         self.unconfirmed.retain(|(of, resource)| of != application || holds.contains_key(resource));
+        self.confirmed.retain(|(of, resource)| of != application || fenced(resource));
         let held = |resource| holds.contains_key(resource) || self.steps.is_being_closed(application, resource);
         let any = self.guarded(application).keys().any(held);
         let opening = self.steps.any_opening(application);
+        let guarded: Vec<_> = self.guarded(application).into_keys().collect();
+        let confirmed = |resource| self.confirmed.contains(&(application.clone(), resource));
+        let closed = !guarded.is_empty() && guarded.into_iter().all(confirmed);
         self.with(application, |lease| {
+            lease.closed_is(closed);
             let mut commands = lease.commanded_is(now, any);
             commands.extend(lease.opening_is(now, opening));
             commands
@@ -376,9 +383,8 @@ impl Agent {
                 self.probe_soon(&application);
             }
             Event::Held(application, resource, held) => {
-                if !held {
-                    self.unconfirmed.insert((application.clone(), resource));
-                }
+                let seen = if held { &mut self.confirmed } else { &mut self.unconfirmed };
+                seen.insert((application.clone(), resource));
                 self.retell_holds(&application, now);
             }
             Event::Diverged(application, resource, terms, found) => {
@@ -400,6 +406,10 @@ impl Agent {
         self.look_for_rogue(&sight);
         self.look_at_divergence(&mut sight);
         let name = (sight.application.clone(), sight.resource.clone());
+        if sight.probe.writable && self.confirmed.remove(&name) {
+            let now = self.clock.reading();
+            self.retell_holds(&name.0, now);
+        }
         let before = self.sights.get(&name).map(|(_, sight)| &sight.probe);
         let turned = before.is_none_or(|before| {
             (before.health, before.role, before.writable)
