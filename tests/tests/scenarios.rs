@@ -6,6 +6,8 @@
 mod bad_input;
 #[path = "scenarios/members.rs"]
 mod members;
+#[path = "scenarios/orders.rs"]
+mod orders;
 #[path = "scenarios/rejoin.rs"]
 mod rejoin;
 #[path = "scenarios/restore.rs"]
