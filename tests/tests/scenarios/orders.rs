@@ -22,7 +22,7 @@ async fn colleague(scene: &Scene) -> Result<Ctl> {
 }
 
 async fn why_says(scene: &Scene, word: &str) -> Result<()> {
-    wait::until("a reason", PATIENCE, || async {
+    wait::until(&format!("{word:?} as a reason"), PATIENCE, || async {
         let why = scene.world.ctl().why(APPLICATION).await?;
         ensure!(why.reason().contains(word), "it says {:?}", why.reason());
         Ok(())
@@ -49,7 +49,7 @@ async fn a_failover_that_loses_too_much_needs_two_people_and_admits_what_it_lose
     // Beyond what the document lets go by itself.
     writer.acknowledged_when("rows that only the primary has", PATIENCE, |row| row.n > last + 300).await?;
     scene.old().lose().await?;
-    why_says(&scene, "max-data-loss").await?;
+    why_says(&scene, "the loss would be").await?;
     let before = scene.world.ctl().runs().await?.len();
 
     let beyond = ["failover", APPLICATION, "--to", &other.name, "--allow-data-loss", "the region burns"];
