@@ -1,5 +1,6 @@
 //! Three regions with a coordinator each; two of them have a cluster with real databases, an agent and a service.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,6 +51,9 @@ pub struct Options {
     pub disks: Vec<(PathBuf, u32)>,
     /// Coordinators and agents go by wall clocks of their regions, which can be stepped.
     pub wall_clocks: bool,
+    /// By cluster the kubeconfig of an API server whose Deployment the service is; where there is none, a command starts
+    /// it.
+    pub kubernetes: BTreeMap<String, PathBuf>,
 }
 
 impl Options {
@@ -63,6 +67,7 @@ impl Options {
             log: "info".into(),
             disks: Vec::new(),
             wall_clocks: false,
+            kubernetes: BTreeMap::new(),
         }
     }
 }
@@ -176,6 +181,10 @@ impl World {
         first.redis.create_primary().await?;
         second.postgres.create_standby(&first.postgres).await?;
         second.redis.create_standby(&first.redis).await?;
+        if !self.options.kubernetes.is_empty() {
+            // Its pods are started by whoever plays the machines of that cluster.
+            return Ok(());
+        }
         self.start_service(&self.regions[0]).await
     }
 
@@ -184,11 +193,23 @@ impl World {
     /// # Errors
     /// It does not come up.
     pub async fn start_service(&self, region: &Region) -> Result<()> {
+        self.control_service(region, "start").await
+    }
+
+    /// Stops a cluster's service.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn stop_service(&self, region: &Region) -> Result<()> {
+        self.control_service(region, "stop").await
+    }
+
+    async fn control_service(&self, region: &Region, action: &str) -> Result<()> {
         let cluster = region.cluster()?;
         let demo = place::binary("regent-demo")?.display().to_string();
-        let command = [demo, "start".into(), "--config".into(), cluster.service.display().to_string()];
+        let command = [demo, action.into(), "--config".into(), cluster.service.display().to_string()];
         let folder = cluster.service.parent().unwrap_or(&self.options.folder);
-        region.keeper().run(Program::new("start-service", folder, command), PATIENCE).await
+        region.keeper().run(Program::new(&format!("{action}-service"), folder, command), PATIENCE).await
     }
 
     /// Starts all coordinators and waits until they agree on a leader.
@@ -356,6 +377,7 @@ impl World {
                 redis: &cluster.redis,
                 others: &others,
                 service: (&demo, &cluster.service),
+                kubernetes: self.options.kubernetes.get(&cluster.name).map(PathBuf::as_path),
                 service_address: SocketAddr::new(cluster.address, self.service_port),
             };
             config::write(cluster.agent.config(), &file.value()?)?;
@@ -371,7 +393,8 @@ impl World {
             config::write(&cluster.service, &serde_json::to_value(service)?)?;
         }
         let clusters: Vec<&str> = REGIONS.iter().filter_map(|(_, cluster)| *cluster).collect();
-        let document = config::application(&clusters, self.options.failover_after);
+        let service = if self.options.kubernetes.is_empty() { "command" } else { "kubernetes" };
+        let document = config::application(&clusters, self.options.failover_after, service);
         std::fs::write(self.document(), document).context("cannot write the Application document")
     }
 }
