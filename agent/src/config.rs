@@ -6,6 +6,7 @@
 
 mod databases;
 mod expand;
+mod kubernetes;
 mod mistake;
 mod options;
 mod reader;
@@ -21,6 +22,7 @@ use regent_core::id::{ApplicationId, ClusterId, RegionId, ResourceId};
 use serde::{Deserialize, Serialize};
 
 pub use self::databases::{PostgresOptions, RedisOptions};
+pub use self::kubernetes::{ArgoOptions, ArgoWay, KubernetesOptions, Quarantine, WorkloadOptions};
 use self::mistake::Mistake;
 pub use self::options::{
     CommandLine, CommandOptions, DnsOptions, HttpOptions, TsigAlgorithm, TsigKeyOptions, UpdateOptions,
@@ -83,6 +85,8 @@ pub enum ResourceConfig {
     Redis(RedisOptions),
     /// `kind: command`.
     Command(CommandOptions),
+    /// `kind: kubernetes`.
+    Kubernetes(KubernetesOptions),
     /// `kind: dns`.
     Dns(DnsOptions),
     /// `kind: http`.
@@ -97,6 +101,7 @@ impl ResourceConfig {
             Self::Postgres(_) => "postgres",
             Self::Redis(_) => "redis",
             Self::Command(_) => "command",
+            Self::Kubernetes(_) => "kubernetes",
             Self::Dns(_) => "dns",
             Self::Http(_) => "http",
         }
