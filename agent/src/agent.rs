@@ -40,6 +40,7 @@ mod commands;
 mod group;
 mod guarding;
 mod peers;
+mod quarantine;
 pub mod status;
 mod word;
 
@@ -91,6 +92,8 @@ enum Event {
     Lifted(ApplicationId, bool),
     /// A commanded fence or quiesce that stood at the start was carried out again.
     Held(ApplicationId, ResourceId, bool),
+    /// A service was brought to rest, because this cluster is quarantined.
+    Rested(ApplicationId, ResourceId, crate::driver::DriverResult),
     GroupStored(bool),
     /// Statuses that waited for the disk.
     ToBeSaid(Vec<regent_proto::agent::v1::StepStatus>),
@@ -118,6 +121,8 @@ struct Agent {
     unconfirmed: BTreeSet<(ApplicationId, ResourceId)>,
     /// Seen as standbys of the new primary since the last fence of this agent's own.
     rejoined: BTreeSet<(ApplicationId, ResourceId)>,
+    /// Services that are kept at rest, because this cluster is quarantined.
+    resting: BTreeMap<(ApplicationId, ResourceId), quarantine::Resting>,
     /// Applications for which the guard's hard fence has been taken note of.
     noted_fired: BTreeSet<ApplicationId>,
     offered_peers: BTreeMap<ApplicationId, BTreeMap<ClusterId, Peer>>,
@@ -236,6 +241,7 @@ async fn run(
         fencers: BTreeMap::new(),
         unconfirmed: BTreeSet::new(),
         rejoined: BTreeSet::new(),
+        resting: BTreeMap::new(),
         noted_fired: BTreeSet::new(),
         offered_peers: BTreeMap::new(),
         joining: Joining::default(),

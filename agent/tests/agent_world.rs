@@ -17,6 +17,8 @@ mod epochs;
 mod guarding;
 #[path = "agent_world/processes.rs"]
 mod processes;
+#[path = "agent_world/quarantine.rs"]
+mod quarantine;
 #[path = "agent_world/recorder.rs"]
 mod recorder;
 #[path = "agent_world/world.rs"]

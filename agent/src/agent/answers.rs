@@ -370,6 +370,7 @@ impl Agent {
                 }
                 self.retell_holds(&application, now);
             }
+            Event::Rested(application, resource, outcome) => self.rested(application, resource, outcome),
             Event::ToBeSaid(statuses) => self.say_statuses(&statuses),
             Event::GroupStored(stored) => self.group_stored(stored),
         }
@@ -382,6 +383,7 @@ impl Agent {
 
     pub(super) fn hear_sight(&mut self, mut sight: Sight) {
         self.look_for_closed(&mut sight);
+        self.keep_at_rest(&sight.application, &sight.resource);
         let name = (sight.application.clone(), sight.resource.clone());
         let before = self.sights.get(&name).map(|(_, sight)| &sight.probe);
         let turned = before.is_none_or(|before| {
