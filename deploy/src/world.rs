@@ -73,6 +73,9 @@ pub struct Options {
     pub disks: Vec<(PathBuf, u32)>,
     /// Coordinators and agents go by wall clocks of their regions, which can be stepped.
     pub wall_clocks: bool,
+    /// By cluster the kubeconfig of an API server whose Deployment the service is; where there is none, a command starts
+    /// it.
+    pub kubernetes: BTreeMap<String, PathBuf>,
 }
 
 impl Options {
@@ -90,6 +93,7 @@ impl Options {
             environment: BTreeMap::new(),
             disks: Vec::new(),
             wall_clocks: false,
+            kubernetes: BTreeMap::new(),
         }
     }
 }
@@ -220,6 +224,10 @@ impl World {
         first.redis.create_primary().await?;
         second.postgres.create_standby(&first.postgres).await?;
         second.redis.create_standby(&first.redis).await?;
+        if !self.options.kubernetes.is_empty() {
+            // Its pods are started by whoever plays the machines of that cluster.
+            return Ok(());
+        }
         self.start_service(&self.regions[0]).await
     }
 
@@ -418,6 +426,7 @@ impl World {
                 redis: &cluster.redis,
                 others: &others,
                 service: (&demo, &cluster.service),
+                kubernetes: self.options.kubernetes.get(&cluster.name).map(PathBuf::as_path),
                 service_address: SocketAddr::new(cluster.address, self.service_port),
             };
             config::write(cluster.agent.config(), &file.value()?)?;
@@ -433,7 +442,9 @@ impl World {
             config::write(&cluster.service, &serde_json::to_value(service)?)?;
         }
         let clusters: Vec<&str> = REGIONS.iter().filter_map(|(_, cluster)| *cluster).collect();
-        let document = config::application(&clusters, self.options.failover_after, self.options.max_data_loss);
+        let service = if self.options.kubernetes.is_empty() { "command" } else { "kubernetes" };
+        let (failover_after, max_data_loss) = (self.options.failover_after, self.options.max_data_loss);
+        let document = config::application(&clusters, failover_after, max_data_loss, service);
         std::fs::write(self.document(), document).context("cannot write the Application document")
     }
 }

@@ -385,6 +385,7 @@ impl Agent {
                 self.measured((application, resource), terms, found, now);
             }
             Event::RogueFenced(application, resource, fenced) => self.rogue_fenced(application, resource, fenced),
+            Event::Rested(application, resource, outcome) => self.rested(application, resource, outcome),
             Event::ToBeSaid(statuses) => self.say_statuses(&statuses),
             Event::GroupStored(stored) => self.group_stored(stored),
         }
@@ -399,6 +400,7 @@ impl Agent {
         self.look_for_closed(&mut sight);
         self.look_for_rogue(&sight);
         self.look_at_divergence(&mut sight);
+        self.keep_at_rest(&sight.application, &sight.resource);
         let name = (sight.application.clone(), sight.resource.clone());
         let before = self.sights.get(&name).map(|(_, sight)| &sight.probe);
         let turned = before.is_none_or(|before| {

@@ -23,6 +23,8 @@ pub(crate) struct Recorder {
     pub(crate) position: AtomicU64,
     /// The promotion never ends.
     pub(crate) slow: AtomicBool,
+    /// It is a service that comes up with its machines.
+    pub(crate) rests: AtomicBool,
 }
 
 impl Recorder {
@@ -110,6 +112,15 @@ impl Driver for Recorder {
         }
         self.writable.store(true, Ordering::Relaxed);
         Self::done("promoted")
+    }
+
+    fn rests_in_quarantine(&self) -> bool {
+        self.rests.load(Ordering::Relaxed)
+    }
+
+    async fn deactivate(&self) -> DriverResult {
+        self.call("deactivate");
+        Self::done("at rest")
     }
 
     async fn catch_up(&self, position: u64) -> DriverResult {
