@@ -81,6 +81,9 @@ impl Lease {
             // Rights are bound to the epoch they were given for.
             self.drop_rights();
         }
+        // What runs by the terms before runs to its end: until this agent names the new ones, coordinators count by
+        // both. Else each change of the voters would stop a primary that a majority has just granted.
+        self.carried = self.best_right(now);
         let lease = terms.bound.lease();
         let in_flight = self.sent.values_mut().flat_map(|sent| sent.values_mut());
         let given = self.grants.values_mut().chain(self.promised.values_mut()).chain(self.asked.values_mut());

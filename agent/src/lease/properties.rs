@@ -56,6 +56,8 @@ struct Account {
     /// stored at, T.
     stored: Vec<(u64, u64)>,
     voters: BTreeSet<u64>,
+    /// Of the terms of this epoch from the last named to the newest, by number: coordinators count by all of them.
+    voted_by: Vec<(u64, BTreeSet<u64>)>,
     epoch: u64,
     primary: bool,
     void_before: usize,
@@ -84,7 +86,7 @@ impl Account {
             .filter(|(_, _, sent, epoch)| *epoch == self.epoch && self.now < sent + self.smallest_since(*sent))
             .map(|(coordinator, ..)| coordinator)
             .collect();
-        running.intersection(&self.voters).count() * 2 > self.voters.len()
+        self.voted_by.iter().any(|(_, voters)| running.intersection(voters).count() * 2 > voters.len())
     }
 
     fn take(&mut self, commands: &[Command]) {
@@ -94,7 +96,8 @@ impl Account {
                 Command::MoveGuard { .. } | Command::DisarmGuard => self.asked = None,
                 Command::WriteGuarded { epoch, .. } => self.written = Some(*epoch),
                 Command::FenceSelf { .. } => self.fences += 1,
-                Command::Heartbeat | Command::StoreTerms(_) | Command::NameTerms(_) => {}
+                Command::NameTerms(named) => self.voted_by.retain(|(number, _)| *number >= named.index.0),
+                Command::Heartbeat | Command::StoreTerms(_) => {}
                 Command::AskPromises(_) | Command::FenceHard => {}
                 Command::LiftSelfFence | Command::Alert(_) => {}
             }
@@ -108,6 +111,7 @@ fn new_terms(account: &mut Account, number: u64, fail_over_after: u64) -> Terms 
     new.number = Token { restoration: 0, index: LogIndex(number) };
     new.voters = vec![account.voters.iter().copied().map(CoordinatorId).collect()];
     account.stored.push((account.now, new.bound.lease().millis()));
+    account.voted_by.push((number, account.voters.clone()));
     new
 }
 
@@ -154,6 +158,7 @@ fn run(events: Vec<Event>) -> Result<(), TestCaseError> {
                 number += 1;
                 account.epoch += 1;
                 account.primary = primary;
+                account.voted_by.clear();
                 let new = new_terms(&mut account, number, shortest);
                 lease.terms_stored(now, new)
             }

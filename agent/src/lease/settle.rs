@@ -71,14 +71,17 @@ impl Lease {
 
     /// The right that runs longest: a majority's grants, all others' promises, or what was carried over. None once
     /// it is within the lead of its end.
-    fn best_right(&self, now: Reading) -> Option<Right> {
+    pub(super) fn best_right(&self, now: Reading) -> Option<Right> {
+        let carried = self.carried.filter(|_| self.is_primary());
+        let runs = |right: &Right| !right.until().minus(self.lead()).passed(now);
+        self.own_right().into_iter().chain(carried).filter(runs).max_by_key(|right| right.until())
+    }
+
+    /// The right by the stored terms alone.
+    fn own_right(&self) -> Option<Right> {
         let terms = self.terms.as_ref().filter(|_| self.is_primary())?;
         let granted = majority(&terms.voters, &self.grants);
-        [granted, self.all_promises(), self.carried]
-            .into_iter()
-            .flatten()
-            .filter(|right| !right.until().minus(self.lead()).passed(now))
-            .max_by_key(|right| right.until())
+        [granted, self.all_promises()].into_iter().flatten().max_by_key(|right| right.until())
     }
 
     /// The weakest promise of all that must promise; none if one is missing.
@@ -258,7 +261,14 @@ impl Lease {
         if !self.missing().is_empty() || !self.unmarked().is_empty() {
             return;
         }
-        if paused || self.end(now).is_some() {
+        // Once they are named, older ones may count no more: nothing that rests on those may outlast the lease that these
+        // terms give by themselves. In a pause nothing is decided.
+        let own = self.own_right().map(Right::until);
+        let theirs = own.is_some_and(|own| self.carried.is_none_or(|carried| carried.until() <= own));
+        if paused || (theirs && self.end(now).is_some()) {
+            if theirs {
+                self.carried = None;
+            }
             self.named = Some(number);
             self.pause_in_force = paused;
             commands.push(Command::NameTerms(number));

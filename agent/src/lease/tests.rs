@@ -189,15 +189,6 @@ fn a_lower_t_shrinks_running_grants_and_a_higher_one_stretches_none() {
 }
 
 #[test]
-fn new_voters_are_counted_at_once() {
-    let mut lease = held();
-    let mut other = terms(11, 1, "a");
-    other.voters = vec![[3, 4, 5].map(CoordinatorId).into()];
-    let commands = lease.terms_stored(at(20), other);
-    assert!(commands.iter().any(|command| matches!(command, Command::FenceSelf { .. })), "{commands:?}");
-}
-
-#[test]
 fn nothing_is_extended_without_the_guard() {
     let mut lease = held();
     assert_eq!(lease.guard_lost(at(100)), []);
@@ -306,8 +297,12 @@ fn after_a_restart_the_guards_deadline_is_the_lease() {
     let mut lease = agent_of_a(remembered.clone(), GuardWord::Armed(arm(10, 1, 0)));
     // The last process may have died between a fence and its lifting.
     assert_eq!(lease.guard_up(at(1)), [Command::ArmGuard(arm(10, 1, 0)), Command::LiftSelfFence]);
-    assert_eq!(lease.guard_armed(at(2), arm(10, 1, 0)), [Command::NameTerms(token(10)), Command::Heartbeat]);
+    assert_eq!(lease.guard_armed(at(2), arm(10, 1, 0)), [], "under which terms it was given nobody remembers");
     assert_eq!(lease.end(at(2)), Some(until(T)));
+    let mut granted = lease.clone();
+    let _ = grant(&mut granted, 1, 1, 3, 4);
+    let named = [Command::ArmGuard(arm(10, 1, 3)), Command::NameTerms(token(10)), Command::Heartbeat];
+    assert_eq!(grant(&mut granted, 2, 2, 3, 4), named);
     let commands = lease.tick(at(T));
     assert!(commands.iter().any(|command| matches!(command, Command::FenceSelf { .. })), "{commands:?}");
 
@@ -392,4 +387,36 @@ fn a_database_that_came_up_closed_is_opened_under_the_running_lease_only() {
     let mut lapsed = held();
     let _ = lapsed.tick(at(T - LEAD));
     assert_eq!(lapsed.closed_seen(at(T - LEAD + 1)), vec![], "the lease has lapsed");
+}
+
+fn voted_by(number: u64, voters: &[u64]) -> Terms {
+    Terms { voters: vec![voters.iter().copied().map(CoordinatorId).collect()], ..terms(number, 1, "a") }
+}
+
+#[test]
+fn a_change_of_the_voters_does_not_stop_a_primary_that_holds_by_those_before() {
+    let mut lease = held();
+    assert_eq!(
+        lease.terms_stored(at(1_000), voted_by(11, &[1, 2, 3, 4])),
+        [Command::Heartbeat, Command::ArmGuard(arm(11, 1, 0))],
+        "two of four are no majority, and the coordinators still count by the three"
+    );
+    assert_eq!((lease.end(at(1_000)), lease.named()), (Some(until(T)), Some(token(10))));
+    assert_eq!(lease.guard_armed(at(1_001), arm(11, 1, 0)), [], "they are not named by what older ones gave");
+    assert_eq!(grant(&mut lease, 4, 3, 1_100, 1_200), [Command::NameTerms(token(11)), Command::Heartbeat]);
+}
+
+#[test]
+fn what_older_terms_gave_ends_in_its_time() {
+    let mut lease = held();
+    let _ = lease.terms_stored(at(1_000), voted_by(11, &[3, 4, 5]));
+    let _ = lease.guard_armed(at(1_001), arm(11, 1, 0));
+    let _ = lease.terms_stored(at(2_000), voted_by(12, &[4, 5, 6]));
+    let _ = grant(&mut lease, 1, 3, 2_000, 2_001);
+    assert_eq!(lease.end(at(2_001)), Some(until(T)), "who does not vote any more extends nothing");
+    let _ = lease.guard_armed(at(2_002), arm(12, 1, 0));
+    assert_eq!(lease.named(), Some(token(10)));
+    let confirm_by = until(T - LEAD + 1_000);
+    let fence = [Command::MoveGuard { until: confirm_by }, Command::FenceSelf { confirm_by }];
+    assert_eq!(lease.tick(at(T - LEAD)), fence);
 }

@@ -162,6 +162,12 @@ impl Agent {
     /// The right that runs longest: a majority's grants, all others' promises, or what was carried over.
     #[must_use]
     pub fn right(&self, me: Cluster) -> Option<Right> {
+        let carried = self.carried.filter(|right| self.is_primary(me) && right.left() > 0);
+        self.own_right(me).into_iter().chain(carried).max_by_key(|right| right.left())
+    }
+
+    /// The right by the stored terms alone.
+    fn own_right(&self, me: Cluster) -> Option<Right> {
         if !self.is_primary(me) {
             return None;
         }
@@ -176,7 +182,7 @@ impl Agent {
             let promise = promise?;
             Some(Some(weakest.filter(|weakest| weakest.left() <= promise.left()).unwrap_or(promise)))
         });
-        let rights = [granted, promised.flatten(), self.carried];
+        let rights = [granted, promised.flatten()];
         rights.into_iter().flatten().filter(|right| right.left() > 0).max_by_key(|right| right.left())
     }
 
@@ -210,8 +216,17 @@ impl Agent {
         let news = self.grants[voter].is_none_or(|known| known.left() <= right.left());
         if news && right.left() > 0 {
             self.grants[voter] = Some(right);
+            self.drop_carried(me);
             self.rearm(me);
         }
+    }
+
+    /// What is carried over from older terms or another process is of no use beside a right that outlasts it, whatever
+    /// T is stored next.
+    pub fn drop_carried(&mut self, me: Cluster) {
+        let own = self.own_right(me);
+        self.carried =
+            self.carried.filter(|carried| own.is_none_or(|own| own.left() < carried.left() || own.age > carried.age));
     }
 
     /// What a sending of now can give.
@@ -242,8 +257,22 @@ impl Agent {
     #[must_use]
     pub fn names(&self, me: Cluster, mistake: Option<Mistake>) -> bool {
         let early = mistake == Some(Mistake::NamedBeforeGuarding);
-        let held = self.leads(me) && self.guard && (self.terms.paused || self.lease_left(me) > 0);
+        let own = self.outlasts_carried(me) || mistake == Some(Mistake::NamedByOldRight);
+        let held = self.leads(me) && self.guard && (self.terms.paused || (own && self.lease_left(me) > 0));
         self.up && (held || (early && self.is_primary(me)))
+    }
+
+    /// Nothing that was carried over runs longer than the lease that the stored terms give by themselves.
+    fn outlasts_carried(&self, me: Cluster) -> bool {
+        self.own_right(me).is_some_and(|own| own.left() >= self.carried.map_or(0, Right::left))
+    }
+
+    /// Older terms may count no more, nor what rests on them.
+    pub fn has_named(&mut self, me: Cluster) {
+        if self.outlasts_carried(me) {
+            self.carried = None;
+            self.rearm(me);
+        }
     }
 
     /// Stores newer terms, and recalculates what runs.
@@ -251,6 +280,8 @@ impl Agent {
         if terms.epoch > self.terms.epoch {
             self.void();
         }
+        // What runs by the terms before runs to its end: until the new ones are named, the group counts by both.
+        self.carried = self.right(me);
         self.terms = terms;
         self.seen = self.seen.max(terms.epoch);
         self.largest = self.largest.max(terms.bound);
@@ -258,6 +289,7 @@ impl Agent {
         let rights = self.grants.iter_mut().chain(&mut self.promises).flatten();
         rights.chain(&mut self.carried).chain(&mut self.armed).for_each(|right| right.cap(span, mistake));
         self.beats.iter_mut().for_each(|beat| beat.right.cap(span, mistake));
+        self.drop_carried(me);
         self.rearm(me);
     }
 

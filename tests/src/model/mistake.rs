@@ -64,11 +64,13 @@ pub enum Mistake {
     NoGuard,
     /// An answer that names a higher epoch is ignored, and what it asks for is done.
     HigherEpochIgnored,
+    /// New terms are named while the lease rests on what was granted under older ones.
+    NamedByOldRight,
 }
 
 impl Mistake {
     /// Those that safety.md lists, in its order; then those that show that the model can see at all.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::ReadBarrier,
         Self::DoubledVote,
         Self::WithdrawalOvertakesVote,
@@ -99,6 +101,7 @@ impl Mistake {
         Self::TokensIgnored,
         Self::NoGuard,
         Self::HigherEpochIgnored,
+        Self::NamedByOldRight,
     ];
 
     /// In words, for a terminal and for the command line.
@@ -135,6 +138,7 @@ impl Mistake {
             Self::TokensIgnored => "tokens-ignored",
             Self::NoGuard => "no-guard",
             Self::HigherEpochIgnored => "higher-epoch-ignored",
+            Self::NamedByOldRight => "named-by-the-right-of-older-terms",
         }
     }
 
@@ -149,7 +153,7 @@ impl Mistake {
             Self::IncarnationPerBoot | Self::CountedFromReceipt | Self::NoMargin | Self::NoGuard => "lease",
             Self::DecideAcrossTerms => "across",
             Self::LoweredBound | Self::IntermediateTerms => "lowered",
-            Self::VotersChanged => "voters",
+            Self::VotersChanged | Self::NamedByOldRight => "voters",
             Self::Unpause => "pause",
             Self::ResourceAdded => "resources",
             Self::NamedBeforeGuarding => "adoption",

@@ -38,7 +38,9 @@ impl Next<'_> {
                 self.state.agents[cluster.at()].store(cluster, terms, self.mistake);
             }
             Action::Name(cluster) => {
-                let terms = self.state.agent(cluster).terms.number;
+                let agent = &mut self.state.agents[cluster.at()];
+                agent.has_named(cluster);
+                let terms = agent.terms.number;
                 self.commit(&Entry::TermsConfirmed { terms, cluster });
             }
             Action::Lead(cluster) => self.state.agents[cluster.at()].lead(),
@@ -312,6 +314,7 @@ impl Next<'_> {
         promiser.promised = Some(Promised { epoch: promiser.terms.epoch, left });
         let agent = &mut self.state.agents[asker.at()];
         agent.promises[other.at()] = Some(agent.fresh(self.mistake));
+        agent.drop_carried(asker);
         if self.world.evidence {
             agent.asked = 0;
         }
