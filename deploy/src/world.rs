@@ -14,7 +14,7 @@ use crate::config::{self, APPLICATION, AgentFile, AgentPlace, CACHE, Coordinator
 use crate::ctl::Ctl;
 use crate::demo::DemoConfig;
 use crate::ground::Ground;
-use crate::keeper::{Keeper, Program};
+use crate::keeper::Keeper;
 use crate::net::Net;
 use crate::place;
 use crate::ports::Ports;
@@ -26,6 +26,7 @@ use crate::wait;
 use crate::writer::{WriterOptions, resolve};
 
 mod newcomer;
+mod service;
 mod traces;
 
 pub use newcomer::Newcomer;
@@ -229,30 +230,6 @@ impl World {
             return Ok(());
         }
         self.start_service(&self.regions[0]).await
-    }
-
-    /// Starts a cluster's service, as its agent would.
-    ///
-    /// # Errors
-    /// It does not come up.
-    pub async fn start_service(&self, region: &Region) -> Result<()> {
-        self.tell_service(region, "start").await
-    }
-
-    /// Stops a cluster's service, as its agent would.
-    ///
-    /// # Errors
-    /// It does not end.
-    pub async fn stop_service(&self, region: &Region) -> Result<()> {
-        self.tell_service(region, "stop").await
-    }
-
-    async fn tell_service(&self, region: &Region, action: &str) -> Result<()> {
-        let cluster = region.cluster()?;
-        let demo = place::binary("regent-demo")?.display().to_string();
-        let command = [demo, action.into(), "--config".into(), cluster.service.display().to_string()];
-        let folder = cluster.service.parent().unwrap_or(&self.options.folder);
-        region.keeper().run(Program::new(&format!("{action}-service"), folder, command), PATIENCE).await
     }
 
     /// Starts all coordinators and waits until they agree on a leader.
