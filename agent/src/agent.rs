@@ -136,7 +136,7 @@ struct Agent {
     /// What was measured in quarantine.
     diverged: diverged::All,
     /// Services that are kept at rest, because this cluster is quarantined.
-    resting: BTreeMap<(ApplicationId, ResourceId), quarantine::Resting>,
+    resting: quarantine::Services,
     /// Applications for which the guard's hard fence has been taken note of.
     noted_fired: BTreeSet<ApplicationId>,
     offered_peers: BTreeMap<ApplicationId, BTreeMap<ClusterId, Peer>>,
@@ -263,7 +263,7 @@ async fn run(
         rejoined: BTreeSet::new(),
         rogues: rogue::Rogues::new(),
         diverged: diverged::All::new(),
-        resting: BTreeMap::new(),
+        resting: quarantine::Services::new(),
         noted_fired: BTreeSet::new(),
         offered_peers: BTreeMap::new(),
         joining: Joining::default(),

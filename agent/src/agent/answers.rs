@@ -181,8 +181,9 @@ impl Agent {
         if let Some(application) = application.as_ref().filter(|_| opens(command.kind())) {
             self.with(application, |lease| lease.opening_is(now, true));
         }
-        let (fencers, mut ended) = (&mut self.fencers, None);
+        let (fencers, resting, mut ended) = (&mut self.fencers, &mut self.resting, None);
         let statuses = self.steps.take(command, seen, |order| {
+            super::quarantine::break_off(resting, order);
             let fencer = fencers.get_mut(&order.application).filter(|_| order.action.closes())?;
             ended = fencer.end_lift().inspect(|_| tracing::info!(application = %order.application, "a lift is ended"));
             ended.clone()

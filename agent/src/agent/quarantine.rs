@@ -2,21 +2,36 @@
 //!
 //! A Deployment comes up with its machines, by what its own API server and its own Argo CD remember: from before the
 //! region was lost. Nobody dispatches a step to a side that was left, so its agent sees to it by the terms it has stored,
-//! as it fences a database by them. It opens nothing, and ends when the cluster is readmitted: what rests then goes on
-//! resting, until a run activates it.
+//! as it fences a database by them; in a pause they are left. It opens nothing, and is broken off when the cluster is
+//! readmitted or a step activates the service: what rests then goes on resting, until a run activates it.
+
+use std::collections::BTreeMap;
 
 use regent_core::id::{ApplicationId, ResourceId};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::agent::{Agent, Event};
 use crate::driver::DriverResult;
+use crate::steps::order::{Action, Order};
 
 /// One service.
 #[derive(Debug, Default)]
 pub(super) struct Resting {
-    /// It is being brought to rest.
-    running: bool,
+    /// It is being brought to rest, until this is dropped.
+    running: Option<DropGuard>,
     /// The code of the failure that was said last.
     failed: Option<&'static str>,
+}
+
+/// By application and resource.
+pub(super) type Services = BTreeMap<(ApplicationId, ResourceId), Resting>;
+
+/// A step that starts the service comes from whoever knows more: nothing goes on beside it that stops it.
+pub(super) fn break_off(services: &mut Services, order: &Order) {
+    if order.action == Action::Activate {
+        let concerns = |resource: &ResourceId| order.resource.as_ref().is_none_or(|one| one == resource);
+        services.retain(|(application, resource), _| *application != order.application || !concerns(resource));
+    }
 }
 
 impl Agent {
@@ -29,24 +44,30 @@ impl Agent {
             self.resting.remove(&name);
             return;
         }
-        if self.steps.is_busy(application, resource) {
+        if self.steps.is_busy(application, resource) || self.steps.is_closing_again(application, resource) {
             return;
         }
         let resting = self.resting.entry(name.clone()).or_default();
-        if std::mem::replace(&mut resting.running, true) {
+        if resting.running.is_some() {
             return;
         }
+        let stop = CancellationToken::new();
+        resting.running = Some(stop.clone().drop_guard());
         let (driver, events) = (driver.clone(), self.events.clone());
+        // What opens the resource waits for the end of this.
+        let ended = self.steps.closing_again(application, resource);
         tokio::spawn(async move {
-            let outcome = driver.deactivate().await;
-            let _ = events.send(Event::Rested(name.0, name.1, outcome));
+            let _ended = ended;
+            if let Some(outcome) = stop.run_until_cancelled(driver.deactivate()).await {
+                let _ = events.send(Event::Rested(name.0, name.1, outcome));
+            }
         });
     }
 
     /// Said when something was done, and once for each kind of failure.
     pub(super) fn rested(&mut self, application: ApplicationId, resource: ResourceId, outcome: DriverResult) {
         let Some(resting) = self.resting.get_mut(&(application.clone(), resource.clone())) else { return };
-        resting.running = false;
+        resting.running = None;
         match outcome {
             Ok(done) => {
                 resting.failed = None;
@@ -65,9 +86,10 @@ impl Agent {
         }
     }
 
-    /// By the newest stored terms: this side was left, and has not been readmitted.
+    /// By the newest stored terms: this side was left, and has not been readmitted. In a pause nothing is stopped.
     fn is_quarantined(&self, application: &ApplicationId) -> bool {
-        let terms = self.leases.get(application).and_then(|lease| lease.terms());
-        terms.and_then(|terms| terms.clusters.get(&self.settings.cluster)).is_some_and(|listed| listed.excluded)
+        let Some(terms) = self.leases.get(application).and_then(|lease| lease.terms()) else { return false };
+        let excluded = terms.clusters.get(&self.settings.cluster).is_some_and(|listed| listed.excluded);
+        excluded && terms.primary != self.settings.cluster && !terms.paused
     }
 }

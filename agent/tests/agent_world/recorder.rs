@@ -25,6 +25,8 @@ pub(crate) struct Recorder {
     pub(crate) slow: AtomicBool,
     /// It is a service that comes up with its machines.
     pub(crate) rests: AtomicBool,
+    /// It never comes to rest.
+    pub(crate) slow_rest: AtomicBool,
 }
 
 impl Recorder {
@@ -118,8 +120,16 @@ impl Driver for Recorder {
         self.rests.load(Ordering::Relaxed)
     }
 
+    async fn activate(&self) -> DriverResult {
+        self.call("activate");
+        Self::done("serves")
+    }
+
     async fn deactivate(&self) -> DriverResult {
         self.call("deactivate");
+        if self.slow_rest.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         Self::done("at rest")
     }
 
