@@ -297,6 +297,17 @@ impl ApiServer {
         self.server.access.forbid(user, verb, resource);
     }
 
+    /// From now on a user may only what the Roles of these manifests say; whom they are bound to is not looked at.
+    ///
+    /// # Errors
+    /// They are no manifests.
+    pub fn grant_only(&self, user: &str, manifests: &str) -> Result<()> {
+        let manifests: Vec<Value> = serde_saphyr::from_multiple(manifests).context("these are no manifests")?;
+        let roles = manifests.into_iter().filter(|one| one["kind"] == "Role").collect();
+        self.server.access.grant_only(user, roles);
+        Ok(())
+    }
+
     /// Knows a user no more (401).
     pub fn revoke(&self, user: &str) {
         self.server.access.revoke(user);

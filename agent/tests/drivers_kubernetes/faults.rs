@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use regent_agent::driver::Health;
-use regent_deploy::kubernetes::{AGENT, Credential, Pace, deployment};
+use regent_deploy::kubernetes::{AGENT, Chart, Credential, Pace, application, deployment, stateful_set};
 use serde_json::json;
 
 use crate::cluster::{Cluster, cron_job};
@@ -73,7 +73,7 @@ async fn what_is_forbidden_is_named_before_and_when_it_is_done() {
     let driver = cluster.driver(CHECKOUT);
     let probe = driver.probe().await;
     assert_eq!(probe.health, Health::Unknown);
-    assert!(probe.detail.contains("patch deployments.apps/scale in namespace"), "{}", probe.detail);
+    assert!(probe.detail.contains("patch deployments.apps/scale checkout in namespace"), "{}", probe.detail);
     let error = driver.activate().await.unwrap_err();
     assert_eq!((error.code, error.retryable), ("kubernetes-forbidden", false));
     assert!(error.message.contains("may not patch deployments.apps/scale in namespace"), "{error}");
@@ -84,6 +84,128 @@ async fn what_is_forbidden_is_named_before_and_when_it_is_done() {
     let probe = driver.probe().await;
     assert_eq!(probe.health, Health::Failed, "{}", probe.detail);
     driver.activate().await.unwrap();
+}
+
+/// The example of README.md, by the permissions that go with it and no others.
+#[tokio::test]
+async fn the_permissions_that_are_delivered_are_enough_and_none_is_too_much() {
+    let cluster = cluster().await;
+    let server = cluster.server();
+    cluster.create(&stateful_set("queue", json!(1))).await;
+    cluster.create(&cron_job("reports")).await;
+    let chart = Chart {
+        manifests: vec![deployment("checkout", json!("{{replicaCount}}"))],
+        values: [("replicaCount".to_owned(), "0".to_owned())].into(),
+    };
+    server.push("shop", chart);
+    server.create("argocd", &application("shop", "shop", &cluster.namespace, &json!({}))).unwrap();
+    let delivered = include_str!("../../../deploy/kubernetes/agent-rbac.yaml");
+    let delivered = delivered.replace("namespace: shop", &format!("namespace: {}", cluster.namespace));
+    server.grant_only(AGENT, &delivered).unwrap();
+    let example = "workloads:
+    - { deployment: checkout, replicas: 3 }
+    - { statefulSet: queue, replicas: 2, atRest: 1 }
+    - { cronJob: reports }
+argocd: { application: shop, by: helm, active: { replicaCount: \"3\" }, atRest: { replicaCount: \"0\" } }";
+    let driver = cluster.driver(example);
+    driver.deactivate().await.unwrap();
+    driver.activate().await.unwrap();
+    let probe = driver.probe().await;
+    assert_eq!(probe.health, Health::Healthy, "{}", probe.detail);
+
+    // Each of its verbs is needed: without it the probe names it.
+    for (verbs, rights) in delivered.match_indices("verbs: [").map(|(at, _)| (at, &delivered[at + 8..])) {
+        if delivered[..verbs].ends_with("#   ") {
+            continue;
+        }
+        let rights = &rights[..rights.find(']').unwrap()];
+        for verb in rights.trim_start_matches('[').split(", ") {
+            let fewer: Vec<&str> = rights.trim_start_matches('[').split(", ").filter(|one| *one != verb).collect();
+            let fewer = format!("verbs: [{}]", fewer.join(", "));
+            let less = format!("{}{fewer}{}", &delivered[..verbs], &delivered[verbs + 8 + rights.len() + 1..]);
+            server.grant_only(AGENT, &less).unwrap();
+            // Another driver: what was granted is not asked for again at once.
+            let probe = cluster.driver(example).probe().await;
+            assert!(probe.detail.contains(&format!("may not {verb} ")), "without {verb} at {verbs}: {}", probe.detail);
+        }
+    }
+
+    // The Application of somebody else is out of reach, and then nothing is touched.
+    server.grant_only(AGENT, &delivered.replace("[shop]", "[other]")).unwrap();
+    let error = cluster.driver(example).deactivate().await.unwrap_err();
+    assert_eq!(error.code, "kubernetes-forbidden", "{error}");
+    assert_eq!(cluster.replicas("checkout").await, 3, "Argo CD was not told, and would have reverted it");
+}
+
+/// The kubeconfig of the agent, changed.
+fn rewritten(cluster: &Cluster, change: impl FnOnce(String) -> String) -> String {
+    let path = cluster.folder().join("other.yaml");
+    let text = std::fs::read_to_string(cluster.folder().join("agent.yaml")).unwrap();
+    std::fs::write(&path, change(text)).unwrap();
+    format!("kind: kubernetes\nkubeconfig: {}\nnamespace: {}\n{CHECKOUT}", path.display(), cluster.namespace)
+}
+
+#[tokio::test]
+async fn no_credential_goes_to_whoever_answers_and_no_program_is_run_for_one() {
+    let cluster = Cluster::own_by(Credential::Token).await;
+    cluster.create(&deployment("checkout", json!(0))).await;
+    let place = cluster.folder().join("ran");
+    let touch =
+        format!("exec: {{ apiVersion: client.authentication.k8s.io/v1, command: touch, args: [{}] }}", place.display());
+    let skip = |text: String| text.replace("server:", "insecure-skip-tls-verify: true\n    server:");
+    let plain = |text: String| text.replace("https://", "http://");
+    let exec = |text: String| {
+        let line = text.lines().find(|line| line.contains("token:")).unwrap().to_owned();
+        let indent: String = line.chars().take_while(|one| *one == ' ').collect();
+        text.replace(&line, &format!("{indent}{touch}"))
+    };
+    let unsafe_ones: [(&dyn Fn(String) -> String, &str); 3] =
+        [(&skip, "insecure-skip-tls-verify"), (&plain, "https"), (&exec, "exec")];
+    for (change, word) in unsafe_ones {
+        let error = crate::support::driver(&rewritten(&cluster, change)).activate().await.unwrap_err();
+        assert_eq!(error.code, "kubernetes-configuration", "{error}");
+        assert!(error.message.contains("refused") && error.message.contains(word), "{error}");
+    }
+    assert!(!place.exists(), "a program was run");
+    // Another authority than that of the server.
+    let other = Cluster::own_by(Credential::Token).await;
+    let authority = |of: &Cluster| -> serde_json::Value {
+        let text = std::fs::read_to_string(of.folder().join("agent.yaml")).unwrap();
+        let file: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        file["clusters"][0]["cluster"]["certificate-authority-data"].clone()
+    };
+    let foreign = authority(&other);
+    assert!(foreign.is_string() && foreign != authority(&cluster));
+    let resource = rewritten(&cluster, |text| {
+        let mut file: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        file["clusters"][0]["cluster"]["certificate-authority-data"] = foreign;
+        file.to_string()
+    });
+    let error = crate::support::driver(&resource).activate().await.unwrap_err();
+    assert_eq!(error.code, "kubernetes-unreachable", "{error}");
+    assert!(error.message.contains("certificate"), "{error}");
+    assert_eq!(cluster.replicas("checkout").await, 0);
+}
+
+#[tokio::test]
+async fn no_message_quotes_what_stands_in_a_kubeconfig() {
+    let cluster = Cluster::own_by(Credential::Token).await;
+    let text = std::fs::read_to_string(cluster.folder().join("agent.yaml")).unwrap();
+    let token = text.lines().find_map(|line| line.trim().strip_prefix("token: ")).unwrap().trim_matches('"').to_owned();
+    let mistakes: [fn(String) -> String; 3] = [
+        |text| text.replace("token: ", "token: [ "),
+        |text| text.replace("token: ", "client-certificate-data: "),
+        |text| text.replace("users:", "users: 7\nother:"),
+    ];
+    for mistake in mistakes {
+        let driver = crate::support::driver(&rewritten(&cluster, mistake));
+        let error = driver.activate().await.unwrap_err();
+        let said = [error.message, format!("{:?}", driver.verify().await.unwrap_err()), driver.probe().await.detail];
+        for said in said {
+            assert!(!said.contains(&token) && !said.contains('\n'), "{said}");
+            assert!(said.contains("kubeconfig"), "{said}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde_json::Value;
+
 use super::failure::Failure;
 
 /// What is asked for, as RBAC sees it.
@@ -21,10 +23,12 @@ struct Rules {
     tokens: BTreeMap<String, String>,
     /// User, verb and resource, e.g. `deployments.apps/scale`.
     forbidden: BTreeSet<(String, String, String)>,
+    /// By user, if not everything: Roles of RBAC.
+    roles: BTreeMap<String, Vec<Value>>,
     revoked: BTreeSet<String>,
 }
 
-/// Every known user may everything, but what is forbidden.
+/// Every known user may everything, or what its Roles say, but what is forbidden.
 #[derive(Default)]
 pub(super) struct Access {
     rules: Mutex<Rules>,
@@ -46,8 +50,13 @@ impl Access {
         self.rules().forbidden.insert((user.to_owned(), verb.to_owned(), resource.to_owned()));
     }
 
+    pub(super) fn grant_only(&self, user: &str, roles: Vec<Value>) {
+        self.rules().roles.insert(user.to_owned(), roles);
+    }
+
     pub(super) fn allow_all(&self, user: &str) {
         let mut rules = self.rules();
+        rules.roles.remove(user);
         rules.forbidden.retain(|(of, _, _)| of != user);
         rules.revoked.remove(user);
     }
@@ -70,7 +79,10 @@ impl Access {
             (group, None) => format!("{}.{group}", asked.resource),
             (group, Some((plural, sub))) => format!("{plural}.{group}/{sub}"),
         };
-        !self.rules().forbidden.contains(&(user.to_owned(), asked.verb.clone(), resource))
+        let rules = self.rules();
+        let roles = rules.roles.get(user);
+        roles.is_none_or(|roles| roles.iter().any(|role| grants(role, asked)))
+            && !rules.forbidden.contains(&(user.to_owned(), asked.verb.clone(), resource))
     }
 
     pub(super) fn check(&self, user: &str, asked: &Asked) -> Result<(), Failure> {
@@ -87,4 +99,19 @@ impl Access {
         );
         Err(Failure::new(403, "Forbidden", message))
     }
+}
+
+/// As RBAC reads a Role: nothing is forbidden by one, and what none grants is not allowed.
+fn grants(role: &Value, asked: &Asked) -> bool {
+    let says = |rule: &Value, key: &str, word: &str| {
+        rule[key].as_array().is_some_and(|words| words.iter().any(|one| one == word || one == "*"))
+    };
+    let rules = role["rules"].as_array().into_iter().flatten();
+    role["metadata"]["namespace"] == asked.namespace.as_str()
+        && rules.into_iter().any(|rule| {
+            says(rule, "apiGroups", &asked.group)
+                && says(rule, "resources", &asked.resource)
+                && says(rule, "verbs", &asked.verb)
+                && (rule["resourceNames"].is_null() || says(rule, "resourceNames", &asked.name))
+        })
 }

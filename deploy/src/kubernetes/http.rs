@@ -66,7 +66,9 @@ async fn respond(
     }
     let target = target(&path)?;
     let watches = parameters.get("watch").is_some_and(|value| matches!(value.as_str(), "true" | "1"));
-    let asked = asked(&parts.method, &target, watches)?;
+    let mut asked = asked(&parts.method, &target, watches)?;
+    // A list by one name counts as one of that name.
+    asked.name = by_name(&parameters).map_or(asked.name, str::to_owned);
     server.access.check(&user, &asked)?;
     let agent = header(&parts.headers, header::USER_AGENT).unwrap_or_default();
     let manager = parameters.get("fieldManager").cloned();
@@ -264,10 +266,14 @@ fn scale(object: &Value) -> Value {
     })
 }
 
+fn by_name(parameters: &Parameters) -> Option<&str> {
+    parameters.get("fieldSelector").and_then(|selector| selector.strip_prefix("metadata.name="))
+}
+
 /// By name, and by labels that must be equal.
 fn selected(object: &Value, parameters: &Parameters) -> bool {
     let metadata = &object["metadata"];
-    let named = parameters.get("fieldSelector").and_then(|selector| selector.strip_prefix("metadata.name="));
+    let named = by_name(parameters);
     let labels = parameters.get("labelSelector").map(String::as_str).unwrap_or_default();
     let equal = |pair: &str| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -98,6 +98,7 @@ impl Argo {
             resource: "applications",
             subresource: "",
             namespace: self.options.namespace.clone(),
+            name: self.options.application.clone(),
         };
         let rights = ["get", "list", "watch", "patch"].into_iter().map(right).collect();
         permission::missing(&self.client(own).await?, &rights).await

@@ -19,39 +19,42 @@ pub(super) struct Right {
     pub(super) resource: &'static str,
     pub(super) subresource: &'static str,
     pub(super) namespace: String,
+    /// Of the object; empty for all of them. A list by one name can be granted by that name, too.
+    pub(super) name: String,
 }
 
 /// What the workloads need.
 pub(super) fn of_workloads(options: &KubernetesOptions) -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
-    let mut add = |group, resource, subresource, verbs: &[&'static str]| {
+    let mut add = |group, resource, subresource, name: &Option<String>, verbs: &[&'static str]| {
         rights.extend(verbs.iter().map(|verb| Right {
             verb,
             group,
             resource,
             subresource,
             namespace: options.namespace.clone(),
+            name: name.clone().unwrap_or_default(),
         }));
     };
     for one in &options.workloads {
         let all = one.selector.is_some();
         for (resource, named) in [("deployments", &one.deployment), ("statefulsets", &one.stateful_set)] {
             if all || named.is_some() {
-                add("apps", resource, "", &["get", "list", "watch"]);
-                add("apps", resource, "scale", &["patch"]);
-                add("", "pods", "", &["list", "watch"]);
+                add("apps", resource, "", named, &["get", "list", "watch"]);
+                add("apps", resource, "scale", named, &["patch"]);
+                add("", "pods", "", &None, &["list", "watch"]);
                 if one.replicas.is_none() {
                     // The number to come back to is an annotation.
-                    add("apps", resource, "", &["patch"]);
+                    add("apps", resource, "", named, &["patch"]);
                 }
             }
         }
         if all || one.cron_job.is_some() {
-            add("batch", "cronjobs", "", &["get", "list", "watch", "patch"]);
+            add("batch", "cronjobs", "", &one.cron_job, &["get", "list", "watch", "patch"]);
         }
     }
     if !options.jobs.is_empty() {
-        add("batch", "jobs", "", &["list", "watch", "create"]);
+        add("batch", "jobs", "", &None, &["list", "watch", "create"]);
     }
     rights
 }
@@ -70,6 +73,7 @@ async fn review(client: &Client, right: &Right) -> Result<Option<String>, Driver
         resource: text(right.resource),
         subresource: text(right.subresource),
         namespace: text(&right.namespace),
+        name: text(&right.name),
         ..ResourceAttributes::default()
     };
     let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
@@ -84,8 +88,9 @@ async fn review(client: &Client, right: &Right) -> Result<Option<String>, Driver
     if answer.status.is_some_and(|status| status.allowed) {
         return Ok(None);
     }
-    let Right { verb, group, resource, subresource, namespace } = right;
+    let Right { verb, group, resource, subresource, namespace, name } = right;
     let dot = if group.is_empty() { "" } else { "." };
     let slash = if subresource.is_empty() { "" } else { "/" };
-    Ok(Some(format!("{verb} {resource}{dot}{group}{slash}{subresource} in namespace {namespace}")))
+    let space = if name.is_empty() { "" } else { " " };
+    Ok(Some(format!("{verb} {resource}{dot}{group}{slash}{subresource}{space}{name} in namespace {namespace}")))
 }
