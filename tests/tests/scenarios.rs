@@ -4,6 +4,8 @@
 
 #[path = "scenarios/bad_input.rs"]
 mod bad_input;
+#[path = "scenarios/gitops.rs"]
+mod gitops;
 #[path = "scenarios/members.rs"]
 mod members;
 #[path = "scenarios/orders.rs"]

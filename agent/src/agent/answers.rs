@@ -181,8 +181,9 @@ impl Agent {
         if let Some(application) = application.as_ref().filter(|_| opens(command.kind())) {
             self.with(application, |lease| lease.opening_is(now, true));
         }
-        let (fencers, mut ended) = (&mut self.fencers, None);
+        let (fencers, resting, mut ended) = (&mut self.fencers, &mut self.resting, None);
         let statuses = self.steps.take(command, seen, |order| {
+            super::quarantine::break_off(resting, order);
             let fencer = fencers.get_mut(&order.application).filter(|_| order.action.closes())?;
             ended = fencer.end_lift().inspect(|_| tracing::info!(application = %order.application, "a lift is ended"));
             ended.clone()
@@ -391,6 +392,7 @@ impl Agent {
                 self.measured((application, resource), terms, found, now);
             }
             Event::RogueFenced(application, resource, fenced) => self.rogue_fenced(application, resource, fenced),
+            Event::Rested(application, resource, outcome) => self.rested(application, resource, outcome),
             Event::ToBeSaid(statuses) => self.say_statuses(&statuses),
             Event::GroupStored(stored) => self.group_stored(stored),
         }
@@ -405,6 +407,7 @@ impl Agent {
         self.look_for_closed(&mut sight);
         self.look_for_rogue(&sight);
         self.look_at_divergence(&mut sight);
+        self.keep_at_rest(&sight.application, &sight.resource);
         let name = (sight.application.clone(), sight.resource.clone());
         if sight.probe.writable && self.confirmed.remove(&name) {
             let now = self.clock.reading();

@@ -49,7 +49,8 @@ pub struct Bench {
     pub promises: Arc<Mutex<Promises>>,
     /// One step at a time on a resource.
     pub locks: Mutex<Locks>,
-    /// Commanded fences that stood at the start and are carried out again; each is cancelled once that has ended.
+    /// What the agent closes by itself: commanded fences that stood at the start and are carried out again, rogue writers,
+    /// services in quarantine. Each is cancelled once that has ended.
     pub closing: Mutex<BTreeMap<(ApplicationId, ResourceId), CancellationToken>>,
     /// Only in tests.
     pub onlooker: Option<Arc<dyn Onlooker>>,
@@ -334,6 +335,11 @@ impl Bench {
     pub(super) fn closing_again(&self, application: &ApplicationId, resource: &ResourceId, ended: CancellationToken) {
         let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
         closing.insert((application.clone(), resource.clone()), ended);
+    }
+
+    pub(super) fn is_closing_again(&self, application: &ApplicationId, resource: &ResourceId) -> bool {
+        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        closing.get(&(application.clone(), resource.clone())).is_some_and(|ended| !ended.is_cancelled())
     }
 
     /// A fence of a lower token that is carried out again would close what this step opens. It is not broken off: what
