@@ -21,6 +21,7 @@ use regent_proto::agent::v1::Hello;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::facts::{self, Fact};
 use crate::fence::Fencer;
 use crate::guard::clock::Clock;
 use crate::guard::{Door, Drivers, GuardClient, GuardEvent, Table, Watched};
@@ -155,6 +156,7 @@ struct Agent {
 
     sequence: u64,
     sights: BTreeMap<(ApplicationId, ResourceId), (u64, Sight)>,
+    facts: BTreeMap<(ApplicationId, ResourceId), (u64, Fact)>,
     signs: BTreeMap<ClusterId, (u64, Sign)>,
     questions: BTreeMap<(ApplicationId, ClusterId), (u64, Reading, regent_core::id::Epoch)>,
     probe_now: BTreeMap<(ApplicationId, ResourceId), Arc<Notify>>,
@@ -176,6 +178,7 @@ struct Inbox {
     events: mpsc::UnboundedReceiver<Event>,
     steps: mpsc::UnboundedReceiver<StepEvent>,
     sights: mpsc::UnboundedReceiver<Sight>,
+    facts: mpsc::UnboundedReceiver<Fact>,
     peers: mpsc::UnboundedReceiver<PeerEvent>,
     asked: mpsc::Receiver<Asked>,
 }
@@ -204,6 +207,7 @@ async fn run(
     let (events, events_here) = mpsc::unbounded_channel();
     let (steps, steps_here) = mpsc::unbounded_channel();
     let (sights, sights_here) = mpsc::unbounded_channel();
+    let (facts, facts_here) = mpsc::unbounded_channel();
     let (peer_events, peers_here) = mpsc::unbounded_channel();
     let mut inbox = Inbox {
         links: links_here,
@@ -211,6 +215,7 @@ async fn run(
         events: events_here,
         steps: steps_here,
         sights: sights_here,
+        facts: facts_here,
         peers: peers_here,
         asked,
     };
@@ -230,6 +235,7 @@ async fn run(
         clock: parts.clock.clone(),
         promises: promises.clone(),
         locks: Mutex::default(),
+        drills: crate::steps::drill::Ledger::open(&parts.settings.data_directory),
         closing: Mutex::default(),
         onlooker: parts.onlooker,
     };
@@ -280,6 +286,7 @@ async fn run(
         peers: BTreeMap::new(),
         sequence: 0,
         sights: BTreeMap::new(),
+        facts: BTreeMap::new(),
         signs: BTreeMap::new(),
         questions: BTreeMap::new(),
         probe_now: BTreeMap::new(),
@@ -297,6 +304,7 @@ async fn run(
     agent.refresh();
     agent.dial_remembered();
     agent.probe_all(&sights);
+    facts::look_at_all(&agent.drivers, &agent.clock, &facts);
     tracing::info!(cluster = %agent.settings.cluster, incarnation = agent.incarnation.0, "agent is running");
     let looking = tokio::spawn(look_for_room(agent.journal.clone()));
     agent.turn(&mut inbox, &stop).await;
@@ -422,6 +430,7 @@ impl Agent {
                 Some(asked) = inbox.asked.recv() => self.answer_question(asked),
                 Some(event) = inbox.peers.recv() => self.hear_peer(event),
                 Some(sight) = inbox.sights.recv() => self.hear_sight(sight),
+                Some(fact) = inbox.facts.recv() => self.hear_fact(fact),
                 () = tokio::time::sleep(sleep) => {}
             }
             self.tick();

@@ -4,6 +4,7 @@
 //! done. A driver is a leaf: it knows its resource and nothing of leases, epochs or coordinators. Only `fence` and the
 //! lease call `fence` without a dispatched step; everything else happens for a committed intent.
 
+pub mod backup;
 pub mod build;
 pub mod command;
 pub mod dns;
@@ -13,10 +14,12 @@ pub mod kubernetes;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod scratch;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use regent_core::facts::{BackupFacts, PostgresFacts, RedisFacts};
 
 /// What a probe saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +114,8 @@ pub struct Done {
     pub timeline: u64,
     /// `redirect`: servers that still gave an old answer, or from which no new one could be had.
     pub stale_answers: Vec<StaleAnswer>,
+    /// Of a drill: how long the same would take in earnest, where that is not the whole of it.
+    pub rehearsed: Option<Duration>,
 }
 
 /// A server that still gave an old answer, or from which no new one could be had.
@@ -214,6 +219,32 @@ pub struct Rejoin {
     pub covered: bool,
 }
 
+/// What changes seldom.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// Of PostgreSQL.
+    pub postgres: Option<PostgresFacts>,
+    /// Of Redis.
+    pub redis: Option<RedisFacts>,
+    /// Of its backups, if any are named.
+    pub backup: Option<BackupFacts>,
+    /// Whether the other clusters answer as a rejoin would need; what was said if not.
+    pub reaches: std::collections::BTreeMap<String, Result<(), String>>,
+}
+
+/// What a drill does, beside the resource and never with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rehearsal {
+    /// A copy of this standby becomes a primary of nobody, in the scratch folder.
+    Promote,
+    /// The newest backup is restored in the scratch folder.
+    Restore,
+    /// What stands in the scratch folder is looked at.
+    Verify,
+    /// The scratch folder is emptied, and nothing runs there any more.
+    CleanUp,
+}
+
 /// One resource in this cluster. Methods that make no sense for a kind answer [`DriverError::unsupported`].
 #[async_trait]
 pub trait Driver: Send + Sync {
@@ -314,6 +345,28 @@ pub trait Driver: Send + Sync {
     /// none if nothing does, or this kind cannot tell. Looks, and changes nothing.
     async fn divergence(&self, _upstream_cluster: &str) -> Result<Option<String>, DriverError> {
         Ok(None)
+    }
+
+    /// Looks for what changes seldom: settings, slots, backups, whether the other clusters answer. None if there is nothing
+    /// of that kind to be found. Changes nothing, and is bounded by the driver.
+    async fn facts(&self) -> Option<Found> {
+        None
+    }
+
+    /// Brings it back from the newest whole backup, closed; what was there is set aside. Refuses if it is writable or
+    /// follows another. A repeated step of the same run changes nothing.
+    async fn restore(&self, _run: u64) -> DriverResult {
+        Err(DriverError::unsupported(self.kind(), "be restored"))
+    }
+
+    /// One step of a drill, by its run. What is not copied is only looked at.
+    async fn rehearse(&self, rehearsal: Rehearsal, _run: u64) -> DriverResult {
+        match rehearsal {
+            Rehearsal::Verify => self.verify().await,
+            Rehearsal::Promote => Err(DriverError::unsupported(self.kind(), "be promoted in a drill")),
+            Rehearsal::Restore => Err(DriverError::unsupported(self.kind(), "be restored in a drill")),
+            Rehearsal::CleanUp => Ok(Done { already: true, message: "nothing was copied".into(), ..Done::default() }),
+        }
     }
 
     /// Runs a listed command by its name.

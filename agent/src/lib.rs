@@ -4,6 +4,7 @@ pub mod agent;
 pub mod config;
 pub mod dial;
 pub mod driver;
+pub mod facts;
 pub mod fence;
 pub mod guard;
 pub mod journal;

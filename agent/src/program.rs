@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use regent_core::id::{ApplicationId, ResourceId};
+use regent_core::time::Timestamp;
 use regent_proto::agent::v1::peer_agent_service_server::PeerAgentServiceServer;
 use regent_proto::tls::{Identity, TlsFiles, peer_identity};
 use tokio::net::TcpListener;
@@ -178,6 +179,7 @@ fn settings(config: &Config) -> Settings {
         runtime_directory: config.runtime_directory.clone(),
         probe_interval: config.probe_interval,
         addresses,
+        certificate_until: regent_proto::tls::expires(&config.tls.certificate).map(|seconds| Timestamp(seconds * 1000)),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use regent_core::id::{ApplicationId, ClusterId, RegionId, ResourceId};
+use regent_core::time::Timestamp;
 use regent_proto::agent::v1::Endpoint;
 use regent_proto::tls::Dialled;
 
@@ -33,6 +34,8 @@ pub struct Settings {
     pub probe_interval: Duration,
     /// What redirect makes the DNS name answer, by resource.
     pub addresses: std::collections::BTreeMap<(ApplicationId, ResourceId), Vec<String>>,
+    /// When its certificate expires; none if that is not known.
+    pub certificate_until: Option<Timestamp>,
 }
 
 /// Why there is no way to somebody.

@@ -15,7 +15,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::journal::{Outcome, Record, View};
 
+mod before;
 mod carry_out;
+pub mod drill;
 pub mod order;
 
 pub use carry_out::{Bench, Locks, Onlooker};
@@ -139,7 +141,9 @@ impl Steps {
     /// True if a step of the application above this epoch runs.
     #[must_use]
     pub fn any_above(&self, application: &ApplicationId, epoch: Epoch) -> bool {
-        self.active.values().any(|active| active.order.application == *application && active.order.epoch > epoch)
+        let above =
+            |order: &Order| order.application == *application && order.epoch > epoch && !order.action.rehearses();
+        self.active.values().any(|active| above(&active.order))
     }
 
     /// True if a step of the application that opens writes runs.
@@ -160,7 +164,8 @@ impl Steps {
     #[must_use]
     pub fn is_busy(&self, application: &ApplicationId, resource: &ResourceId) -> bool {
         let concerns = |order: &Order| order.resource.as_ref().is_none_or(|one| one == resource);
-        self.active.values().any(|active| active.order.application == *application && concerns(&active.order))
+        let real = |order: &Order| order.application == *application && !order.action.rehearses();
+        self.active.values().any(|active| real(&active.order) && concerns(&active.order))
     }
 
     /// A commanded fence or quiesce that stood at the start is carried out again, until what is returned is dropped:
@@ -251,6 +256,9 @@ impl Steps {
     /// How the step of this very token ended, if that is on record. A listed command that has ended well is not run
     /// again by another attempt, whose report of the first was lost: no driver can read in reality what it did (S4).
     fn remembered(&self, order: &Order) -> Option<Outcome> {
+        if order.action.rehearses() {
+            return self.bench.drills.outcome(order);
+        }
         let view = self.bench.journal.view();
         let application = view.applications.get(&order.application)?;
         let resources = order.resource.iter();
@@ -270,6 +278,11 @@ impl Steps {
 
     fn check(&self, order: &Order, seen: Epoch) -> Result<(), Refused> {
         let targets = self.bench.targets(order)?;
+        if order.action.rehearses() {
+            let highest =
+                self.bench.drills.highest(order).max(self.begun(&order.application, order.resource.as_ref(), true));
+            return drill::check(order, seen, highest);
+        }
         if order.epoch < seen {
             let message = format!("epoch {} is below {seen}, which this agent has seen", order.epoch);
             return Err(Refused::new("stale-epoch", message));
@@ -288,12 +301,19 @@ impl Steps {
     /// On the disk, or on its way there.
     fn highest(&self, view: &View, application: &ApplicationId, resource: &ResourceId) -> Token {
         let stored = view.applications.get(application).and_then(|view| view.resources.get(resource));
+        self.begun(application, Some(resource), false).max(stored.map(|view| view.token).unwrap_or_default())
+    }
+
+    /// The highest token of what runs here; the steps of drills and the others have nothing to do with each other.
+    fn begun(&self, application: &ApplicationId, resource: Option<&ResourceId>, rehearsed: bool) -> Token {
         let counts = |order: &Order| {
-            order.application == *application && order.resource.as_ref().is_none_or(|one| one == resource)
+            order.application == *application
+                && order.action.rehearses() == rehearsed
+                && order.resource.as_ref().is_none_or(|one| Some(one) == resource)
         };
         let begun = self.active.values().filter(|active| counts(&active.order));
-        let begun = begun.flat_map(|active| active.attached.iter().chain([&active.order.name]).map(|name| name.token));
-        begun.chain(stored.map(|view| view.token)).max().unwrap_or_default()
+        let tokens = begun.flat_map(|active| active.attached.iter().chain([&active.order.name]).map(|name| name.token));
+        tokens.max().unwrap_or_default()
     }
 
     /// A higher epoch supersedes runs of lower ones; a fence ends what opens the same resource. Those that open are
@@ -302,8 +322,17 @@ impl Steps {
         let mut ending = Vec::new();
         let superseded = Refused::new("superseded", format!("a step of epoch {} has begun", order.epoch));
         let fenced = Refused::for_now("superseded", "a fence of the same resource was commanded");
+        let cleaned = Refused::new("superseded", "the drill has ended: what it made is taken away");
         for active in self.active.values().filter(|active| active.order.application == order.application) {
             let same = order.resource.is_none() || active.order.resource == order.resource;
+            if order.action.cleans_up() && same && active.order.action.rehearses() {
+                ending.push(active.stop(cleaned.clone()));
+                continue;
+            }
+            // Whatever else is commanded, what takes copies away goes on; and no drill ends anything that is real.
+            if order.action.rehearses() || active.order.action.cleans_up() {
+                continue;
+            }
             let stopped = if active.order.epoch < order.epoch {
                 active.stop(superseded.clone())
             } else if same && order.action == Action::Fence && active.order.action.opens() {
@@ -319,6 +348,9 @@ impl Steps {
     }
 
     fn remember_attached(&self, order: &Order) {
+        if order.action.rehearses() {
+            return;
+        }
         let Ok(targets) = self.bench.targets(order) else { return };
         let step = crate::journal::Begun {
             run: order.name.run,

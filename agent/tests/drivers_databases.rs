@@ -1,5 +1,7 @@
 //! The database drivers against real servers. What holds is asked of the servers by sessions of the tests' own.
 
+#[path = "drivers_databases/drills.rs"]
+mod drills;
 #[path = "support/postgres.rs"]
 mod postgres;
 #[path = "drivers_databases/postgres_in_place.rs"]
@@ -10,6 +12,8 @@ mod postgres_moves;
 mod redis;
 #[path = "drivers_databases/redis_server.rs"]
 mod redis_server;
+#[path = "drivers_databases/restores.rs"]
+mod restores;
 
 use std::time::{Duration, Instant};
 

@@ -25,6 +25,7 @@ mod live;
 mod overview;
 mod page;
 mod parts;
+mod readiness;
 mod run;
 mod timeline;
 mod why;

@@ -325,6 +325,7 @@ impl Post {
         if let Some(withdrawal) = answer.proposal {
             self.inner.proposals.offer(withdrawal);
         }
+        let wall = node.wall();
         let report = heartbeat.report.clone().map(|report| self.admit(cluster, report));
         node.note(|evidence| {
             let contact = evidence.contacts.entry(cluster.clone()).or_default();
@@ -338,6 +339,7 @@ impl Post {
             contact.beats = beats;
             if let Some(report) = &report {
                 convert::take_report(contact, report, now);
+                contact.node = report.node.as_ref().map(|found| convert::of_node(found, now, wall)).or(contact.node);
             }
         });
         self.confirm_terms(cluster);
@@ -355,6 +357,12 @@ impl Post {
             report.resources.retain(|seen| {
                 let resource = ResourceId::new(&seen.resource).ok();
                 listed(&seen.application)
+                    .zip(resource)
+                    .is_some_and(|(known, resource)| known.document.resources.contains_key(&resource))
+            });
+            report.facts.retain(|found| {
+                let resource = ResourceId::new(&found.resource).ok();
+                listed(&found.application)
                     .zip(resource)
                     .is_some_and(|(known, resource)| known.document.resources.contains_key(&resource))
             });

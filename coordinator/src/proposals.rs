@@ -46,7 +46,9 @@ impl Key {
             Entry::Vote { cluster, number, .. } | Entry::Withdraw { cluster, number, .. } => {
                 Self::Word(cluster.clone(), *number)
             }
-            Entry::RunStarted { application, .. } => Self::Start(application.clone()),
+            Entry::RunStarted { application, .. } | Entry::DrillStarted { application, .. } => {
+                Self::Start(application.clone())
+            }
             Entry::Decide { application, .. } => Self::Decide(application.clone()),
             Entry::Adopt { application, .. } => Self::Adopt(application.clone()),
             Entry::TermsConfirmed { application, .. } => Self::Confirm(application.clone()),

@@ -26,6 +26,7 @@ mod application;
 mod audit;
 mod cluster;
 mod group;
+mod readiness;
 mod resource;
 mod run;
 mod words;
@@ -34,6 +35,7 @@ pub use application::{AnswerView, ApplicationView, ClusterInApplication, CoolDow
 pub use audit::AuditView;
 pub use cluster::{ClusterView, SightView, VoteView, WitnessView};
 pub use group::{CoordinatorView, MeView, PauseView, QuorumView};
+pub use readiness::NoteView;
 pub use resource::{ResourceView, UpstreamView};
 pub use run::{
     DecisionView, FailureView, GapView, LossView, ObjectiveState, RecoveryView, RunView, StaleAnswerView, StepView,

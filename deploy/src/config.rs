@@ -219,6 +219,8 @@ impl AgentFile<'_> {
             "stop": [own.stop_script()],
             "upstreams": reach(postgres::AGENT, " dbname=postgres"),
             "replication": reach(postgres::REPLICATOR, ""),
+            "scratch": { "directory": own.scratch() },
+            "checks": [{ "query": "SELECT count(*) > 0 FROM rows" }],
         }))
     }
 
@@ -243,6 +245,7 @@ impl AgentFile<'_> {
             "start": [own.start_script()],
             "stop": [own.stop_script()],
             "upstreams": Value::Object(upstreams.collect()),
+            "scratch": { "directory": own.scratch() },
         })
     }
 }
@@ -285,6 +288,9 @@ spec:
       - verify: [checks]
       - rejoin: [{DATABASE}, {CACHE}]
       - deactivate: [service]
+    drill:
+      - promote: [{DATABASE}, {CACHE}]
+      - verify: [{DATABASE}, {CACHE}]
 ",
         clusters = clusters.join(", "),
         failover_after = milliseconds(failover_after),

@@ -145,17 +145,29 @@ impl Postgres {
     /// With the step that failed and what the server said.
     pub async fn create_standby(&self, primary: &Self) -> Result<()> {
         self.lay_out()?;
+        self.copy(primary, &self.data(), &["-R"]).await?;
+        self.start().await
+    }
+
+    /// Writes a base backup of it into this folder, which is made.
+    ///
+    /// # Errors
+    /// With what the program said.
+    pub async fn base_backup(&self, folder: &Path) -> Result<()> {
+        self.copy(self, folder, &[]).await
+    }
+
+    async fn copy(&self, source: &Self, target: &Path, words: &[&str]) -> Result<()> {
         let mut command = place::as_postgres()?;
         command.push(self.programs.join("pg_basebackup").display().to_string());
-        command.extend(["-D".into(), self.data().display().to_string()]);
-        command.extend(["-d".into(), primary.replication_conninfo()]);
-        command.extend(["-R", "-X", "stream", "-c", "fast", "--no-sync"].map(String::from));
+        command.extend(["-D".into(), target.display().to_string()]);
+        command.extend(["-d".into(), source.replication_conninfo()]);
+        command.extend(["-X", "stream", "-c", "fast", "--no-sync"].iter().chain(words).map(ToString::to_string));
         let mut program = Program::new("pg_basebackup", &self.folder, command);
         // In the environment, not on the command line, where everybody could read it.
         program.environment.insert("PGPASSWORD".into(), self.passwords.replicator.clone());
         program.environment.insert("HOME".into(), self.folder.display().to_string());
-        self.keeper.run(program, PATIENCE).await?;
-        self.start().await
+        self.keeper.run(program, PATIENCE).await
     }
 
     /// Starts it, as its agent would, and waits until it is up.
@@ -325,6 +337,12 @@ impl Postgres {
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.folder.join("data")
+    }
+
+    /// Where drills may work.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.folder.join("scratch")
     }
 
     /// The folder of its Unix socket.

@@ -259,6 +259,12 @@ impl Redis {
         self.folder.join(format!("{user}-password"))
     }
 
+    /// Where drills may work.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.folder.join("scratch")
+    }
+
     /// The file that names its process.
     #[must_use]
     pub fn config_file(&self) -> PathBuf {

@@ -277,6 +277,14 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     if all.is_empty() { Err(bad()) } else { Ok(all) }
 }
 
+/// When the certificate in a PEM file expires, in seconds since 1970; none if it cannot be read.
+#[must_use]
+pub fn expires(path: &Path) -> Option<i64> {
+    let all = certificates(path, &read(path).ok()?).ok()?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(all.first()?).ok()?;
+    Some(parsed.validity().not_after.timestamp())
+}
+
 fn check_validity(path: &Path, certificate: &CertificateDer<'_>) -> Result<(), TlsError> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
         .map_err(|_| TlsError::NotACertificate { path: path.to_owned() })?;

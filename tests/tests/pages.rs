@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const SOURCES: [&str; 3] = ["coordinator/core/src", "coordinator/src", "agent/src"];
 
 /// What stands right before a code.
-const OPENERS: [&str; 18] = [
+const OPENERS: [&str; 22] = [
     "rule(",
     "warning(",
     "refused(",
@@ -29,6 +29,10 @@ const OPENERS: [&str; 18] = [
     "succeed(",
     "bounded(",
     "info(",
+    "Severity::Warning, ",
+    "Severity::Info, ",
+    "restored, ",
+    "&here, at, ",
     "NO_QUORUM: &str = ",
     "NO_EFFECT: &str = ",
     "NO_REPORT: &str = ",
@@ -163,8 +167,10 @@ fn raised_in(text: &str, drivers: bool) -> Vec<&str> {
         // A code is followed by its message or made a String; the `refused("tcp")` of a socket is neither.
         let opened =
             OPENERS.iter().any(|opener| before.ends_with(opener.trim_end())) && after.starts_with([',', '.', ';']);
-        let chosen =
-            drivers && PREFIXES.iter().any(|prefix| literal.starts_with(prefix)) && after.starts_with([',', '.', ')']);
+        // The name of a program that a driver runs is no code.
+        let run = before.ends_with("tool(");
+        let begins = drivers && PREFIXES.iter().any(|prefix| literal.starts_with(prefix));
+        let chosen = begins && !run && after.starts_with([',', '.', ')']);
         opened || chosen
     });
     raised.map(|(_, literal, _)| literal).collect()

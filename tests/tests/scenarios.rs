@@ -2,14 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs, reason = "tests")]
 
+#[path = "scenarios/backup.rs"]
+mod backup;
 #[path = "scenarios/bad_input.rs"]
 mod bad_input;
+#[path = "scenarios/drill.rs"]
+mod drill;
 #[path = "scenarios/gitops.rs"]
 mod gitops;
 #[path = "scenarios/members.rs"]
 mod members;
 #[path = "scenarios/orders.rs"]
 mod orders;
+#[path = "scenarios/readiness.rs"]
+mod readiness;
 #[path = "scenarios/rejoin.rs"]
 mod rejoin;
 #[path = "scenarios/restore.rs"]

@@ -11,6 +11,7 @@ use regent_proto::agent::v1::connect_response::Body as Heard;
 use crate::agent::beats::Link;
 use crate::agent::{Agent, BeingStored, Event};
 use crate::driver::Health;
+use crate::facts::Fact;
 use crate::guard::{GuardEvent, Request, WatchState};
 use crate::journal::{Hold, Record};
 use crate::lease::facts::Word as LeaseWord;
@@ -422,6 +423,11 @@ impl Agent {
         self.beat_now |= turned;
         self.sequence += 1;
         self.sights.insert(name, (self.sequence, sight));
+    }
+
+    pub(super) fn hear_fact(&mut self, fact: Fact) {
+        self.sequence += 1;
+        self.facts.insert((fact.application.clone(), fact.resource.clone()), (self.sequence, fact));
     }
 
     /// A database of the primary that was restarted comes up closed at rest; under the running lease the agent opens

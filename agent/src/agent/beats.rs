@@ -163,12 +163,23 @@ impl Agent {
                 age_ms: now.held_since(*at).millis(),
             },
         );
+        let facts: Vec<_> =
+            self.facts.values().filter(|(number, _)| new(number)).map(|(_, fact)| fact.report(now)).collect();
+        let node = (!facts.is_empty()).then(|| wire::NodeFacts {
+            wall_ms: self.clock.wall().0,
+            certificate_until_ms: self.settings.certificate_until.map(|until| until.0),
+        });
         let report = wire::Report {
+            facts,
+            node,
             resources: resources.collect(),
             witnesses: witnesses.collect(),
             promises_asked: asked.collect(),
         };
-        let empty = report.resources.is_empty() && report.witnesses.is_empty() && report.promises_asked.is_empty();
+        let empty = report.resources.is_empty()
+            && report.witnesses.is_empty()
+            && report.promises_asked.is_empty()
+            && report.facts.is_empty();
         (!empty).then_some(report)
     }
 }

@@ -17,17 +17,21 @@
 mod canary;
 mod conninfo;
 mod diverged;
+mod facts;
 mod fence;
 mod files;
 mod follow;
 mod fork;
 mod hba;
+mod lab;
 mod open;
 mod options;
 mod outside;
 mod probe;
+mod rehearse;
 mod rejoin;
 mod renew;
+mod restore;
 mod server;
 mod session;
 
@@ -40,9 +44,10 @@ use async_trait::async_trait;
 
 pub use self::options::PostgresOptions;
 use self::session::Session;
+use super::backup::Watch;
 use super::elsewhere::{self, FenceAt};
 use super::process::children::Children;
-use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rejoin};
+use super::{Driver, DriverError, DriverResult, FenceReach, Found, Marker, Probe, Rehearsal, Rejoin};
 
 /// A statement that only looks or signals.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(2);
@@ -70,6 +75,7 @@ pub struct Postgres {
     hba_file: Mutex<Option<PathBuf>>,
     config_file: Mutex<Option<PathBuf>>,
     children: Children,
+    backups: Watch,
 }
 
 impl Postgres {
@@ -87,6 +93,7 @@ impl Postgres {
             hba_file: Mutex::new(None),
             config_file: Mutex::new(None),
             children: Children::default(),
+            backups: Watch::default(),
             cluster: cluster.to_owned(),
             data,
             options,
@@ -218,6 +225,23 @@ impl Driver for Postgres {
 
     async fn divergence(&self, upstream_cluster: &str) -> Result<Option<String>, DriverError> {
         self.measure_divergence(upstream_cluster).await
+    }
+
+    async fn facts(&self) -> Option<Found> {
+        Some(self.look_around().await)
+    }
+
+    async fn restore(&self, run: u64) -> DriverResult {
+        if self.options.fence == FenceAt::Remote {
+            // Whether anybody works in its files cannot be seen from here.
+            return Err(DriverError::unsupported("postgres", "be restored from another machine"));
+        }
+        let _changing = self.changing.lock().await;
+        self.restore_in_place(run).await
+    }
+
+    async fn rehearse(&self, rehearsal: Rehearsal, run: u64) -> DriverResult {
+        self.rehearse_in_scratch(rehearsal, run).await
     }
 
     async fn rejoin(&self, rejoin: &Rejoin) -> DriverResult {

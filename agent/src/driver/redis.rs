@@ -14,11 +14,15 @@
 //! for it, bounded, and an opening that meets a fence gives up.
 
 mod closed;
+mod facts;
 mod fence;
+mod lab;
 mod open;
 mod options;
 mod probe;
+mod rehearse;
 mod rejoin;
+mod restore;
 mod server;
 mod session;
 
@@ -29,12 +33,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub(crate) use self::lab::tool;
 pub use self::options::{RedisOptions, RedisUpstream};
 use self::session::{Failure, Login, Session, command};
+use super::backup::Watch;
 use super::elsewhere::{self, FenceAt};
 use super::process::children::Children;
 use super::process::table::Process;
-use super::{Driver, DriverError, DriverResult, FenceReach, Marker, Probe, Rejoin};
+use super::{Driver, DriverError, DriverResult, FenceReach, Found, Marker, Probe, Rehearsal, Rejoin};
 
 /// A number of replicas that no primary has.
 const CLOSED: &str = "65535";
@@ -61,6 +67,7 @@ pub struct Redis {
     /// Held by whoever writes the configuration file.
     writing: Arc<Mutex<()>>,
     children: Children,
+    backups: Watch,
 }
 
 /// What the server said of itself, for the time when it does not answer.
@@ -117,6 +124,7 @@ impl Redis {
             known: Mutex::default(),
             writing: Arc::default(),
             children: Children::default(),
+            backups: Watch::default(),
             cluster: cluster.to_owned(),
             options,
         }
@@ -192,6 +200,23 @@ impl Driver for Redis {
     async fn promote(&self, position: Option<u64>) -> DriverResult {
         let _changing = self.changing.lock().await;
         self.become_primary(position).await
+    }
+
+    async fn facts(&self) -> Option<Found> {
+        Some(self.look_around().await)
+    }
+
+    async fn restore(&self, run: u64) -> DriverResult {
+        if self.options.fence == FenceAt::Remote {
+            // Whether anybody works in its files cannot be seen from here.
+            return Err(DriverError::unsupported("redis", "be restored from another machine"));
+        }
+        let _changing = self.changing.lock().await;
+        self.restore_in_place(run).await
+    }
+
+    async fn rehearse(&self, rehearsal: Rehearsal, run: u64) -> DriverResult {
+        self.rehearse_in_scratch(rehearsal, run).await
     }
 
     async fn rejoin(&self, rejoin: &Rejoin) -> DriverResult {

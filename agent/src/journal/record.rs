@@ -192,6 +192,9 @@ pub struct Outcome {
     pub hard: bool,
     /// Servers that still gave an old answer, or from which no new one could be had.
     pub stale_answers: Vec<Stale>,
+    /// Of a drill: how long the same would take in earnest. Steps of drills are in no journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsed_ms: Option<u64>,
 }
 
 /// A server that still gave an old answer, or from which no new one could be had.

@@ -5,8 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use regent_core::id::{ApplicationId, ClusterId, ResourceId};
-use regent_core::planted::{self, Mistake};
-use regent_core::time::Span;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -16,8 +14,8 @@ use crate::fence;
 use crate::guard::Drivers;
 use crate::guard::clock::Clock;
 use crate::journal::{Begun, Hold, Journal, JournalError, Outcome, Record, Stale};
-use crate::lease::Reading;
 use crate::probe::millis;
+use crate::steps::drill;
 use crate::steps::order::{Action, Order, Refused};
 use crate::witness::Promises;
 
@@ -49,6 +47,8 @@ pub struct Bench {
     pub promises: Arc<Mutex<Promises>>,
     /// One step at a time on a resource.
     pub locks: Mutex<Locks>,
+    /// What drills have done here.
+    pub drills: drill::Ledger,
     /// What the agent closes by itself: commanded fences that stood at the start and are carried out again, rogue writers,
     /// services in quarantine. Each is cancelled once that has ended.
     pub closing: Mutex<BTreeMap<(ApplicationId, ResourceId), CancellationToken>>,
@@ -60,7 +60,7 @@ pub struct Bench {
 pub type Locks = BTreeMap<(ApplicationId, ResourceId), Arc<tokio::sync::Mutex<()>>>;
 
 /// Of an effect.
-enum Side {
+pub(super) enum Side {
     Before,
     After,
 }
@@ -92,6 +92,9 @@ impl Bench {
     /// Stores how it ended. The word of it does not wait for the disk: what is lost in a crash runs again, and drivers
     /// read reality first. Until it is on the disk, this process remembers it.
     pub fn store_end(&self, order: &Order, outcome: &Outcome) {
+        if order.action.rehearses() {
+            return self.drills.end(order, outcome);
+        }
         let records = self.ended(order, outcome);
         if !records.is_empty() {
             // On its way from here on; that it does not reach the disk is told by the journal itself.
@@ -115,6 +118,9 @@ impl Bench {
         ending: &[CancellationToken],
         waits: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Carried, Refused> {
+        if order.action.rehearses() {
+            return self.rehearse(order, ending, waits).await.map(Carried::new);
+        }
         let targets = self.targets(order)?;
         let mut records = vec![Record::Begun { step: begun(order, targets.keys()) }];
         let hold = match order.action {
@@ -175,11 +181,18 @@ impl Bench {
             self.wait_for_closing(order, resource, waits).await;
             self.refuse_rejoin_of_a_primary(order, driver).await?;
         }
+        if order.action == Action::Restore {
+            self.wait_for_closing(order, resource, waits).await;
+            self.refuse_restore_of_what_serves(order, resource, driver).await?;
+        }
         self.show(order, Side::Before).await;
         let began = tokio::time::Instant::now();
         let done = act(order, driver, waits).await;
         let took = began.elapsed();
         self.show(order, Side::After).await;
+        if order.action == Action::Restore && done.is_ok() {
+            self.mark_restored(order, driver).await?;
+        }
         self.note_effect(order, resource, outcome(done.map_err(refused)?, took)).await
     }
 
@@ -282,7 +295,7 @@ impl Bench {
         Ok(outcome(last, began.elapsed()))
     }
 
-    async fn show(&self, order: &Order, side: Side) {
+    pub(super) async fn show(&self, order: &Order, side: Side) {
         match (&self.onlooker, side) {
             (None, _) => {}
             (Some(onlooker), Side::Before) => onlooker.before(order).await,
@@ -293,89 +306,6 @@ impl Bench {
     fn lock(&self, application: &ApplicationId, resource: &ResourceId) -> Arc<tokio::sync::Mutex<()>> {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         locks.entry((application.clone(), resource.clone())).or_default().clone()
-    }
-
-    /// What opens and meets a promise begins when it has run out, by the slower clock.
-    async fn wait_for_promise(&self, order: &Order, waits: &(dyn Fn(String) + Send + Sync)) -> Result<(), Refused> {
-        if order.old_side_fenced || planted::makes(Mistake::PromiseForgotten) {
-            return Ok(());
-        }
-        let mut said = false;
-        while let Some(left) = self.promised(order, self.clock.reading()) {
-            if !std::mem::replace(&mut said, true) {
-                waits(format!("not before {} ms: the primary's agent was promised that", left.millis()));
-            }
-            tokio::time::sleep(Duration::from_millis(left.millis().clamp(1, 100))).await;
-        }
-        Ok(())
-    }
-
-    fn promised(&self, order: &Order, now: Reading) -> Option<Span> {
-        let promises = self.promises.lock().unwrap_or_else(PoisonError::into_inner);
-        promises.held(&order.application, order.epoch, now).map(|until| until.left_for_waiter(now))
-    }
-
-    async fn wait_for_lease(&self, order: &Order, waits: &(dyn Fn(String) + Send + Sync)) -> Result<(), Refused> {
-        let mut word = self.word.clone();
-        let mut said = false;
-        while !planted::makes(Mistake::OpenWithoutLease) {
-            let lease = word.borrow_and_update().lease(order, self.clock.reading());
-            let Err(why) = lease else { return Ok(()) };
-            if word.borrow().seen(&order.application) > order.epoch {
-                return Err(Refused::new("stale-epoch", "a higher epoch has been seen"));
-            }
-            if !std::mem::replace(&mut said, true) {
-                waits(format!("waits for the lease: {why}"));
-            }
-            word.changed().await.map_err(|_| Refused::for_now("agent-ends", "the agent is ending"))?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn closing_again(&self, application: &ApplicationId, resource: &ResourceId, ended: CancellationToken) {
-        let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
-        closing.insert((application.clone(), resource.clone()), ended);
-    }
-
-    pub(super) fn is_closing_again(&self, application: &ApplicationId, resource: &ResourceId) -> bool {
-        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
-        closing.get(&(application.clone(), resource.clone())).is_some_and(|ended| !ended.is_cancelled())
-    }
-
-    /// A fence of a lower token that is carried out again would close what this step opens. It is not broken off: what
-    /// it has begun in files could still come after.
-    async fn wait_for_closing(&self, order: &Order, resource: &ResourceId, waits: &(dyn Fn(String) + Send + Sync)) {
-        let name = (order.application.clone(), resource.clone());
-        let ended = self.closing.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
-        if let Some(ended) = ended.filter(|ended| !ended.is_cancelled()) {
-            waits("waits for an older fence that is being repeated".to_owned());
-            ended.cancelled().await;
-        }
-    }
-
-    /// The first act of what opens, under its lease: every older fence of either kind has ended.
-    async fn end_older_fence(&self, order: &Order, resource: &ResourceId) -> Result<(), Refused> {
-        let stands = {
-            let view = self.journal.view();
-            let resources = view.applications.get(&order.application).map(|view| &view.resources);
-            resources.and_then(|resources| resources.get(resource)).is_some_and(|resource| resource.hold.is_some())
-        };
-        if !stands {
-            return Ok(());
-        }
-        let lifted = Record::Lifted { application: order.application.clone(), resource: resource.clone() };
-        self.journal.append(vec![lifted]).await.map_err(full)
-    }
-
-    /// Rejoin destroys: refused where the cluster is primary of the highest known epoch or the database is writable.
-    async fn refuse_rejoin_of_a_primary(&self, order: &Order, driver: &Arc<dyn Driver>) -> Result<(), Refused> {
-        if self.word.borrow().is_primary(&order.application) {
-            return Err(Refused::new("rejoin-primary", "this cluster is the primary of the highest known epoch"));
-        }
-        if driver.probe().await.writable {
-            return Err(Refused::for_now("rejoin-writable", "the database here accepts writes; fence it first"));
-        }
-        Ok(())
     }
 
     /// What a later process must know of what was done, in one record with how it ended.
@@ -405,7 +335,7 @@ impl Carried {
     }
 }
 
-fn full(error: JournalError) -> Refused {
+pub(super) fn full(error: JournalError) -> Refused {
     Refused::for_now("journal-full", crate::journal::chain(&error))
 }
 
@@ -417,7 +347,7 @@ fn only(targets: &Targets) -> Result<(&ResourceId, &Arc<dyn Driver>), Refused> {
     }
 }
 
-async fn act(
+pub(super) async fn act(
     order: &Order,
     driver: &Arc<dyn Driver>,
     waits: &(dyn Fn(String) + Send + Sync),
@@ -433,7 +363,9 @@ async fn act(
         Action::Redirect(redirect) => driver.redirect(redirect).await,
         Action::Verify => driver.verify().await,
         Action::Rejoin(rejoin) => driver.rejoin(rejoin).await,
+        Action::Restore => driver.restore(order.name.run).await,
         Action::Run(command) => driver.run(command).await,
+        Action::Rehearse(rehearse) => drill::act(rehearse, driver, order.name.run).await,
     }
 }
 
@@ -479,11 +411,11 @@ fn begun<'a>(order: &Order, resources: impl Iterator<Item = &'a ResourceId>) -> 
     }
 }
 
-fn refused(error: DriverError) -> Refused {
+pub(super) fn refused(error: DriverError) -> Refused {
     Refused { code: error.code, message: error.message, retryable: error.retryable }
 }
 
-fn outcome(done: Done, took: Duration) -> Outcome {
+pub(super) fn outcome(done: Done, took: Duration) -> Outcome {
     let stale = done.stale_answers.into_iter().map(|stale| Stale {
         server: stale.server,
         for_ms: millis(stale.lasted),
@@ -498,59 +430,7 @@ fn outcome(done: Done, took: Duration) -> Outcome {
         already: done.already,
         hard: done.hard,
         stale_answers: stale.collect(),
+        rehearsed_ms: done.rehearsed.map(millis),
         ..Outcome::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures::FutureExt as _;
-    use regent_core::id::Epoch;
-    use regent_proto::agent::v1 as wire;
-
-    use super::*;
-    use crate::guard::clock;
-
-    #[tokio::test]
-    async fn whatever_opens_waits_for_a_promise() {
-        let place = tempfile::tempdir().unwrap();
-        let shop = ApplicationId::new("shop").unwrap();
-        let clock = clock::of_this_machine();
-        let mut promises = Promises::load(place.path(), "boot", Span::ZERO, clock.reading());
-        assert!(promises.give(&shop, Epoch(1), clock.reading(), Span::from_secs(60)));
-        let bench = Bench {
-            cluster: ClusterId::new("a").unwrap(),
-            drivers: Drivers::new(),
-            journal: Journal::open(place.path()).unwrap(),
-            word: watch::Sender::new(Arc::new(Word::default())).subscribe(),
-            clock,
-            promises: Arc::new(Mutex::new(promises)),
-            locks: Mutex::default(),
-            closing: Mutex::default(),
-            onlooker: None,
-        };
-        for kind in [wire::StepKind::Promote, wire::StepKind::Unfence, wire::StepKind::Activate] {
-            let command = wire::StepCommand {
-                token: Some(wire::Token { restoration: 0, index: 7 }),
-                application: "shop".to_owned(),
-                resource: "db".to_owned(),
-                epoch: 2,
-                kind: kind.into(),
-                ..wire::StepCommand::default()
-            };
-            let order = Order::parse(&command).unwrap();
-            assert!(order.action.opens());
-            assert!(bench.wait_for_promise(&order, &|_| {}).now_or_never().is_none(), "{kind:?} waits");
-            let fenced = Order::parse(&wire::StepCommand { old_side_fenced: true, ..command.clone() }).unwrap();
-            assert!(
-                bench.wait_for_promise(&fenced, &|_| {}).now_or_never().is_some(),
-                "{kind:?}: the fence is on record"
-            );
-            let same = Order::parse(&wire::StepCommand { epoch: 1, ..command }).unwrap();
-            assert!(
-                bench.wait_for_promise(&same, &|_| {}).now_or_never().is_some(),
-                "{kind:?}: only above the promise"
-            );
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use regent_core::id::{ApplicationId, Epoch, ResourceId, Token};
 use regent_proto::agent::v1 as wire;
 
-use crate::driver::{Redirect, Rejoin};
+use crate::driver::{Redirect, Rehearsal, Rejoin};
 use crate::journal::Outcome;
 use crate::uplink::convert;
 
@@ -68,10 +68,23 @@ pub enum Action {
     Verify,
     /// Follow another cluster.
     Rejoin(Rejoin),
+    /// Bring back from a backup.
+    Restore,
     /// Run a listed command.
     Run(String),
     /// The application ends for this agent.
     Release,
+    /// A step of a drill.
+    Rehearse(Rehearse),
+}
+
+/// A step of a drill: it concerns copies, and counts for nothing that is real.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rehearse {
+    /// With a copy of the resource.
+    Resource(Rehearsal),
+    /// A listed command.
+    Run(String),
 }
 
 impl Action {
@@ -81,8 +94,20 @@ impl Action {
         match self {
             Self::Unfence | Self::Promote { .. } | Self::Activate => true,
             Self::Fence | Self::Quiesce | Self::CatchUp(_) | Self::Deactivate | Self::Redirect(_) => false,
-            Self::Verify | Self::Rejoin(_) | Self::Run(_) | Self::Release => false,
+            Self::Verify | Self::Rejoin(_) | Self::Restore | Self::Run(_) | Self::Release | Self::Rehearse(_) => false,
         }
+    }
+
+    /// Of a drill.
+    #[must_use]
+    pub const fn rehearses(&self) -> bool {
+        matches!(self, Self::Rehearse(_))
+    }
+
+    /// Takes away what a drill has made.
+    #[must_use]
+    pub const fn cleans_up(&self) -> bool {
+        matches!(self, Self::Rehearse(Rehearse::Resource(Rehearsal::CleanUp)))
     }
 
     /// Closes, and keeps closed: while it runs nothing is opened again by the agent itself.
@@ -163,9 +188,12 @@ impl Order {
             }),
             wire::StepKind::Run => Action::Run(command.command.clone()),
             wire::StepKind::Release => Action::Release,
-            wire::StepKind::Restore => {
-                return Err(Refused::new("unsupported", "this release restores no backups; remove the step"));
-            }
+            wire::StepKind::RehearsePromote => Action::Rehearse(Rehearse::Resource(Rehearsal::Promote)),
+            wire::StepKind::RehearseRestore => Action::Rehearse(Rehearse::Resource(Rehearsal::Restore)),
+            wire::StepKind::RehearseVerify => Action::Rehearse(Rehearse::Resource(Rehearsal::Verify)),
+            wire::StepKind::RehearseRun => Action::Rehearse(Rehearse::Run(command.command.clone())),
+            wire::StepKind::RehearseCleanUp => Action::Rehearse(Rehearse::Resource(Rehearsal::CleanUp)),
+            wire::StepKind::Restore => Action::Restore,
             wire::StepKind::Unspecified => return Err(bad("the kind of step is unknown")),
         };
         let name = StepName { run: command.run, step: command.step, attempt: command.attempt, token };
@@ -222,5 +250,6 @@ pub fn status(name: StepName, outcome: &Outcome) -> wire::StepStatus {
         stale_answers: stale.collect(),
         already: outcome.already,
         hard: outcome.hard,
+        rehearsed_ms: outcome.rehearsed_ms,
     }
 }

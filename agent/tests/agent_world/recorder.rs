@@ -27,6 +27,8 @@ pub(crate) struct Recorder {
     pub(crate) rests: AtomicBool,
     /// It never comes to rest.
     pub(crate) slow_rest: AtomicBool,
+    /// The copying of a drill never ends.
+    pub(crate) slow_copy: AtomicBool,
 }
 
 impl Recorder {
@@ -139,6 +141,20 @@ impl Driver for Recorder {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         Self::done("caught up")
+    }
+
+    async fn rehearse(&self, rehearsal: Rehearsal, _run: u64) -> DriverResult {
+        match rehearsal {
+            Rehearsal::Promote | Rehearsal::Restore => {
+                self.call("copy");
+                if self.slow_copy.load(Ordering::Relaxed) {
+                    std::future::pending::<()>().await;
+                }
+            }
+            Rehearsal::Verify => self.call("look"),
+            Rehearsal::CleanUp => self.call("clean_up"),
+        }
+        Self::done("rehearsed")
     }
 
     async fn verify(&self) -> DriverResult {

@@ -113,6 +113,7 @@ pub(crate) fn settings(cluster: &str, directory: &Path, address: SocketAddr, coo
         runtime_directory: directory.join("run"),
         probe_interval: Duration::from_millis(50),
         addresses: BTreeMap::new(),
+        certificate_until: None,
     }
 }
 

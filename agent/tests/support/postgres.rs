@@ -271,6 +271,9 @@ impl Server {
             hard_fence: Vec::new(),
             upstreams: conninfos("regent", " dbname=postgres"),
             replication: conninfos("replicator", ""),
+            scratch: None,
+            checks: Vec::new(),
+            backups: None,
         }
     }
 

@@ -108,6 +108,8 @@ impl Server {
             fence: regent_agent::driver::elsewhere::FenceAt::Local,
             hard_fence: Vec::new(),
             upstreams: upstreams.collect(),
+            scratch: None,
+            backups: None,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::time::Span;
 mod decode;
 pub(crate) mod default;
 mod draft;
+mod drill;
 mod mistake;
 mod node;
 mod order;
@@ -51,6 +52,19 @@ pub struct Application {
     pub automation: Automation,
     /// The documented orders by name; `failover` is always there.
     pub runbooks: BTreeMap<String, Runbook>,
+    /// When drills begin by themselves; none: only by hand.
+    #[serde(default)]
+    pub drills: Option<Drills>,
+}
+
+/// Drills that begin by themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drills {
+    /// From the beginning of one to that of the next. One that could not begin when it was due begins later, once.
+    pub every: Span,
+    /// In which cluster; none: the first fit standby in order of preference.
+    #[serde(rename = "in")]
+    pub cluster: Option<ClusterId>,
 }
 
 /// Recovery objectives.
@@ -222,7 +236,7 @@ pub struct Runbook {
 /// One line of a runbook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// What is done.
+    /// What is done; in a drill to copies.
     pub action: Action,
     /// To what: names of resources; for `run` the names of listed commands of one `command` resource each.
     pub resources: Vec<ResourceId>,
@@ -241,6 +255,9 @@ pub struct Line {
     /// `approve` only: what the human is asked, one line; empty otherwise.
     #[serde(default)]
     pub question: String,
+    /// `run` in a drill only: done at its end, whatever came before.
+    #[serde(default)]
+    pub always: bool,
 }
 
 /// The kinds of steps that a document can name.

@@ -79,7 +79,7 @@ pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
         Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => true,
         // What an operator ordered is not begun either once nothing can be decided.
         Cause::Forced { .. } => true,
-        Cause::Switchover { .. } | Cause::Rejoin { .. } | Cause::Recovered => false,
+        Cause::Switchover { .. } | Cause::Rejoin { .. } | Cause::Recovered | Cause::Drill { .. } => false,
     };
     if automatic && let Some(held) = held(scene) {
         return Standing::Gone(held.to_owned());
@@ -106,7 +106,7 @@ pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
         Cause::Forced { .. } => {
             (scene.agent_reachable(), format!("the agent of {} does not answer any more", run.from))
         }
-        Cause::RegionLost | Cause::Rejoin { .. } | Cause::Recovered => return Standing::Holds,
+        Cause::RegionLost | Cause::Rejoin { .. } | Cause::Recovered | Cause::Drill { .. } => return Standing::Holds,
     };
     if holds {
         Standing::Holds

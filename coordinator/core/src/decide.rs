@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 mod follow;
 mod foresee;
 mod order;
+mod schedule;
 
 pub use foresee::{Ending, foresee};
 pub use order::{Way, awaits, look as look_at_order};
@@ -105,6 +106,7 @@ fn of_application(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
         entries.extend(follow::of_run(scene, run, view));
     }
     entries.extend(rogue::propose(scene));
+    entries.extend(follow::of_clean_ups(scene, view));
     entries.extend(commit_in_time(scene, run, view));
     let assessment = assess(scene, view);
     // An operator's order goes before what would start by itself; what cannot be carried out holds up nothing.
@@ -114,7 +116,10 @@ fn of_application(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
     match start(scene, &assessment, view, run).filter(|_| !begins) {
         Some(entry) => entries.push(entry),
         None if begins => {}
-        None => entries.extend(refusal(scene, &assessment, run)),
+        None => {
+            entries.extend(refusal(scene, &assessment, run));
+            entries.extend(schedule::drill(scene, &assessment, view));
+        }
     }
     entries
 }

@@ -148,6 +148,17 @@ pub enum Entry {
         /// Who.
         by: String,
     },
+    /// A failover is rehearsed with copies of a standby's databases; nothing of the real ones changes.
+    DrillStarted {
+        /// Which application.
+        application: ApplicationId,
+        /// In which cluster; never the primary.
+        cluster: ClusterId,
+        /// Who.
+        by: String,
+        /// What was known when it was proposed.
+        finding: Finding,
+    },
     /// The change of primary.
     Decide {
         /// Which application.
@@ -525,6 +536,11 @@ pub enum Cause {
     },
     /// The group was restored from a backup: the primary that the agents had stored is opened again.
     Recovered,
+    /// A failover is rehearsed in isolation. It moves no primary.
+    Drill {
+        /// Who.
+        by: String,
+    },
 }
 
 impl Cause {
@@ -533,7 +549,11 @@ impl Cause {
     pub const fn is_automatic(&self) -> bool {
         match self {
             Self::RegionLost | Self::ResourceFailed { .. } | Self::AgentUnreachable | Self::SelfFenced => true,
-            Self::Switchover { .. } | Self::Forced { .. } | Self::Rejoin { .. } | Self::Recovered => false,
+            Self::Switchover { .. }
+            | Self::Forced { .. }
+            | Self::Rejoin { .. }
+            | Self::Recovered
+            | Self::Drill { .. } => false,
         }
     }
 
@@ -547,7 +567,7 @@ impl Cause {
             | Self::SelfFenced
             | Self::Switchover { .. }
             | Self::Forced { .. } => true,
-            Self::Rejoin { .. } | Self::Recovered => false,
+            Self::Rejoin { .. } | Self::Recovered | Self::Drill { .. } => false,
         }
     }
 }
@@ -645,6 +665,10 @@ pub struct Report {
     pub hard: bool,
     /// `redirect`: servers that still gave an old answer, or from which no new one could be had.
     pub stale_answers: Vec<StaleAnswer>,
+    /// Steps of a drill: how long the same would take in earnest, where that is not the whole of the step. A promotion
+    /// is rehearsed with a copy, and the time of the copying is not its own.
+    #[serde(default)]
+    pub rehearsed: Option<Span>,
 }
 
 /// A server that still gave an old answer, or from which no new one could be had.

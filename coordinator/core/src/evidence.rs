@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::facts::{Facts, NodeFacts};
 use crate::id::{
     ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId, LogIndex, ResourceId, RunId, SystemId,
     Token,
@@ -59,6 +60,10 @@ pub struct Contact {
     pub witnesses: BTreeMap<ClusterId, WitnessSight>,
     /// When other clusters' agents last asked this one for a promise, by application.
     pub promises: BTreeMap<ApplicationId, BTreeMap<ClusterId, PromiseSight>>,
+    /// What was last found that changes seldom. Not relayed: every agent tells every coordinator.
+    pub facts: BTreeMap<ApplicationId, BTreeMap<ResourceId, Facts>>,
+    /// Of the agent's machine. Not relayed.
+    pub node: Option<NodeFacts>,
 }
 
 /// An agent's word on one application.

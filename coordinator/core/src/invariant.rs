@@ -43,7 +43,9 @@ pub fn of_state(state: &State) -> Vec<Violation> {
         {
             violations.push(broken("S2", format!("{id}: the newest terms are not those of epoch {}", known.epoch)));
         }
-        let open: Vec<RunId> = open_runs(state, id).map(|run| run.id).collect();
+        // Beside the one run only the clean-up of a drill that it replaced may go on.
+        let counts = |run: &&Run| !run.is_cleaning_up() || known.run == Some(run.id);
+        let open: Vec<RunId> = open_runs(state, id).filter(counts).map(|run| run.id).collect();
         if open.len() > 1 || open.first() != known.run.as_ref() {
             violations.push(broken("S4", format!("{id}: open runs {open:?}, noted {:?}", known.run)));
         }
@@ -62,6 +64,11 @@ fn of_run(run: &Run) -> Option<Violation> {
         let by_rule = progress.failure.as_ref().is_some_and(|(code, _)| code == "dns-would-be-empty");
         if begun && progress.token.is_none() && !by_rule {
             return Some(broken("S3", format!("step {} of run {} has an effect and no intent", step.id, run.id)));
+        }
+        let plan_is_drill =
+            matches!(step.kind, StepKind::Rehearse(_) | StepKind::Action(Action::Approve | Action::Wait));
+        if run.is_drill() && !plan_is_drill {
+            return Some(broken("S1", format!("step {} of the drill {} is no rehearsal", step.id, run.id)));
         }
         let opens = matches!(step.kind, StepKind::Action(Action::Promote | Action::Activate | Action::Redirect));
         let undoes = step.stage == UNDO_STAGE && step.cluster == run.from;

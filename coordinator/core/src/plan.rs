@@ -18,10 +18,12 @@ use crate::terms::Window;
 use crate::time::Span;
 
 mod digest;
+mod drill;
 mod forecast;
 mod shown;
 
 pub use digest::{Digest, DigestError};
+pub use drill::{DRILL, drill};
 pub(crate) use forecast::keeps_out;
 pub use forecast::{Estimate, Forecast, forecast};
 pub use shown::{Asked, Shown, failover as show_failover, ordered as show_ordered, switchover as show_switchover};
@@ -69,7 +71,8 @@ pub fn of(known: &ApplicationState, cause: &Cause, to: &ClusterId, begins: Begin
         | Cause::SelfFenced
         | Cause::Forced { .. }
         | Cause::Rejoin { .. }
-        | Cause::Recovered => failover(&known.document, &route, begins == Begins::Before),
+        | Cause::Recovered
+        | Cause::Drill { .. } => failover(&known.document, &route, begins == Begins::Before),
     })
 }
 

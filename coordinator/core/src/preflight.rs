@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::application::Action;
 use crate::plan::{Forecast, SWITCHOVER};
+use crate::readiness;
 use crate::run::{Step, StepKind};
 use crate::time::{Span, Timestamp};
 use crate::verdict::Scene;
@@ -67,7 +68,7 @@ pub(crate) fn of_move(
     max_write_outage: Span,
     wall: Timestamp,
 ) -> Vec<Note> {
-    let mut notes = Vec::new();
+    let mut notes = readiness::between_sides(scene, wall);
     let known = scene.known;
     if let Some(window) = &known.window {
         notes.push(warning(

@@ -14,12 +14,14 @@ use crate::time::{Span, Timestamp};
 pub(crate) mod abort;
 pub(crate) mod apply;
 pub(crate) mod approve;
+pub(crate) mod drill;
 mod next;
 pub(crate) mod rejoin;
 mod settle;
 pub(crate) mod undo;
 
 pub use abort::Abort;
+pub use drill::{CLEAN_UP_STAGE, Rehearsal};
 pub use next::{Proposal, next};
 
 /// Stage of the steps that undo; entered only by a run that gives up before its point of no return.
@@ -116,6 +118,8 @@ pub enum StepKind {
     Decide,
     /// Ends a commanded fence: the undo before the point of no return.
     Unfence,
+    /// What a drill does, with copies. A kind of its own: no agent can take it for the real thing.
+    Rehearse(Rehearsal),
 }
 
 /// What became of a step.
@@ -178,7 +182,7 @@ pub enum RunStatus {
     Superseded,
     /// Ended by an operator when only a side still had to follow: that side is left as it was.
     Aborted,
-    /// Ended without success: a fence could not be confirmed or undone.
+    /// Ended without success: a fence could not be confirmed or undone, or a step of a drill failed.
     Failed,
 }
 

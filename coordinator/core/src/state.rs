@@ -25,6 +25,7 @@ use crate::time::{Span, Timestamp};
 pub(crate) mod apply;
 mod audit;
 mod change;
+pub(crate) mod drill;
 mod hold;
 mod members;
 pub(crate) mod order;
@@ -35,6 +36,7 @@ mod votes;
 pub(crate) mod window;
 
 pub use audit::{AUDIT_LIMIT, AuditRecord};
+pub use drill::{Drilled, Rehearsed};
 pub use order::{ORDER_STANDS, Order, OrderState, Origin, Wish};
 pub use window::{CommitWindow, rolls_back};
 
@@ -154,6 +156,9 @@ pub struct ApplicationState {
     pub recovering: Option<Recovering>,
     /// Resources left half-changed, by the cluster where they are, with the run that left them so.
     pub stuck: BTreeMap<ClusterId, BTreeMap<ResourceId, RunId>>,
+    /// What was rehearsed last.
+    #[serde(default)]
+    pub rehearsed: Rehearsed,
     /// No planned move begins; a failover does.
     #[serde(default)]
     pub held: Option<Pause>,

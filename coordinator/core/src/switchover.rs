@@ -50,6 +50,9 @@ impl Purpose {
     }
 }
 
+/// No cluster is fit, and none was named.
+pub(crate) const NO_TARGET: &str = "no-target";
+
 /// Whether a planned move may start now; with the cluster it would go to. Without a wish that is the first fit one.
 ///
 /// # Errors
@@ -59,7 +62,7 @@ pub fn preflight(scene: &Scene<'_>, purpose: Purpose, wish: Option<&ClusterId>) 
     match (refusals.into_iter().next(), candidate) {
         (Some(refusal), _) => Err(refusal),
         (None, Some(candidate)) => Ok(candidate),
-        (None, None) => Err(rule("no-target", "no other cluster can take over; name one with --to to see why")),
+        (None, None) => Err(rule(NO_TARGET, "no other cluster can take over; name one with --to to see why")),
     }
 }
 
@@ -112,7 +115,7 @@ fn destination(scene: &Scene<'_>, purpose: Purpose, wish: Option<&ClusterId>) ->
     match purpose {
         Purpose::Switchover => {
             let first = fit().next();
-            first.ok_or_else(|| rule("no-target", "no other cluster can take over; name one with --to to see why"))
+            first.ok_or_else(|| rule(NO_TARGET, "no other cluster can take over; name one with --to to see why"))
         }
         Purpose::Failback => {
             let preferred = |cluster: &ClusterId| known.document.clusters.iter().position(|one| one == cluster);

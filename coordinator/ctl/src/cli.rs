@@ -8,9 +8,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use regent_core::time::Span;
 
 use crate::command::{
-    Abort, Ack, Apply, Approve, Audit, Backup, Certs, Clear, Commit, Completion, Describe, Failback, Failover, Get,
-    Hold, LimitCommand, Members, Pause, Plan, Recover, Rejoin, ReportCommand, Restore, Resume, Rollback, Runs, Schema,
-    Status, Switchover, Unhold, Validate, Why,
+    Abort, Ack, Apply, Approve, Audit, Backup, Certs, Clear, Commit, Completion, Describe, Drill, Failback, Failover,
+    Get, Hold, LimitCommand, Members, Pause, Plan, Readiness, Recover, Rejoin, ReportCommand, Restore, Resume,
+    Rollback, Runs, Schema, Status, Switchover, Unhold, Validate, Why,
 };
 use crate::connection::Connection;
 use crate::failure::{Failure, USAGE};
@@ -84,6 +84,7 @@ enum Command {
     Schema(Schema),
     Status(Status),
     Why(Why),
+    Readiness(Readiness),
     Runs(Runs),
     Report(ReportCommand),
     Approve(Approve),
@@ -91,6 +92,7 @@ enum Command {
     Abort(Abort),
     Plan(Plan),
     Switchover(Switchover),
+    Drill(Drill),
     Failover(Failover),
     Rollback(Rollback),
     Commit(Commit),
@@ -139,12 +141,14 @@ impl Cli {
             Command::Describe(command) => command.run(&global.connect()?).await,
             Command::Status(command) => command.run(&global.connect()?).await,
             Command::Why(command) => command.run(&global.connect()?).await,
+            Command::Readiness(command) => command.run(&global.connect()?).await,
             Command::Runs(command) => command.run(&global.connect()?).await,
             Command::Report(command) => command.run(&global.connect()?).await,
             Command::Clear(command) => command.run(&global.connect()?).await,
             Command::Abort(command) => command.run(&global.connect()?).await,
             Command::Approve(command) => command.run(&global.connect()?).await,
             Command::Switchover(command) => command.run(&global.connect()?).await,
+            Command::Drill(command) => command.run(&global.connect()?).await,
             Command::Failover(command) => command.run(&global.connect()?).await,
             Command::Plan(command) => command.run(&global.connect()?).await,
             Command::Rollback(command) => command.run(&global.connect()?).await,

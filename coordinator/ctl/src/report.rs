@@ -4,12 +4,16 @@ use regent_proto::operator::v1 as wire;
 
 use crate::words;
 
+mod drill;
 pub(crate) mod html;
 pub(crate) mod markdown;
 
 /// In a sentence or two: what happened, and how it went.
 fn summary(report: &wire::Report) -> String {
     let Some(run) = &report.run else { return "The run is not known.".to_owned() };
+    if is_drill(run) {
+        return drill::summary(report, run);
+    }
     if !moves_primary(run) {
         return format!(
             "Regent takes {} back as a standby of {} for the application {}: {}.",
@@ -49,13 +53,20 @@ fn summary(report: &wire::Report) -> String {
 
 /// A run that takes a cluster back moves no primary: there is nothing to measure it by.
 fn moves_primary(run: &wire::Run) -> bool {
-    run.cause.as_ref().is_none_or(|cause| cause.kind != "rejoin")
+    run.cause.as_ref().is_none_or(|cause| cause.kind != "rejoin" && cause.kind != "drill")
+}
+
+/// A failover that was rehearsed.
+fn is_drill(run: &wire::Run) -> bool {
+    run.cause.as_ref().is_some_and(|cause| cause.kind == "drill")
 }
 
 /// What stands where nothing is known of a loss.
 fn no_losses(run: &wire::Run) -> &'static str {
     if moves_primary(run) {
         "No position of any database is recorded, so nothing can be said of it."
+    } else if is_drill(run) {
+        "A drill loses nothing: it worked with copies."
     } else {
         "The primary stays where it is. What the cluster had and the primary never got is gone from it."
     }
@@ -94,7 +105,11 @@ fn objectives(report: &wire::Report) -> Vec<[String; 4]> {
             words::judgement(objective).to_owned(),
         ]
     };
-    [("RTO: time without service", &report.rto), ("RPO: time of lost writes", &report.rpo)]
+    let (rto, rpo) = match report.run.as_ref().is_some_and(is_drill) {
+        true => ("RTO: time without service, had it been a failover", "RPO: how far the standby was behind"),
+        false => ("RTO: time without service", "RPO: time of lost writes"),
+    };
+    [(rto, &report.rto), (rpo, &report.rpo)]
         .into_iter()
         .filter_map(|(name, objective)| Some(row(name, objective.as_ref()?)))
         .collect()

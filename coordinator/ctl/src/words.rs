@@ -179,8 +179,8 @@ pub(crate) fn order(order: &wire::Order) -> &'static str {
     }
 }
 
-pub(crate) fn severity(note: &wire::Note) -> &'static str {
-    match note.severity() {
+pub(crate) const fn severity(severity: wire::Severity) -> &'static str {
+    match severity {
         wire::Severity::Unspecified => "unknown",
         wire::Severity::Blocker => "BLOCKER",
         wire::Severity::Warning => "warning",
@@ -204,6 +204,7 @@ pub(crate) fn cause(cause: Option<&wire::Cause>) -> String {
         "resource-failed" => format!("{} failed: {}", cause.resource, cause.reason),
         "agent-unreachable" => "the agent could not be reached by most coordinators".to_owned(),
         "switchover" => format!("switchover by {}", cause.by),
+        "drill" => format!("rehearsed by {}", cause.by),
         "failback" => format!("failback by {}", cause.by),
         "rollback" => format!("rollback by {}: {}", cause.by, cause.reason),
         "self-fenced" => "the agent fenced its primaries itself and did not open them again".to_owned(),

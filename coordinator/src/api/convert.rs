@@ -134,6 +134,7 @@ pub(crate) const fn cause_kind(cause: &Cause) -> &'static str {
         Cause::Forced { .. } => "forced",
         Cause::Rejoin { .. } => "rejoin",
         Cause::Recovered => "recovered",
+        Cause::Drill { .. } => "drill",
     }
 }
 
@@ -149,6 +150,7 @@ fn cause(cause: &Cause) -> wire::Cause {
         Cause::Rejoin { by, reclone: false } => (by.as_str(), String::new(), String::new()),
         Cause::Rejoin { by, reclone: true } => (by.as_str(), "a fresh copy is allowed".to_owned(), String::new()),
         Cause::Recovered => ("", "the group was restored from a backup".to_owned(), String::new()),
+        Cause::Drill { by } => (by.as_str(), String::new(), String::new()),
     };
     wire::Cause { kind: cause_kind(cause).to_owned(), by: by.to_owned(), reason, resource }
 }
@@ -159,6 +161,7 @@ pub(crate) const fn step_kind(kind: StepKind) -> &'static str {
         StepKind::Action(action) => action.as_str(),
         StepKind::Decide => "decide",
         StepKind::Unfence => "unfence",
+        StepKind::Rehearse(rehearsal) => rehearsal.as_str(),
     }
 }
 
@@ -249,6 +252,7 @@ fn report(report: &regent_core::entry::Report) -> wire::StepReport {
         position: report.position,
         timeline: report.timeline,
         already: report.already,
+        rehearsed: report.rehearsed.map(span),
         stale_answers: report
             .stale_answers
             .iter()

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::format;
 use super::overview::lag;
 use super::parts::{Tone, badge, fact, icon, known, state, time};
-use super::{audit, run, timeline, why};
+use super::{audit, readiness, run, timeline, why};
 use crate::view::{ApplicationView, ClusterInApplication, Lease, ResourceView, Role, View};
 
 pub(super) fn draw(view: &View, application: &ApplicationView) -> Markup {
@@ -28,6 +28,7 @@ pub(super) fn draw(view: &View, application: &ApplicationView) -> Markup {
             @for cluster in &application.clusters { (place(cluster)) }
         }
         (why::draw(view, application))
+        (readiness::draw(application))
         (answers(application))
         section.card {
             h2 { "Runs" }

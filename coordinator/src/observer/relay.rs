@@ -179,7 +179,8 @@ fn report(contact: &Contact, sent: Moment) -> wire::Report {
             age_ms: sent.since(sight.at).millis(),
         })
         .collect();
-    wire::Report { resources, witnesses, promises_asked }
+    // What changes seldom every agent tells every coordinator itself.
+    wire::Report { resources, witnesses, promises_asked, ..wire::Report::default() }
 }
 
 fn resource_report(

@@ -14,6 +14,7 @@ use regent_core::why;
 use serde::Serialize;
 
 use super::cluster::freshness;
+use super::readiness::NoteView;
 use super::resource::{ResourceView, Spot};
 use super::words::{self, Fence, Health, Lease, Role};
 use super::{Inputs, PauseView, ms, rfc3339};
@@ -71,6 +72,10 @@ pub struct ApplicationView {
     pub advice: Advice,
     /// Why a failover would, or would not, start now.
     pub why: WhyView,
+    /// What speaks against a move, the worst first.
+    pub readiness: Vec<NoteView>,
+    /// Cluster, end, run and rehearsed time in milliseconds of each last successful drill.
+    pub drills: Vec<(String, String, u64, u64)>,
     /// The primary's health as shown on one line: its verdict in one word.
     pub health: Health,
 }
@@ -271,6 +276,13 @@ impl ApplicationView {
             protection: ProtectionView::build(inputs, id),
             advice: advice::of_application(inputs.state, id, known, inputs.wall),
             why,
+            readiness: super::readiness::notes(inputs, id),
+            drills: known
+                .rehearsed
+                .drills
+                .iter()
+                .map(|(cluster, drilled)| (cluster.to_string(), rfc3339(drilled.at), drilled.run.0, ms(drilled.rto)))
+                .collect(),
             health: at_primary,
         }
     }

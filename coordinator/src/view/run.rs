@@ -4,6 +4,7 @@ use regent_core::advice::{self, Advice};
 use regent_core::application::Action;
 use regent_core::entry::{Cause, Gap, Ground};
 use regent_core::id::{ResourceId, StepId};
+use regent_core::run::CLEAN_UP_STAGE;
 use regent_core::run::{Progress, Run, RunStatus, Step, StepKind, StepState, UNDO_STAGE};
 use regent_core::time::Timestamp;
 use serde::Serialize;
@@ -285,7 +286,7 @@ impl StepView {
             question: step.question.clone(),
             state: progress.state.into(),
             detached: step.detached,
-            undo: step.stage == UNDO_STAGE,
+            undo: matches!(step.stage, UNDO_STAGE | CLEAN_UP_STAGE),
             on_failure: words::on_failure(step.on_failure),
             attempts: progress.attempts.0,
             attempts_allowed: step.retries.saturating_add(1),
@@ -350,7 +351,8 @@ fn beginning(run: &Run) -> (&'static str, Timestamp) {
         | Cause::SelfFenced
         | Cause::Forced { .. }
         | Cause::Rejoin { .. }
-        | Cause::Recovered => false,
+        | Cause::Recovered
+        | Cause::Drill { .. } => false,
     };
     if let (false, Some(at)) = (planned, run.finding.last_contact) {
         return ("last-contact", at.min(run.started));

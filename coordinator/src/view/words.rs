@@ -215,6 +215,7 @@ pub(super) const fn step_kind(kind: StepKind) -> &'static str {
         StepKind::Action(action) => action_word(action),
         StepKind::Decide => "decide",
         StepKind::Unfence => "unfence",
+        StepKind::Rehearse(rehearsal) => rehearsal.as_str(),
     }
 }
 
@@ -280,6 +281,7 @@ pub(super) fn cause(cause: &Cause) -> (&'static str, String) {
         Cause::Recovered => ("recovered", "opened again after the group was restored from a backup".to_owned()),
         Cause::Rejoin { by, reclone: false } => ("rejoin", format!("taken back by {by}")),
         Cause::Rejoin { by, reclone: true } => ("rejoin", format!("taken back by {by}, with a fresh copy if need be")),
+        Cause::Drill { by } => ("drill", format!("rehearsed by {by}")),
     }
 }
 

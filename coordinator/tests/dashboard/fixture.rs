@@ -17,7 +17,7 @@ use regent_core::evidence::{
 };
 use regent_core::id::*;
 use regent_core::lease::TimeBound;
-use regent_core::state::{Answer, ApplicationState, Applied, AuditRecord, Ballot, StandingVote, State};
+use regent_core::state::{Answer, ApplicationState, Applied, AuditRecord, Ballot, Rehearsed, StandingVote, State};
 use regent_core::terms::{Listed, Terms};
 use regent_core::time::{Span, Timestamp};
 
@@ -379,6 +379,7 @@ fn document(name: &str) -> Application {
             probe_failures: 3,
         },
         runbooks: BTreeMap::new(),
+        drills: None,
     }
 }
 
@@ -421,6 +422,7 @@ fn adopted(document: Application, primary: &str, epoch: u64) -> ApplicationState
         rogues: BTreeMap::new(),
         run: None,
         stuck: BTreeMap::new(),
+        rehearsed: Rehearsed::default(),
         held: None,
         window: None,
         order: None,
@@ -520,5 +522,7 @@ fn contact(name: &str, at: regent_core::time::Moment, primary: bool) -> Contact 
         stored: None,
         witnesses: BTreeMap::new(),
         promises: BTreeMap::new(),
+        facts: BTreeMap::new(),
+        node: None,
     }
 }

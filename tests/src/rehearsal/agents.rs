@@ -9,7 +9,7 @@ use regent_agent::agent::{Standing, Word};
 use regent_agent::guard::{Drivers, clock};
 use regent_agent::journal::{Journal, Writing};
 use regent_agent::steps::order::Order;
-use regent_agent::steps::{Bench, Onlooker, StepEvent, Steps};
+use regent_agent::steps::{Bench, Onlooker, StepEvent, Steps, drill};
 use regent_agent::witness::Promises;
 use regent_core::application::ResourceKind;
 use regent_core::id::ClusterId;
@@ -73,6 +73,7 @@ impl Agent {
             clock,
             promises: Arc::new(Mutex::new(promises)),
             locks: Mutex::default(),
+            drills: drill::Ledger::open(&self.folder.join("data")),
             closing: Mutex::default(),
             onlooker: Some(Arc::new(onlooker)),
         };

@@ -179,6 +179,7 @@ impl ClusterPlan {
             runtime_directory: self.runtime.clone(),
             probe_interval: Duration::from_millis(500),
             addresses: BTreeMap::from([((application(), resource(NAME)), vec!["192.0.2.1".to_owned()])]),
+            certificate_until: None,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::driver::{Done, DriverError, DriverResult};
 
 /// `pg_promote` sent at the very moment the upstream is lost can take 5 s (the startup process waits for
 /// `wal_retrieve_retry_interval`); a signal sent again wakes it.
-const SIGNAL_AGAIN: Duration = Duration::from_millis(15);
+pub(super) const SIGNAL_AGAIN: Duration = Duration::from_millis(15);
 
 /// How long a promotion may take; a standby with much to replay first needs long.
 const PROMOTE_LIMIT: Duration = Duration::from_secs(300);

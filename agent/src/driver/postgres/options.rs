@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::driver::backup::BackupOptions;
 use crate::driver::elsewhere::FenceAt;
+use crate::driver::scratch::{Check, ScratchOptions};
 use crate::secret::Secret;
 
 /// One PostgreSQL server on this machine.
@@ -54,6 +56,15 @@ pub struct PostgresOptions {
     /// By cluster: `primary_conninfo` to follow it.
     #[serde(default)]
     pub replication: BTreeMap<String, Secret>,
+    /// Where drills may work. Default: none; the resource cannot be copied in a drill.
+    #[serde(default)]
+    pub scratch: Option<ScratchOptions>,
+    /// Queries that a copy, or what was restored, must answer. Default: none; rows are counted.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+    /// Where its backups are. Default: none; it cannot be restored.
+    #[serde(default)]
+    pub backups: Option<BackupOptions>,
 }
 
 fn loopback() -> String {

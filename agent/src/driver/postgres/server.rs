@@ -12,7 +12,7 @@ use crate::driver::process::{Finished, Program};
 use crate::driver::{Done, DriverError, DriverResult};
 
 /// What the server's processes are called.
-const NAMES: [&str; 2] = ["postgres", "postmaster"];
+pub(super) const NAMES: [&str; 2] = ["postgres", "postmaster"];
 
 /// How long a hard fence goes on killing.
 const KILL_LIMIT: Duration = Duration::from_secs(5);

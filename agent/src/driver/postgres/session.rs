@@ -79,6 +79,21 @@ impl From<SqlError> for DriverError {
     }
 }
 
+/// The agent's own login.
+pub(super) fn login(options: &PostgresOptions) -> Config {
+    let mut config = Config::new();
+    config
+        .host_path(&options.socket_directory)
+        .port(options.port)
+        .user(&options.user)
+        .password(options.password.expose())
+        .dbname("postgres")
+        .application_name("regent-agent")
+        // Never wait for a standby: it may be on the far side of the partition.
+        .options("-c synchronous_commit=local -c lock_timeout=2s");
+    config
+}
+
 /// One kept session.
 pub(super) struct Session {
     config: Config,
@@ -87,17 +102,7 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(options: &PostgresOptions) -> Self {
-        let mut config = Config::new();
-        config
-            .host_path(&options.socket_directory)
-            .port(options.port)
-            .user(&options.user)
-            .password(options.password.expose())
-            .dbname("postgres")
-            .application_name("regent-agent")
-            // Never wait for a standby: it may be on the far side of the partition.
-            .options("-c synchronous_commit=local -c lock_timeout=2s");
-        Self { config, kept: Mutex::new(None) }
+        Self { config: login(options), kept: Mutex::new(None) }
     }
 
     /// Runs statements, and gives the rows of the last that has any. A lost connection is made anew once.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::driver::backup::BackupOptions;
 use crate::driver::elsewhere::FenceAt;
+use crate::driver::scratch::ScratchOptions;
 use crate::secret::Secret;
 
 /// One Redis server on this machine.
@@ -45,6 +47,12 @@ pub struct RedisOptions {
     /// By cluster: how to follow it.
     #[serde(default)]
     pub upstreams: BTreeMap<String, RedisUpstream>,
+    /// Where drills may work. Default: none; the resource cannot be copied in a drill.
+    #[serde(default)]
+    pub scratch: Option<ScratchOptions>,
+    /// Where its backups are. Default: none; it cannot be restored.
+    #[serde(default)]
+    pub backups: Option<BackupOptions>,
 }
 
 /// How a replica reaches its upstream.

@@ -113,7 +113,7 @@ impl Redis {
     }
 
     /// Saves everything and puts the file aside, where neither a copy nor a save overwrites it.
-    async fn set_aside(&self) -> Result<PathBuf, DriverError> {
+    pub(super) async fn set_aside(&self) -> Result<PathBuf, DriverError> {
         let began = Instant::now();
         let before = self.info().await?;
         let saves = before.number("rdb_saves");

@@ -33,7 +33,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    fn of(error: &RedisError) -> Self {
+    pub(super) fn of(error: &RedisError) -> Self {
         if error.is_connection_refusal() {
             return Self::Refused;
         }
@@ -187,6 +187,15 @@ impl Info {
     /// No database has a key: `INFO` lists those that have.
     pub(super) fn has_no_keys(&self) -> bool {
         !self.0.keys().any(|key| key.strip_prefix("db").is_some_and(|rest| rest.parse::<u32>().is_ok()))
+    }
+
+    /// How many keys there are, in all databases.
+    pub(super) fn keys(&self) -> u64 {
+        let is_database = |key: &str| key.strip_prefix("db").is_some_and(|rest| rest.parse::<u32>().is_ok());
+        let databases = self.0.iter().filter(|(key, _)| is_database(key));
+        let keys =
+            databases.filter_map(|(_, value)| value.strip_prefix("keys=")?.split(',').next()?.parse::<u64>().ok());
+        keys.sum()
     }
 
     pub(super) fn is_replica(&self) -> bool {

@@ -57,6 +57,12 @@ pub(crate) const fn timeout(action: Action, duration: Option<Span>) -> Span {
     }
 }
 
+/// Of one attempt in a runbook of this name: a drill begins a promotion with a copy, which takes as long as a restore.
+pub(crate) fn timeout_in(runbook: &str, action: Action, duration: Option<Span>) -> Span {
+    let action = if runbook == "drill" && action == Action::Promote { Action::Restore } else { action };
+    timeout(action, duration)
+}
+
 /// Attempts after the first. A check is asked often, since a service needs time to come up; a human only once.
 pub(crate) const fn retries(action: Action) -> u32 {
     match action {

@@ -15,7 +15,7 @@ pub(super) const KIND: &str = "Application";
 /// Known keys, by mapping. The schema is tested against these.
 pub(super) const DOCUMENT_KEYS: &[&str] = &["apiVersion", "kind", "metadata", "spec"];
 pub(super) const METADATA_KEYS: &[&str] = &["name"];
-pub(super) const SPEC_KEYS: &[&str] = &["objectives", "clusters", "resources", "automation", "runbooks"];
+pub(super) const SPEC_KEYS: &[&str] = &["objectives", "clusters", "resources", "automation", "runbooks", "drills"];
 pub(super) const OBJECTIVES_KEYS: &[&str] = &["rto", "rpo"];
 pub(super) const RESOURCE_KEYS: &[&str] = &["kind", "after", "name", "ttl", "provider"];
 pub(super) const AUTOMATION_KEYS: &[&str] = &[
@@ -32,8 +32,9 @@ pub(super) const AUTOMATION_KEYS: &[&str] = &[
     "onCoordinatorLoss",
     "probeFailures",
 ];
+pub(super) const DRILLS_KEYS: &[&str] = &["every", "in"];
 pub(super) const RUNBOOK_KEYS: &[&str] = &["failover", "switchover", "drill"];
-pub(super) const OPTION_KEYS: &[&str] = &["timeout", "retries", "onFailure", "when"];
+pub(super) const OPTION_KEYS: &[&str] = &["timeout", "retries", "onFailure", "when", "always"];
 pub(super) const RUN_KEYS: &[&str] = &["resource", "command"];
 
 /// Most failed probes that can be asked for.
@@ -50,6 +51,7 @@ pub(super) struct Draft {
     pub(super) resources: Option<Placed<Vec<ResourceDraft>>>,
     pub(super) automation: Option<AutomationDraft>,
     pub(super) runbooks: Option<Vec<RunbookDraft>>,
+    pub(super) drills: Field<DrillsDraft>,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,12 @@ pub(super) struct AutomationDraft {
 }
 
 #[derive(Debug)]
+pub(super) struct DrillsDraft {
+    pub(super) every: Field<Span>,
+    pub(super) cluster: Field<String>,
+}
+
+#[derive(Debug)]
 pub(super) struct RunbookDraft {
     pub(super) name: &'static str,
     pub(super) at: Place,
@@ -105,6 +113,7 @@ pub(super) struct LineDraft {
     pub(super) retries: Field<u32>,
     pub(super) on_failure: Field<OnFailure>,
     pub(super) when: Field<Manner>,
+    pub(super) always: Field<bool>,
 }
 
 #[derive(Debug)]
@@ -145,6 +154,7 @@ impl Draft {
                 resources: None,
                 automation: None,
                 runbooks: None,
+                drills: Field::Bad,
             });
         };
         Some(Self {
@@ -157,6 +167,7 @@ impl Draft {
             resources: spec.required("resources", mistakes).and_then(|value| resources(&value, mistakes)),
             automation: automation(spec.value("automation").as_ref(), mistakes),
             runbooks: spec.required("runbooks", mistakes).and_then(|value| runbooks(&value, mistakes)),
+            drills: spec.value("drills").map_or(Field::Absent, |value| drills(&value, mistakes)),
         })
     }
 }
@@ -244,6 +255,16 @@ fn automation(value: Option<&Value<'_>>, mistakes: &mut Mistakes) -> Option<Auto
     })
 }
 
+fn drills(value: &Value<'_>, mistakes: &mut Mistakes) -> Field<DrillsDraft> {
+    let at = value.at.clone();
+    let Some(fields) = Fields::open(value, DRILLS_KEYS, mistakes) else { return Field::Bad };
+    if fields.required("every", mistakes).is_none() {
+        return Field::Bad;
+    }
+    let draft = DrillsDraft { every: fields.span("every", mistakes), cluster: named(&fields, "in", mistakes) };
+    Field::Given(Placed { value: draft, at })
+}
+
 fn runbooks(value: &Value<'_>, mistakes: &mut Mistakes) -> Option<Vec<RunbookDraft>> {
     let fields = Fields::open(value, RUNBOOK_KEYS, mistakes)?;
     // Every application can lose its primary.
@@ -264,7 +285,7 @@ fn line(value: &Value<'_>, mistakes: &mut Mistakes) -> Option<LineDraft> {
     let known: Vec<&str> = actions().chain(OPTION_KEYS.iter().copied()).collect();
     let Some(fields) = Fields::open(value, &known, mistakes) else {
         let (timeout, retries, on_failure, when) = (Field::Bad, Field::Bad, Field::Bad, Field::Bad);
-        return Some(LineDraft { step: None, timeout, retries, on_failure, when });
+        return Some(LineDraft { step: None, timeout, retries, on_failure, when, always: Field::Bad });
     };
     let steps: Vec<(Action, Value<'_>)> =
         Action::ALL.iter().filter_map(|action| Some((*action, fields.value(action.as_str())?))).collect();
@@ -288,6 +309,7 @@ fn line(value: &Value<'_>, mistakes: &mut Mistakes) -> Option<LineDraft> {
         retries: fields.number("retries", 0, MOST_RETRIES, mistakes),
         on_failure: fields.word("onFailure", mistakes),
         when: fields.word("when", mistakes),
+        always: fields.truth("always", mistakes),
     })
 }
 

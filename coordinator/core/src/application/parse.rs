@@ -8,7 +8,7 @@
 use super::decode::{self, Value};
 use super::draft::{AutomationDraft, Draft, ObjectivesDraft};
 use super::mistake::{Mistake, Mistakes, Place, Placed};
-use super::{Application, Automation, Objectives, default, node, promotion, resource, runbook};
+use super::{Application, Automation, Objectives, default, drill, node, promotion, resource, runbook};
 use crate::id::{ApplicationId, ClusterId};
 use crate::lease::{DEFAULT_FAIL_OVER_AFTER, SMALLEST_FAIL_OVER_AFTER, TimeBound};
 use crate::switchover::WRITE_OUTAGES;
@@ -41,6 +41,9 @@ fn check(draft: Draft, mistakes: &mut Mistakes) -> Option<Application> {
     let clusters = draft.clusters.and_then(|given| clusters(&given, mistakes));
     let max_data_loss = draft.objectives.as_ref().and_then(|objectives| objectives.rpo.as_ref().map(|rpo| rpo.value));
     let objectives = draft.objectives.and_then(objectives);
+    let named: Vec<String> = clusters.iter().flatten().map(ToString::to_string).collect();
+    let has_drill = draft.runbooks.as_ref().is_none_or(|runbooks| runbooks.iter().any(|one| one.name == "drill"));
+    let drills = drill::schedule(draft.drills, &named, has_drill, mistakes);
     let automation = draft.automation.and_then(|draft| automation(draft, max_data_loss, mistakes));
     let resources = draft.resources.as_ref().and_then(|drafts| resource::check(drafts, mistakes));
     // Without a list of resources every name in a runbook would be called unknown.
@@ -49,6 +52,7 @@ fn check(draft: Draft, mistakes: &mut Mistakes) -> Option<Application> {
         let known = known?;
         for draft in &drafts {
             promotion::check(draft, &known, mistakes);
+            drill::check(draft, &known, mistakes);
         }
         runbook::check(drafts, &known, mistakes)
     });
@@ -59,6 +63,7 @@ fn check(draft: Draft, mistakes: &mut Mistakes) -> Option<Application> {
         resources: resources?,
         automation: automation?,
         runbooks: runbooks?,
+        drills: drills?,
     })
 }
 

@@ -17,7 +17,7 @@ pub fn to_yaml(application: &Application) -> String {
 }
 
 fn document(out: &mut String, application: &Application) -> fmt::Result {
-    let Application { name, objectives, clusters, resources, automation, runbooks } = application;
+    let Application { name, objectives, clusters, resources, automation, runbooks, drills } = application;
     writeln!(out, "apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata:\n  name: {}\nspec:", word(name.as_str()))?;
     writeln!(out, "  objectives: {{ rto: {}, rpo: {} }}", objectives.rto, objectives.rpo)?;
     writeln!(out, "  clusters: [{}]", words(clusters.iter().map(|cluster| cluster.as_str())))?;
@@ -40,11 +40,15 @@ fn document(out: &mut String, application: &Application) -> fmt::Result {
     writeln!(out, "    onSilence: {}", automation.on_silence)?;
     writeln!(out, "    onCoordinatorLoss: {}", automation.on_coordinator_loss)?;
     writeln!(out, "    probeFailures: {}", automation.probe_failures)?;
+    if let Some(drills) = drills {
+        let cluster = drills.cluster.as_ref().map(|cluster| format!(", in: {}", word(cluster.as_str())));
+        writeln!(out, "  drills: {{ every: {}{} }}", drills.every, cluster.unwrap_or_default())?;
+    }
     writeln!(out, "  runbooks:")?;
     for (name, runbook) in runbooks {
         writeln!(out, "    {}:", word(name))?;
         for step in &runbook.lines {
-            line(out, step)?;
+            line(out, name, step)?;
         }
     }
     Ok(())
@@ -61,7 +65,7 @@ fn fields(resource: &Resource) -> String {
     fields.join(", ")
 }
 
-fn line(out: &mut String, line: &Line) -> fmt::Result {
+fn line(out: &mut String, runbook: &str, line: &Line) -> fmt::Result {
     let mut resources = line.resources.iter().map(ResourceId::as_str);
     write!(out, "      - {}: ", line.action)?;
     match line.action {
@@ -82,7 +86,7 @@ fn line(out: &mut String, line: &Line) -> fmt::Result {
         | Action::Rejoin
         | Action::Restore => writeln!(out, "[{}]", words(resources))?,
     }
-    if line.timeout != default::timeout(line.action, line.duration) {
+    if line.timeout != default::timeout_in(runbook, line.action, line.duration) {
         writeln!(out, "        timeout: {}", line.timeout)?;
     }
     if line.retries != default::retries(line.action) {
@@ -93,6 +97,9 @@ fn line(out: &mut String, line: &Line) -> fmt::Result {
     }
     if let Some(manner) = line.when {
         writeln!(out, "        when: {manner}")?;
+    }
+    if line.always {
+        writeln!(out, "        always: true")?;
     }
     Ok(())
 }

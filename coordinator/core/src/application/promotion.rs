@@ -21,6 +21,7 @@ pub(super) fn check(draft: &RunbookDraft, known: &Known<'_>, mistakes: &mut Mist
     if draft.name == "switchover" {
         each_once(Action::CatchUp, draft, lines, known, mistakes);
         opens_late(lines, mistakes);
+        restores_nothing(lines, mistakes);
     }
 }
 
@@ -50,6 +51,17 @@ fn opens_late(lines: &[LineDraft], mistakes: &mut Mistakes) {
         if matches!(action, Action::Activate | Action::Redirect) {
             let message =
                 format!("{action} stands before catchUp: until then a switchover may be undone; put it after");
+            mistakes.add(at, message);
+        }
+    }
+}
+
+/// The new side has every write when it takes over; a backup in its place would lose some.
+fn restores_nothing(lines: &[LineDraft], mistakes: &mut Mistakes) {
+    for StepDraft { action, at, .. } in lines.iter().filter_map(|line| line.step.as_ref()) {
+        if *action == Action::Restore {
+            let message = "restore is nothing for a switchover: the new side has every write, and no backup has; \
+                           put it under failover";
             mistakes.add(at, message);
         }
     }

@@ -24,13 +24,13 @@ pub(super) fn check(
         if lines.is_empty() {
             mistakes.add(&draft.at, format_args!("the runbook {} has no steps", draft.name));
         }
-        let lines = lines.into_iter().filter_map(|draft| line(draft, known, mistakes)).collect();
+        let lines = lines.into_iter().filter_map(|line| self::line(draft.name, line, known, mistakes)).collect();
         runbooks.insert(draft.name.to_owned(), Runbook { lines });
     }
     Some(runbooks)
 }
 
-fn line(draft: LineDraft, known: &Known<'_>, mistakes: &mut Mistakes) -> Option<Line> {
+fn line(runbook: &str, draft: LineDraft, known: &Known<'_>, mistakes: &mut Mistakes) -> Option<Line> {
     let StepDraft { action, at, operand } = draft.step?;
     let (mut command, mut question, mut duration) = (String::new(), String::new(), None);
     let resources = match operand {
@@ -62,7 +62,7 @@ fn line(draft: LineDraft, known: &Known<'_>, mistakes: &mut Mistakes) -> Option<
     Some(Line {
         action,
         resources,
-        timeout: timeout.or(default::timeout(action, duration))?,
+        timeout: timeout.or(default::timeout_in(runbook, action, duration))?,
         retries: draft.retries.or(default::retries(action))?,
         on_failure: draft.on_failure.or(default::ON_FAILURE)?,
         when: match draft.when.is_present() {
@@ -72,6 +72,7 @@ fn line(draft: LineDraft, known: &Known<'_>, mistakes: &mut Mistakes) -> Option<
         duration,
         command,
         question,
+        always: draft.always.or(false)?,
     })
 }
 

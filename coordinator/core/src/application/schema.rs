@@ -7,7 +7,7 @@ use super::draft::{API_VERSION, KIND, MOST_PROBE_FAILURES, MOST_RETRIES};
 use super::runbook::{QUESTION_LIMIT, suited};
 use super::words::Word;
 use super::{
-    Action, DnsProvider, Manner, Mode, OnCoordinatorLoss, OnFailure, OnSilence, ResourceKind, default, resource,
+    Action, DnsProvider, Manner, Mode, OnCoordinatorLoss, OnFailure, OnSilence, ResourceKind, default, drill, resource,
 };
 use crate::id::NAME_LIMIT;
 use crate::lease::{DEFAULT_FAIL_OVER_AFTER, SMALLEST_FAIL_OVER_AFTER};
@@ -71,6 +71,16 @@ fn spec() -> Value {
                 "additionalProperties": resource(),
             },
             "automation": automation(),
+            "drills": {
+                "type": "object",
+                "description": "Drills that begin by themselves, while nothing else is under way. Default: only by hand.",
+                "additionalProperties": false,
+                "required": ["every"],
+                "properties": {
+                    "every": described(span(), &format!("From the beginning of one to that of the next, at least {}. One that could not begin when it was due begins later, once.", drill::SHORTEST)),
+                    "in": described(name(), "In which cluster. Default: the first fit standby in order of preference."),
+                },
+            },
             "runbooks": {
                 "type": "object",
                 "description": "The documented orders.",
@@ -79,7 +89,7 @@ fn spec() -> Value {
                 "properties": {
                     "failover": runbook("When the primary is lost. Every database must be promoted by exactly one line; the old side is fenced before."),
                     "switchover": runbook("When both sides answer: quiesce, catchUp, then promote. Every database must catch up and be promoted by exactly one line."),
-                    "drill": runbook("A rehearsal."),
+                    "drill": runbook("A rehearsal in isolation, in a standby's cluster: promote works with a copy of the standby, restore with the newest backup in a place of its own, verify looks at these; run, wait and approve as always. What was copied is taken away at the end, whatever came before; run lines with always are done there, too."),
                 },
             },
         },
@@ -216,6 +226,8 @@ fn line() -> Value {
         Manner::Ungraceful => "A failover.",
     });
     properties.insert("when".to_owned(), when);
+    let about = "run lines of a drill only: done at its end, whatever came before. Default: false.";
+    properties.insert("always".to_owned(), json!({ "type": "boolean", "description": about, "default": false }));
     let one_of: Vec<Value> = Action::ALL.iter().map(|action| json!({ "required": [action] })).collect();
     json!({
         "type": "object",

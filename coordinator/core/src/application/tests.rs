@@ -1,6 +1,7 @@
 //! Tests of the document as a whole; each file one promise.
 
 mod arbitrary;
+mod drills;
 mod rules;
 mod sample;
 mod schema;

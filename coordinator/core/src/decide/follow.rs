@@ -50,6 +50,20 @@ fn gives_up(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> bool {
         && newest.is_some_and(|at| scene.waits(view.wall).since(at) > scene.fail_over_after())
 }
 
+/// The clean-up of a drill that a failover replaced goes on beside it.
+pub(super) fn of_clean_ups(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
+    let replaced =
+        scene.state.runs.values().filter(|run| {
+            run.application == *scene.application && run.is_cleaning_up() && scene.known.run != Some(run.id)
+        });
+    let proposals = replaced.flat_map(|run| run::next(run, scene.waits(view.wall)));
+    let entries = proposals.filter_map(|proposal| match proposal {
+        Proposal::Entry(entry) => Some(*entry),
+        Proposal::Decide => None,
+    });
+    entries.collect()
+}
+
 fn decision(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry> {
     match run.cause {
         Cause::Switchover { .. } => decide_switched(scene, run),
@@ -59,7 +73,8 @@ fn decision(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry> {
         | Cause::SelfFenced
         | Cause::Forced { .. }
         | Cause::Rejoin { .. }
-        | Cause::Recovered => decide_fenced(scene, run, view),
+        | Cause::Recovered
+        | Cause::Drill { .. } => decide_fenced(scene, run, view),
     }
 }
 

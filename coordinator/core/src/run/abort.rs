@@ -39,7 +39,8 @@ pub(crate) fn aborted(applying: &mut Applying<'_>, id: RunId, by: &str, reason: 
             return refused("run-ended", format!("run {id} has ended: {}", run.status));
         }
     }
-    let undoes = run.decided.is_none() && run.cause.moves_primary();
+    // A drill ends by its clean-up.
+    let undoes = run.decided.is_none() && (run.cause.moves_primary() || run.is_drill());
     if !undoes && !run.gives_way() {
         let epoch = run.decided.as_ref().map_or(run.epoch_before, |decided| decided.epoch);
         let detail = format!(

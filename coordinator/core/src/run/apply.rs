@@ -4,7 +4,7 @@
 
 use super::next::Turn;
 use super::settle::{Settled, is_fence};
-use super::{Run, RunStatus, Step, StepKind, StepState, rejoin};
+use super::{Run, RunStatus, Step, StepKind, StepState, drill, rejoin};
 use crate::application::Action;
 use crate::effect::Effect;
 use crate::entry::{Clearing, Outcome, Report};
@@ -143,7 +143,10 @@ pub(crate) fn outcome(
 
 fn stick(applying: &mut Applying<'_>, id: RunId, spec: &Step, code: &str, message: &str) {
     let Some(application) = applying.state.runs.get(&id).map(|run| run.application.clone()) else { return };
-    if let (Some(resource), Some(known)) = (&spec.resource, applying.state.applications.get_mut(&application)) {
+    // What a drill leaves half-done is a copy: the database itself is as it was, and may be promoted.
+    if let (Some(resource), Some(known)) = (&spec.resource, applying.state.applications.get_mut(&application))
+        && !matches!(spec.kind, StepKind::Rehearse(_))
+    {
         known.stuck.entry(spec.cluster.clone()).or_default().insert(resource.clone(), id);
     }
     let what = spec.resource.as_ref().map_or_else(String::new, |resource| format!(" of {resource}"));
@@ -154,6 +157,9 @@ fn stick(applying: &mut Applying<'_>, id: RunId, spec: &Step, code: &str, messag
 /// A run ends when nothing of it is to be awaited.
 pub(crate) fn finish_if_done(applying: &mut Applying<'_>, id: RunId) {
     let at = applying.at;
+    if applying.state.runs.get(&id).is_some_and(Run::is_drill) {
+        return drill::finish_if_done(applying, id);
+    }
     let Some(run) = applying.state.runs.get_mut(&id) else { return };
     let undoing = run.status == RunStatus::Undoing;
     let all = |run: &Run, undo: bool| {
@@ -244,7 +250,9 @@ pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how:
     if run.status == RunStatus::Stuck && !still {
         run.status = RunStatus::Running;
     }
-    if let (Some(resource), Some(known)) = (&spec.resource, applying.state.applications.get_mut(&application)) {
+    if let (Some(resource), Some(known)) = (&spec.resource, applying.state.applications.get_mut(&application))
+        && !matches!(spec.kind, StepKind::Rehearse(_))
+    {
         known.stuck.get_mut(&spec.cluster).map(|stuck| stuck.remove(resource));
         known.stuck.retain(|_, stuck| !stuck.is_empty());
     }

@@ -49,6 +49,8 @@ impl Turn {
     pub(super) fn of(run: &Run) -> Option<Self> {
         match run.status {
             RunStatus::Running | RunStatus::Stuck => Some(current_stage(run).map_or(Self::Detached, Self::Stage)),
+            // A drill has no undo, but a stage that is always its last.
+            RunStatus::Undoing if run.is_drill() => Some(current_stage(run).map_or(Self::Detached, Self::Stage)),
             RunStatus::Undoing => Some(Self::Undo),
             RunStatus::Succeeded
             | RunStatus::Undone

@@ -1,6 +1,6 @@
 //! What an outcome makes of the step that runs, and of its run.
 
-use super::{Run, RunStatus, Step, StepKind, StepState, UNDO_STAGE};
+use super::{CLEAN_UP_STAGE, Run, RunStatus, Step, StepKind, StepState, UNDO_STAGE};
 use crate::application::{Action, OnFailure};
 use crate::entry::Outcome;
 use crate::id::{Attempt, StepId};
@@ -36,9 +36,15 @@ impl Run {
             return Err("not the attempt that runs");
         }
         // What was under way when the undo began needs no human: the undo is what deals with it.
-        let given_up = self.status == RunStatus::Undoing && spec.stage != UNDO_STAGE;
-        let exhausted = if given_up { StepState::FailedContinued } else { exhausted(spec) };
-        let undoes = spec.on_failure == OnFailure::Undo && self.decided.is_none() && self.status != RunStatus::Undoing;
+        let given_up = self.status == RunStatus::Undoing && spec.stage != UNDO_STAGE && !self.is_drill();
+        let cleans_up = self.is_drill() && spec.stage != CLEAN_UP_STAGE;
+        let goes_on = spec.on_failure == OnFailure::Continue;
+        let exhausted = if given_up || cleans_up { StepState::FailedContinued } else { exhausted(spec) };
+        // A drill has nothing to undo: it has a clean-up, and one that fails needs a human.
+        let undoes = spec.on_failure == OnFailure::Undo
+            && self.decided.is_none()
+            && self.status != RunStatus::Undoing
+            && !self.is_drill();
         let retries = spec.retries;
         let has_time = self.has_time(spec, progress.started, at);
         let Some(progress) = self.progress_mut(step) else { return Err("unknown step") };
@@ -54,10 +60,15 @@ impl Run {
                 progress.spent += 1;
                 let again = *retryable && (progress.spent <= retries || has_time);
                 progress.state = if again { StepState::Retrying } else { exhausted };
+                if cleans_up && !again && !goes_on {
+                    self.clean_up_only();
+                    return Ok(Settled::Quiet);
+                }
+                let Some(progress) = self.progress_mut(step) else { return Err("unknown step") };
                 if progress.state == StepState::Stuck && undoes {
                     self.give_up();
                 } else if progress.state == StepState::Stuck {
-                    if self.status != RunStatus::Undoing {
+                    if self.status != RunStatus::Undoing || self.is_drill() {
                         self.status = RunStatus::Stuck;
                     }
                     return Ok(Settled::Stuck);

@@ -42,6 +42,8 @@ pub(super) fn begin(applying: &mut Applying<'_>, id: RunId) -> Applied {
     let untouched = !run.has_begun();
     if untouched {
         run.end(RunStatus::Undone, at);
+    } else if run.is_drill() {
+        run.clean_up_only();
     } else {
         run.give_up();
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Applied, AuditRecord, REQUEST_LIMIT, State, change, hold, members, order, recovery, register, rejoin, votes, window,
+    Applied, AuditRecord, REQUEST_LIMIT, State, change, drill, hold, members, order, recovery, register, rejoin, votes,
+    window,
 };
 use crate::effect::Effect;
 use crate::entry::{Entry, FORMAT, Record};
@@ -122,6 +123,9 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
         }
         Entry::RejoinStarted { application, cluster, reclone, by } => {
             rejoin::started(applying, application, cluster, *reclone, by)
+        }
+        Entry::DrillStarted { application, cluster, by, finding } => {
+            drill::started(applying, application, cluster, by, finding)
         }
         Entry::Decide { application, from, to, terms, ground, finding } => {
             let decide = change::Decide { application, from: *from, to, terms: *terms, ground, finding };

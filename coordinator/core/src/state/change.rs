@@ -82,7 +82,8 @@ pub(super) fn run_started(applying: &mut Applying<'_>, start: &Start<'_>) -> App
         | Cause::AgentUnreachable
         | Cause::SelfFenced
         | Cause::Rejoin { .. }
-        | Cause::Recovered => "leader",
+        | Cause::Recovered
+        | Cause::Drill { .. } => "leader",
     };
     let id = RunId(applying.index.0);
     let opening = Opening {
@@ -235,11 +236,13 @@ pub(super) fn supersede(applying: &mut Applying<'_>, application: &ApplicationId
         .runs
         .values()
         .filter(|run| run.application == *application && !run.status.is_final() && Some(run.id) != keep)
+        .filter(|run| !run.is_cleaning_up())
         .map(|run| run.id)
         .collect();
     for id in old {
         if let Some(run) = applying.state.runs.get_mut(&id) {
-            run.end(RunStatus::Superseded, at);
+            // What a drill has made is taken away in any case, beside the run that replaces it.
+            if run.is_drill() && run.has_begun() { run.clean_up_only() } else { run.end(RunStatus::Superseded, at) }
         }
         run::apply::release(applying, id);
     }
@@ -303,7 +306,8 @@ fn check_plannable(known: &ApplicationState, window: &Window<'_>, cause: &Cause,
         | Cause::SelfFenced
         | Cause::Forced { .. }
         | Cause::Rejoin { .. }
-        | Cause::Recovered => Ok(()),
+        | Cause::Recovered
+        | Cause::Drill { .. } => Ok(()),
     }
 }
 

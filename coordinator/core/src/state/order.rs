@@ -343,7 +343,7 @@ pub(super) fn for_start(known: &ApplicationState, cause: &Cause, to: &ClusterId)
         Cause::RegionLost | Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => {
             Ok(given.filter(|order| order.wish().is_none()).cloned())
         }
-        Cause::Switchover { .. } | Cause::Rejoin { .. } | Cause::Recovered => Ok(None),
+        Cause::Switchover { .. } | Cause::Rejoin { .. } | Cause::Recovered | Cause::Drill { .. } => Ok(None),
     }
 }
 

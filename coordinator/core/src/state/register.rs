@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::{Applying, ignored, refused};
 use super::recovery::refuse_recovering;
-use super::{Answer, ApplicationState, Applied, Pause, State};
+use super::{Answer, ApplicationState, Applied, Pause, Rehearsed, State};
 use crate::application::Application;
 use crate::blast::{self, Limit};
 use crate::effect::Effect;
@@ -132,6 +132,7 @@ pub(super) fn document(applying: &mut Applying<'_>, document: &Application, by: 
     if let Some(known) = applying.state.applications.get_mut(name) {
         known.document = document.clone();
         known.revision = known.revision.next();
+        known.rehearsed.begun = known.rehearsed.begun.or(document.drills.as_ref().map(|_| applying.at));
         let revision = known.revision;
         point_new_names(applying, name);
         renew_terms(applying, name);
@@ -155,6 +156,7 @@ pub(super) fn document(applying: &mut Applying<'_>, document: &Application, by: 
             // Agents may know a former life of it: their epochs and numbers only rise.
             recovering: (applying.state.restoration > 0).then(Recovering::default),
             stuck: BTreeMap::new(),
+            rehearsed: Rehearsed { begun: document.drills.as_ref().map(|_| applying.at), ..Rehearsed::default() },
             held: None,
             window: None,
             order: None,

@@ -83,7 +83,8 @@ pub(super) fn give_way(applying: &mut Applying<'_>, application: &ApplicationId,
         | Cause::Switchover { .. }
         | Cause::Forced { .. }
         | Cause::Rejoin { .. }
-        | Cause::Recovered => Run::gives_way,
+        | Cause::Recovered
+        | Cause::Drill { .. } => Run::gives_way,
     };
     match known.run.and_then(|id| applying.state.runs.get(&id)) {
         Some(run) if !yields(run) => Err(refused("run-under-way", format!("run {} is under way", run.id))),

@@ -72,7 +72,8 @@ const fn opens(cause: &Cause) -> bool {
         | Cause::SelfFenced
         | Cause::Forced { .. }
         | Cause::Rejoin { .. }
-        | Cause::Recovered => false,
+        | Cause::Recovered
+        | Cause::Drill { .. } => false,
     }
 }
 

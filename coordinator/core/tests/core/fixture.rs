@@ -53,6 +53,7 @@ pub fn line(action: Action, resources: &[&str]) -> Line {
         duration: None,
         command: String::new(),
         question: String::new(),
+        always: false,
     }
 }
 
@@ -93,6 +94,7 @@ pub fn document() -> Application {
             probe_failures: 3,
         },
         runbooks: BTreeMap::from([("failover".to_owned(), Runbook { lines })]),
+        drills: None,
     }
 }
 
@@ -327,6 +329,8 @@ pub fn evidence(now: Moment, silent: Moment) -> Evidence {
         stored: None,
         witnesses: BTreeMap::new(),
         promises: BTreeMap::new(),
+        facts: BTreeMap::new(),
+        node: None,
     };
     Evidence {
         contacts: BTreeMap::from([

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::Args;
 use regent_proto::operator::v1 as wire;
 
-use super::{get, notice};
+use super::{get, notice, readiness};
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::output::OutputArg;
@@ -107,6 +107,7 @@ fn text(application: &wire::Application, document: &str) -> String {
         };
         line("DNS:", &format!("{} → {to}", answer.name));
     }
+    let _ = write!(text, "\nREADINESS\n{}\n", readiness::text(&application.readiness).trim_end());
     let _ = write!(text, "\n{}\n{}\nDOCUMENT\n{document}", placements(application), resources(application));
     text
 }
@@ -160,6 +161,16 @@ pub(super) fn placements(application: &wire::Application) -> String {
     }
     for placement in application.placements.iter().filter(|placement| !placement.excluded.is_empty()) {
         let _ = writeln!(text, "{} is no candidate: {}", placement.cluster, placement.excluded);
+    }
+    for drilled in &application.drills {
+        let _ = writeln!(
+            text,
+            "{} was last drilled at {} by run {}: a failover would have taken {}",
+            drilled.cluster,
+            words::time(drilled.at.as_ref()),
+            drilled.run,
+            words::maybe(drilled.rto.as_ref())
+        );
     }
     text
 }

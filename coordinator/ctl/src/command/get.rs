@@ -128,5 +128,10 @@ pub(super) fn state(application: &wire::Application) -> String {
     if application.cooling_until.is_some() {
         states.push("cooling down".to_owned());
     }
+    let count = |severity| application.readiness.iter().filter(|note| note.severity() == severity).count();
+    let (blockers, warnings) = (count(wire::Severity::Blocker), count(wire::Severity::Warning));
+    if blockers + warnings > 0 {
+        states.push(format!("{blockers} blockers, {warnings} warnings"));
+    }
     if states.is_empty() { "ready".to_owned() } else { states.join("; ") }
 }

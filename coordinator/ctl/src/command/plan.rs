@@ -96,7 +96,7 @@ fn text(plan: &wire::Plan) -> String {
     if !plan.notes.is_empty() {
         let mut table = Table::new(&["NOTE", "CODE", "BECAUSE"]);
         for note in &plan.notes {
-            table.row([words::severity(note).to_owned(), note.code.clone(), note.detail.clone()]);
+            table.row([words::severity(note.severity()).to_owned(), note.code.clone(), note.detail.clone()]);
         }
         let _ = write!(text, "\n{table}");
     }

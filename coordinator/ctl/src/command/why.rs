@@ -65,7 +65,8 @@ fn text(explained: &wire::Explanation) -> String {
         let _ = writeln!(text, "Outage:   {} from then on", words::expected(explained.expected.as_ref()));
     }
     for note in &explained.notes {
-        let _ = writeln!(text, "{:<10}{}: {}", format!("{}:", words::severity(note)), note.code, note.detail);
+        let _ =
+            writeln!(text, "{:<10}{}: {}", format!("{}:", words::severity(note.severity())), note.code, note.detail);
     }
     if !explained.held_by.is_empty() {
         let mut table = Table::new(&["HELD BY", "BECAUSE"]);

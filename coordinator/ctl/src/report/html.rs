@@ -46,6 +46,9 @@ fn body(text: &mut String, report: &wire::Report, run: &wire::Run) {
 
     heading(text, "Objectives");
     table(text, &["Objective", "Wanted", "Achieved", "Judgement"], &objectives(report));
+    if !report.remarks.is_empty() {
+        list(text, &report.remarks, "");
+    }
 
     heading(text, "Why");
     let reasons = run.finding.as_ref().map(|finding| finding.reasons.as_slice()).unwrap_or_default();

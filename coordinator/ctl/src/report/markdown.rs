@@ -17,6 +17,11 @@ pub(crate) fn render(report: &wire::Report) -> String {
     let _ = write!(text, "\n\n## Objectives\n\n");
     table(&mut text, &["Objective", "Wanted", "Achieved", "Judgement"], &objectives(report));
 
+    if !report.remarks.is_empty() {
+        let _ = writeln!(text);
+        list(&mut text, &report.remarks, "");
+    }
+
     let _ = write!(text, "\n## Why\n\n");
     let reasons = run.finding.as_ref().map(|finding| finding.reasons.as_slice()).unwrap_or_default();
     list(&mut text, reasons, "No reasons are recorded.");

@@ -11,7 +11,7 @@ use regent_core::id::{
     ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId, LogIndex, NameError, RegionId,
     ResourceId, SystemId, Token,
 };
-use regent_core::run::{Run, Step, StepKind};
+use regent_core::run::{CLEAN_UP_STAGE, Rehearsal, Run, Step, StepKind};
 use regent_core::state::State;
 use regent_core::terms::Terms;
 use regent_core::time::{Moment, Span};
@@ -101,6 +101,10 @@ fn voter_set(set: &BTreeSet<CoordinatorId>) -> wire::VoterSet {
     wire::VoterSet { coordinators: set.iter().map(|id| id.0).collect() }
 }
 
+mod facts;
+
+pub use facts::of_node;
+
 /// Longer than three heartbeats of any application: what was said before such a silence is not gone on with.
 const BREAK: Span = Span::from_secs(3);
 
@@ -154,6 +158,14 @@ pub fn take_report(contact: &mut Contact, report: &wire::Report, sent: Moment) {
         if before.is_none_or(|before| before.at <= sighting.at) {
             of_application.insert(resource, sighting);
         }
+    }
+    for found in &report.facts {
+        let (Ok(application), Ok(resource)) =
+            (ApplicationId::new(&found.application), ResourceId::new(&found.resource))
+        else {
+            continue;
+        };
+        contact.facts.entry(application).or_default().insert(resource, facts::of_resource(found, sent));
     }
     for witness in &report.witnesses {
         let Ok(cluster) = ClusterId::new(&witness.cluster) else { continue };
@@ -231,6 +243,7 @@ pub fn outcome(status: &wire::StepStatus) -> Option<Outcome> {
             timeline: status.timeline,
             already: status.already,
             hard: status.hard,
+            rehearsed: status.rehearsed_ms.map(Span::from_millis),
             stale_answers: status
                 .stale_answers
                 .iter()
@@ -258,6 +271,7 @@ pub fn command(state: &State, document: &Application, run: &Run, step: &Step) ->
         StepKind::Action(action) => kind(action)?,
         StepKind::Decide => return None,
         StepKind::Unfence => wire::StepKind::Unfence,
+        StepKind::Rehearse(rehearsal) => rehearse(rehearsal),
     };
     let dns = step.resource.as_ref().and_then(|resource| document.resources.get(resource)?.dns.as_ref());
     let endpoint = step
@@ -271,7 +285,7 @@ pub fn command(state: &State, document: &Application, run: &Run, step: &Step) ->
         token: Some(token(progress.token?)),
         application: run.application.to_string(),
         resource: step.resource.as_ref().map(ToString::to_string).unwrap_or_default(),
-        epoch: run.epoch_of(step).0,
+        epoch: epoch(state, run, step).0,
         kind: kind.into(),
         timeout_ms: step.timeout.millis(),
         old_side_fenced: run.old_side_fenced(),
@@ -290,6 +304,25 @@ pub fn command(state: &State, document: &Application, run: &Run, step: &Step) ->
 /// switchover, of which nothing is lost. What a failover leaves or repoints is never rewound by itself (S5).
 fn may_give_up(run: &Run, step: &Step) -> bool {
     matches!(run.cause, Cause::Rejoin { .. } | Cause::Switchover { .. }) && step.cluster == run.from
+}
+
+/// What a drill that was replaced takes away is nothing of its epoch: the agent hears of it by the present one.
+fn epoch(state: &State, run: &Run, step: &Step) -> Epoch {
+    let present = || state.applications.get(&run.application).map(|known| known.epoch);
+    match step.kind {
+        StepKind::Rehearse(_) if step.stage == CLEAN_UP_STAGE => present().unwrap_or(run.epoch_before),
+        StepKind::Rehearse(_) | StepKind::Action(_) | StepKind::Decide | StepKind::Unfence => run.epoch_of(step),
+    }
+}
+
+const fn rehearse(rehearsal: Rehearsal) -> wire::StepKind {
+    match rehearsal {
+        Rehearsal::Promote => wire::StepKind::RehearsePromote,
+        Rehearsal::Restore => wire::StepKind::RehearseRestore,
+        Rehearsal::Verify => wire::StepKind::RehearseVerify,
+        Rehearsal::Run => wire::StepKind::RehearseRun,
+        Rehearsal::CleanUp => wire::StepKind::RehearseCleanUp,
+    }
 }
 
 /// What a catch-up waits for, and a promotion after it demands: what the old side reported after its fence. That side

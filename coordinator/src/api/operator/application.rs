@@ -99,6 +99,15 @@ impl ApplicationService for Operators {
         Ok(Response::new(wire::ExplainResponse { explanation, view: Some(noted(self.view(), &notice)) }))
     }
 
+    async fn readiness(
+        &self,
+        request: Request<wire::ReadinessRequest>,
+    ) -> Result<Response<wire::ReadinessResponse>, Status> {
+        let caller = auth::operator_or_forwarded(&request)?;
+        let pass_on = caller != Caller::Forwarded && !auth::is_forwarded(&request);
+        self.look_at_readiness(request.into_inner(), pass_on).await.map(Response::new)
+    }
+
     async fn validate(
         &self,
         request: Request<wire::ValidateRequest>,

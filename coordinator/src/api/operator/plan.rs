@@ -24,7 +24,7 @@ impl Operators {
         pass_on: bool,
     ) -> Result<wire::PlanResponse, Status> {
         let id = application_id(&asked.application)?;
-        let wish = wish(&asked.to)?;
+        let wish = wish("to", &asked.to)?;
         let max_write_outage = outage(asked.max_write_outage.as_ref())?;
         if pass_on && let Some(leader) = self.elsewhere() {
             let call = |channel, question| async move { RunServiceClient::new(channel).plan(question).await };

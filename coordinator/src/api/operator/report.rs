@@ -8,6 +8,7 @@ use regent_core::state::State;
 use regent_core::time::{Span, Timestamp};
 use regent_proto::operator::v1 as wire;
 
+use super::drill;
 use super::view::objectives;
 use crate::api::convert::{self, span, time};
 
@@ -20,16 +21,23 @@ pub(super) fn report(state: &State, run: &Run, wall: Timestamp) -> wire::Report 
     let lost = service_lost(run);
     let restored = lost.and_then(|_| service_restored(run));
     let measured = document.filter(|_| run.cause.moves_primary());
+    let drilled = document.filter(|_| run.is_drill());
+    let rehearsed = || drilled.map(|document| drill::rto(document, run));
+    let gaps = || run.finding.gaps.iter().filter(|_| !run.is_drill());
     let losses: Vec<wire::Loss> =
-        run.finding.gaps.iter().map(|(resource, gap)| loss(run, resource, gap, on_its_way(document))).collect();
+        gaps().map(|(resource, gap)| loss(run, resource, gap, on_its_way(document))).collect();
     wire::Report {
         run: Some(convert::run(state, run)),
         objectives: document.map(objectives),
         service_lost: lost.map(time),
         service_restored: restored.map(time),
-        rto: measured.zip(lost).map(|(document, lost)| rto(document.objectives.rto, lost, restored, wall)),
-        rpo: measured.map(|document| rpo(document.objectives.rpo, run)),
+        rto: measured
+            .zip(lost)
+            .map(|(document, lost)| rto(document.objectives.rto, lost, restored, wall))
+            .or_else(rehearsed),
+        rpo: measured.or(drilled).map(|document| rpo(document.objectives.rpo, run)),
         losses,
+        remarks: drilled.map(|document| drill::remarks(document, run)).unwrap_or_default(),
         audit: state.audit.iter().filter(|record| record.run == Some(run.id)).map(convert::audit).collect(),
     }
 }
@@ -48,7 +56,7 @@ fn service_lost(run: &Run) -> Option<Timestamp> {
                 run.walk().filter(|(step, _)| stops(step.kind)).filter_map(|(_, progress)| progress.started).min();
             Some(stopped.unwrap_or(run.started))
         }
-        Cause::Rejoin { .. } | Cause::Recovered => None,
+        Cause::Rejoin { .. } | Cause::Recovered | Cause::Drill { .. } => None,
     }
 }
 
@@ -82,7 +90,9 @@ fn rto(wanted: Span, lost: Timestamp, restored: Option<Timestamp>, wall: Timesta
 }
 
 fn rpo(wanted: Span, run: &Run) -> wire::Objective {
-    let achieved = if switched(run) {
+    let achieved = if run.finding.gaps.keys().any(|resource| from_backup(run, resource).is_some()) {
+        None
+    } else if switched(run) {
         Some(Span::ZERO)
     } else if run.finding.gaps.is_empty() {
         None
@@ -97,6 +107,17 @@ fn rpo(wanted: Span, run: &Run) -> wire::Objective {
     wire::Objective { wanted: Some(span(wanted)), achieved: achieved.map(span), judgement: judgement.into() }
 }
 
+/// What the step said that brought a resource of the new side back from a backup.
+fn from_backup<'r>(run: &'r Run, resource: &ResourceId) -> Option<&'r str> {
+    let mut done = run.walk().filter(|(_, progress)| progress.state == StepState::Succeeded);
+    let found = done.find(|(step, _)| {
+        step.kind == StepKind::Action(Action::Restore)
+            && step.cluster == run.to
+            && step.resource.as_ref() == Some(resource)
+    });
+    found.map(|(_, progress)| progress.report.as_ref().map_or("", |report| report.message.as_str()))
+}
+
 /// A switchover is decided only after the new side has everything.
 fn switched(run: &Run) -> bool {
     matches!(run.decided.as_ref().map(|decided| &decided.ground), Some(Ground::Switched { .. }))
@@ -108,6 +129,13 @@ fn on_its_way(document: Option<&Application>) -> Span {
 }
 
 fn loss(run: &Run, resource: &ResourceId, gap: &Gap, on_its_way: Span) -> wire::Loss {
+    // Where the standby stood says nothing of what a backup has.
+    if let Some(how) = from_backup(run, resource) {
+        let sentence = format!(
+            "{resource}: what was acknowledged after its backup was made is not there, and how much that is, is not known; {how}"
+        );
+        return wire::Loss { resource: resource.to_string(), sentence, ..wire::Loss::default() };
+    }
     let bytes =
         if switched(run) { Some(0) } else { gap.primary.zip(gap.candidate).map(|(old, new)| old.saturating_sub(new)) };
     let known_age = gap.primary_age.filter(|_| bytes == Some(0) && !switched(run)).map(|age| age.plus(on_its_way));
@@ -136,8 +164,9 @@ fn loss(run: &Run, resource: &ResourceId, gap: &Gap, on_its_way: Span) -> wire::
 
 #[cfg(test)]
 mod tests {
-    use regent_core::id::{ApplicationId, ClusterId, Epoch, RunId};
-    use regent_core::run::Opening;
+    use regent_core::application::OnFailure;
+    use regent_core::id::{ApplicationId, ClusterId, Epoch, RunId, StepId};
+    use regent_core::run::{Opening, Progress, Step};
 
     use super::*;
 
@@ -165,6 +194,35 @@ mod tests {
             lag: lag.map(Span::from_millis),
             text: String::new(),
         }
+    }
+
+    #[test]
+    fn what_a_backup_lacks_is_no_known_loss() {
+        let even = run(gap(Some(4_096), Some(4_096), Some(0)));
+        let (resource, distance) = even.finding.gaps.first_key_value().unwrap();
+        let mut restored = even.clone();
+        restored.steps = vec![Step {
+            id: StepId(0),
+            stage: 0,
+            after: Vec::new(),
+            kind: StepKind::Action(Action::Restore),
+            resource: Some(resource.clone()),
+            cluster: even.to.clone(),
+            timeout: Span::ZERO,
+            retries: 0,
+            on_failure: OnFailure::Stuck,
+            detached: false,
+            command: String::new(),
+            duration: Span::ZERO,
+            question: String::new(),
+        }];
+        restored.progress = vec![Progress::default()];
+        assert_eq!(loss(&restored, resource, distance, LONGEST_HEARTBEAT).bytes, Some(0), "it was not done");
+        restored.progress[0].state = StepState::Succeeded;
+        let found = loss(&restored, resource, distance, LONGEST_HEARTBEAT);
+        assert_eq!((found.bytes, found.complete_until), (None, None));
+        assert!(found.sentence.contains("backup"), "{}", found.sentence);
+        assert_eq!(rpo(Span::from_secs(1), &restored).judgement(), wire::Judgement::Unknown);
     }
 
     #[test]

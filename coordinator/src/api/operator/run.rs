@@ -168,6 +168,11 @@ impl RunService for Operators {
         self.order_failover(request.into_inner(), by).await.map(Response::new)
     }
 
+    async fn drill(&self, request: Request<wire::DrillRequest>) -> Result<Response<wire::DrillResponse>, Status> {
+        let by = auth::operator(&request)?;
+        self.begin_drill(request.into_inner(), by).await.map(Response::new)
+    }
+
     async fn approve(&self, request: Request<wire::ApproveRequest>) -> Result<Response<wire::ApproveResponse>, Status> {
         let by = auth::operator(&request)?;
         self.say_yes(request.into_inner(), by).await.map(Response::new)

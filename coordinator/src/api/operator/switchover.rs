@@ -45,7 +45,7 @@ impl Operators {
         pass_on: bool,
     ) -> Result<wire::PreflightResponse, Status> {
         let id = application_id(&asked.application)?;
-        let wish = wish(&asked.to)?;
+        let wish = wish("to", &asked.to)?;
         if pass_on && let Some(leader) = self.elsewhere() {
             let call = |channel, question| async move { RunServiceClient::new(channel).preflight(question).await };
             match self.ask(&leader, asked.clone(), call).await {
@@ -87,7 +87,7 @@ impl Operators {
         let request = request_id(&asked.request_id)?;
         let max_write_outage = outage(asked.max_write_outage.as_ref())?;
         let plan = digest(&asked.plan)?;
-        wish(&asked.to)?;
+        wish("to", &asked.to)?;
         self.fresh(false).await?;
         let application = self.known(&asked.application)?;
         let to = if self.is_repeat(&request) {
@@ -165,11 +165,11 @@ struct Wanted<'a> {
     plan: Option<Digest>,
 }
 
-pub(super) fn wish(to: &str) -> Result<Option<ClusterId>, Fault> {
+pub(super) fn wish(field: &'static str, to: &str) -> Result<Option<ClusterId>, Fault> {
     if to.is_empty() {
         return Ok(None);
     }
-    let cluster = ClusterId::new(to).map_err(|error| Fault::Field { field: "to", problem: error.to_string() })?;
+    let cluster = ClusterId::new(to).map_err(|error| Fault::Field { field, problem: error.to_string() })?;
     Ok(Some(cluster))
 }
 

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use regent_core::advice;
 use regent_core::application::Application;
+use regent_core::decide::Viewpoint;
 use regent_core::entry::Coordinator;
 use regent_core::evidence::Evidence;
 use regent_core::id::{ApplicationId, ClusterId, CoordinatorId};
 use regent_core::lease::DEFAULT_FAIL_OVER_AFTER;
 use regent_core::protection;
+use regent_core::readiness;
 use regent_core::restore;
 use regent_core::state::{ApplicationState, State};
 use regent_core::time::{Moment, Span, Timestamp};
@@ -179,6 +181,22 @@ pub(super) fn application(look: &Look<'_>, id: &ApplicationId, known: &Applicati
         recovering: known.recovering.as_ref().map(|_| recovering(look, id, known)),
         placements: document.clusters.iter().map(|cluster| placement(look, id, known, cluster)).collect(),
         answers: answers(look.state, id, known),
+        readiness: readiness::notes(look.state, look.evidence, looking(look), id)
+            .unwrap_or_default()
+            .iter()
+            .map(super::readiness::note)
+            .collect(),
+        drills: known
+            .rehearsed
+            .drills
+            .iter()
+            .map(|(cluster, drilled)| wire::Drilled {
+                cluster: cluster.to_string(),
+                run: drilled.run.0,
+                at: Some(time(drilled.at)),
+                rto: Some(span(drilled.rto)),
+            })
+            .collect(),
         stuck: known
             .stuck
             .iter()
@@ -211,6 +229,10 @@ fn protected(look: &Look<'_>, id: &ApplicationId) -> Option<wire::Protection> {
         by: found.by.iter().map(ToString::to_string).collect(),
         sentence: found.sentence(),
     })
+}
+
+const fn looking(look: &Look<'_>) -> Viewpoint {
+    Viewpoint { me: look.me, now: look.now, wall: look.wall }
 }
 
 pub(super) fn objectives(document: &Application) -> wire::Objectives {

@@ -11,8 +11,8 @@ use super::SAMPLE;
 use crate::application::resource::TTL_BOUNDS;
 use crate::application::runbook::fits;
 use crate::application::{
-    Action, Application, Automation, Beyond, DnsName, DnsProvider, Line, Manner, Mode, Objectives, OnCoordinatorLoss,
-    OnFailure, OnSilence, Resource, ResourceKind, Runbook, parse, to_yaml,
+    Action, Application, Automation, Beyond, DnsName, DnsProvider, Drills, Line, Manner, Mode, Objectives,
+    OnCoordinatorLoss, OnFailure, OnSilence, Resource, ResourceKind, Runbook, parse, to_yaml,
 };
 use crate::id::{ApplicationId, ClusterId, ResourceId};
 use crate::lease::TimeBound;
@@ -113,6 +113,7 @@ fn line(action: Action, resources: &BTreeMap<ResourceId, Resource>) -> Option<Bo
             duration,
             command: if action == Action::Run { command } else { String::new() },
             question: if action == Action::Approve { question } else { String::new() },
+            always: false,
         }
     });
     Some(line.boxed())
@@ -127,7 +128,11 @@ fn runbooks(resources: &BTreeMap<ResourceId, Resource>) -> impl Strategy<Value =
     let guarded: Vec<ResourceId> =
         resources.iter().filter(|(_, one)| one.kind.is_guarded()).map(|(id, _)| id.clone()).collect();
     let free = [Action::Activate, Action::Redirect, Action::Verify, Action::Run, Action::Approve, Action::Wait];
-    (lines(Action::ALL), lines(&free), any::<bool>()).prop_map(move |(drill, rest, one_line)| {
+    let drill = [Action::Restore, Action::Run, Action::Approve, Action::Wait];
+    (lines(&drill), lines(&free), any::<bool>()).prop_map(move |(mut drill, rest, one_line)| {
+        for line in drill.iter_mut().filter(|line| line.action == Action::Run) {
+            line.always = one_line;
+        }
         let promote = |resources: Vec<ResourceId>| Line {
             action: Action::Promote,
             resources,
@@ -138,6 +143,7 @@ fn runbooks(resources: &BTreeMap<ResourceId, Resource>) -> impl Strategy<Value =
             duration: None,
             command: String::new(),
             question: String::new(),
+            always: false,
         };
         let mut lines: Vec<Line> = if one_line && !guarded.is_empty() {
             vec![promote(guarded.clone())]
@@ -157,6 +163,7 @@ prop_compose! {
         objectives in objectives(),
         automation in automation(),
         resources in Just(resources),
+        every in option::of(3_600_000..10_000_000_u64),
     ) -> Application {
         Application {
             name: ApplicationId::new(&name).unwrap(),
@@ -165,6 +172,10 @@ prop_compose! {
             resources,
             automation,
             runbooks,
+            drills: every.map(|every| Drills {
+                every: Span::from_millis(every),
+                cluster: clusters.first().filter(|_| every % 2 == 0).and_then(|name| ClusterId::new(name).ok()),
+            }),
         }
     }
 }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::application::draft::{
-    AUTOMATION_KEYS, DOCUMENT_KEYS, METADATA_KEYS, OBJECTIVES_KEYS, OPTION_KEYS, RESOURCE_KEYS, RUN_KEYS, RUNBOOK_KEYS,
-    SPEC_KEYS,
+    AUTOMATION_KEYS, DOCUMENT_KEYS, DRILLS_KEYS, METADATA_KEYS, OBJECTIVES_KEYS, OPTION_KEYS, RESOURCE_KEYS, RUN_KEYS,
+    RUNBOOK_KEYS, SPEC_KEYS,
 };
 use crate::application::{Action, json_schema};
 
@@ -25,6 +25,7 @@ fn every_key_is_in_both_and_explained() {
         ("/properties/metadata", METADATA_KEYS),
         (spec, SPEC_KEYS),
         (&format!("{spec}/properties/objectives"), OBJECTIVES_KEYS),
+        (&format!("{spec}/properties/drills"), DRILLS_KEYS),
         (&resource, RESOURCE_KEYS),
         (&format!("{spec}/properties/automation"), AUTOMATION_KEYS),
         (&format!("{spec}/properties/runbooks"), RUNBOOK_KEYS),

@@ -1,0 +1,98 @@
+//! What changes seldom in this server, and whether the others answer as a rejoin would need. By a session of its own: a slow
+//! look must not stand before a promotion.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use regent_core::facts::{PostgresFacts, SlotFacts};
+use tokio_postgres::Config;
+
+use super::Postgres;
+use super::session::{SqlError, connect, login, number, run, text, truth};
+use crate::driver::Found;
+
+/// One look.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
+/// One look at another cluster.
+const REACH_LIMIT: Duration = Duration::from_secs(5);
+
+const LOOK: &str = "
+SELECT current_setting('server_version_num') AS version,
+       current_setting('wal_level') AS wal_level,
+       current_setting('max_wal_senders') AS max_wal_senders,
+       (SELECT count(*) FROM pg_stat_get_wal_senders()) AS wal_senders,
+       pg_size_bytes(current_setting('wal_keep_size')) AS wal_keep,
+       current_setting('wal_log_hints') = 'on' OR current_setting('data_checksums') = 'on' AS rewindable,
+       current_setting('hot_standby') = 'on' AS hot_standby,
+       current_setting('synchronous_standby_names') <> ''
+           AND current_setting('synchronous_commit') NOT IN ('off', 'local') AS synchronous";
+
+const SLOTS: &str = "
+SELECT slot_name AS name, active, coalesce(wal_status = 'lost', false) AS lost,
+       pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END,
+                       restart_lsn)::bigint AS retained
+FROM pg_replication_slots WHERE NOT temporary";
+
+/// What both sides should share.
+const SHARED: &str = "
+SELECT name, setting FROM pg_settings WHERE name IN ('max_connections', 'max_worker_processes',
+    'max_prepared_transactions', 'max_locks_per_transaction', 'shared_preload_libraries', 'server_encoding',
+    'wal_level', 'TimeZone')";
+
+impl Postgres {
+    pub(super) async fn look_around(&self) -> Found {
+        let looked = tokio::time::timeout(LOOK_LIMIT, self.look_at_settings()).await;
+        let backup = match &self.options.backups {
+            Some(options) => Some(self.backups.facts(options, self.judge()).await),
+            None => None,
+        };
+        let reaches = self.options.upstreams.iter().map(|(cluster, login)| async move {
+            let config = login.expose().parse::<Config>();
+            let answer = match config {
+                Ok(config) => tokio::time::timeout(REACH_LIMIT, reach(&config))
+                    .await
+                    .unwrap_or(Err(SqlError::TimedOut(REACH_LIMIT))),
+                Err(_) => Err(SqlError::Broken("upstreams in agent.yaml cannot be read".to_owned())),
+            };
+            (cluster.clone(), answer.map_err(|error| error.to_string()))
+        });
+        let reaches: BTreeMap<_, _> = futures::future::join_all(reaches).await.into_iter().collect();
+        Found { postgres: looked.ok().and_then(Result::ok), redis: None, backup, reaches }
+    }
+
+    async fn look_at_settings(&self) -> Result<PostgresFacts, SqlError> {
+        let client = connect(&login(&self.options)).await?;
+        let row = run(&client, LOOK).await?.pop().ok_or_else(|| SqlError::Broken("no row".to_owned()))?;
+        let slots = run(&client, SLOTS).await?;
+        let shared = run(&client, SHARED).await?;
+        let word = |column| text(&row, column).unwrap_or_default().to_owned();
+        Ok(PostgresFacts {
+            version: number(&row, "version").unwrap_or(0),
+            wal_level: word("wal_level"),
+            max_wal_senders: number(&row, "max_wal_senders").unwrap_or(0),
+            wal_senders: number(&row, "wal_senders").unwrap_or(0),
+            wal_keep_bytes: number(&row, "wal_keep").unwrap_or(0),
+            rewindable: truth(&row, "rewindable") == Some(true),
+            hot_standby: truth(&row, "hot_standby") == Some(true),
+            synchronous: truth(&row, "synchronous") == Some(true),
+            slots: slots
+                .iter()
+                .map(|slot| SlotFacts {
+                    name: text(slot, "name").unwrap_or_default().to_owned(),
+                    active: truth(slot, "active") == Some(true),
+                    retained_bytes: number(slot, "retained"),
+                    lost: truth(slot, "lost") == Some(true),
+                })
+                .collect(),
+            settings: shared
+                .iter()
+                .filter_map(|row| Some((text(row, "name")?.to_owned(), text(row, "setting")?.to_owned())))
+                .collect(),
+        })
+    }
+}
+
+async fn reach(config: &Config) -> Result<(), SqlError> {
+    let client = connect(config).await?;
+    run(&client, "SELECT 1").await.map(drop)
+}

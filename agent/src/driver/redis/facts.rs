@@ -1,0 +1,52 @@
+//! What changes seldom in this server, and whether the others answer as a rejoin would need.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use regent_core::facts::RedisFacts;
+
+use super::session::{Failure, Login, ask, command};
+use super::{COMMAND_LIMIT, Redis};
+use crate::driver::Found;
+
+/// What both sides should share.
+const SHARED: [&str; 5] = ["maxmemory", "maxmemory-policy", "appendonly", "databases", "repl-backlog-size"];
+/// One look at another cluster.
+const REACH_LIMIT: Duration = Duration::from_secs(5);
+
+impl Redis {
+    pub(super) async fn look_around(&self) -> Found {
+        let backup = match &self.options.backups {
+            Some(options) => Some(self.backups.facts(options, self.judge()).await),
+            None => None,
+        };
+        let reaches = self.options.upstreams.iter().map(|(cluster, upstream)| async move {
+            let login = Login {
+                host: upstream.host.clone(),
+                port: upstream.port,
+                user: upstream.user.clone(),
+                password: upstream.password.clone(),
+            };
+            (cluster.clone(), reach(&login).await.map_err(|failure| failure.to_string()))
+        });
+        let reaches: BTreeMap<_, _> = futures::future::join_all(reaches).await.into_iter().collect();
+        Found { postgres: None, redis: self.look_at_settings().await.ok(), backup, reaches }
+    }
+
+    async fn look_at_settings(&self) -> Result<RedisFacts, Failure> {
+        let mut connection = self.probing.login.connect(COMMAND_LIMIT).await?;
+        let info: String = ask(&mut connection, &command(&["INFO", "server"]), COMMAND_LIMIT).await?;
+        let version = super::session::Info::parse(&info).text("redis_version").to_owned();
+        let mut settings = BTreeMap::new();
+        for name in SHARED {
+            let answer: Vec<String> = ask(&mut connection, &command(&["CONFIG", "GET", name]), COMMAND_LIMIT).await?;
+            settings.extend(answer.into_iter().nth(1).map(|value| (name.to_owned(), value)));
+        }
+        Ok(RedisFacts { version, settings })
+    }
+}
+
+async fn reach(login: &Login) -> Result<(), Failure> {
+    let mut connection = login.connect(REACH_LIMIT).await?;
+    ask::<String>(&mut connection, &command(&["PING"]), REACH_LIMIT).await.map(drop)
+}

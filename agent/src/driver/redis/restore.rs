@@ -1,0 +1,179 @@
+//! Bringing Redis back from a snapshot: loaded by an instance that nobody reaches, counted there, and only then put into the
+//! place of its own. It comes up closed and follows nobody, until it is promoted.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::closed;
+use super::lab::Lab;
+use super::server::no_config_file;
+use super::{CLOSED, DISK_LIMIT, GLANCE, Redis};
+use crate::driver::backup::{Backup, BackupKind, BackupOptions, Judge, unnamed};
+use crate::driver::process::{Program, disk};
+use crate::driver::scratch::{BACKUP, Ready, Scratch};
+use crate::driver::{Done, DriverError, DriverResult};
+
+/// Copying a snapshot.
+const COPY_LIMIT: Duration = Duration::from_secs(24 * 3600);
+/// The listed command that stops the server, and until it is gone.
+const STOP_LIMIT: Duration = Duration::from_secs(120);
+
+/// Says beside the data what was restored, by which step.
+const RESTORED: &str = "regent.restored";
+
+/// The place of a restore beside the data.
+const NEW: &str = "new";
+
+impl Redis {
+    fn backups(&self) -> Result<&BackupOptions, DriverError> {
+        let options = self.options.backups.as_ref().ok_or_else(|| unnamed("redis"))?;
+        match options.kind {
+            BackupKind::Rdb => Ok(options),
+            BackupKind::Dump | BackupKind::Base => {
+                Err(DriverError::permanent("redis-config", "backups of Redis are of kind rdb"))
+            }
+        }
+    }
+
+    pub(super) fn judge(&self) -> Judge {
+        Judge { programs: PathBuf::new(), user: None, children: self.children.clone() }
+    }
+
+    /// Of a drill: the newest snapshot, in the scratch folder.
+    pub(super) async fn restore_beside(&self, scratch: &Scratch, run: u64) -> DriverResult {
+        let lab = Lab::at(self, scratch.place(BACKUP));
+        if let Some(ready) = scratch.ready(BACKUP, run).await
+            && lab.count().await.is_ok()
+        {
+            return Ok(Done { already: true, ..ready.done() });
+        }
+        let (backup, passed_over) = self.backups()?.newest(&self.judge()).await?;
+        lab.stop().await?;
+        scratch.make(BACKUP, &["data"]).await?;
+        scratch.room_for(backup.bytes)?;
+        let began = Instant::now();
+        let keys = load(&lab, &backup).await?;
+        let took = began.elapsed();
+        let message = format!("{} was restored in {took:.1?}; {keys} keys{}", backup.words(), note(&passed_over));
+        let ready = Ready { run, message, rehearsed_ms: None };
+        scratch.note(BACKUP, &ready).await?;
+        Ok(ready.done())
+    }
+
+    /// In earnest: the newest snapshot takes the place of the data.
+    pub(super) async fn restore_in_place(&self, run: u64) -> DriverResult {
+        if self.is_gone().await {
+            // It comes up closed, or as the replica that it was.
+            self.start().await?;
+        }
+        let folder = PathBuf::from(self.get("dir").await?);
+        let scratch = Scratch::new(&folder.join("regent-restoring"), None);
+        let before = tokio::fs::read(folder.join(RESTORED)).await.unwrap_or_default();
+        if let Some(ready) = serde_json::from_slice::<Ready>(&before).ok().filter(|ready| ready.run == run) {
+            scratch.vanish().await?;
+            let position = self.info().await?.position();
+            return Ok(Done { already: true, message: ready.message, position, ..Done::default() });
+        }
+        let options = self.backups()?;
+        self.refuse_what_serves().await?;
+        let (backup, passed_over) = options.newest(&self.judge()).await?;
+        let lab = Lab::at(self, scratch.place(NEW));
+        lab.stop().await?;
+        scratch.make(NEW, &["data"]).await?;
+        scratch.room_for(backup.bytes)?;
+        let began = Instant::now();
+        let keys = load(&lab, &backup).await?;
+        lab.stop().await?;
+        let aside = if self.info().await?.has_no_keys() { None } else { Some(self.set_aside().await?) };
+        let Some(file) = self.config_file() else { return Err(no_config_file()) };
+        let name = self.get("dbfilename").await?;
+        disk::bounded("redis-files", DISK_LIMIT, "closing Redis at rest in its configuration file", move || {
+            closed::close(&file, true)
+        })
+        .await?;
+        self.stop_by_command().await?;
+        let message = format!("{} was restored in {:.1?}; {keys} keys", backup.words(), began.elapsed());
+        let ready = serde_json::to_vec(&Ready { run, message: message.clone(), rehearsed_ms: None });
+        let (source, target) = (lab.dump(), folder.join(&name));
+        let noted = folder.join(RESTORED);
+        disk::bounded("redis-files", COPY_LIMIT, "putting the snapshot into its place", move || {
+            put(&source, &target)?;
+            disk::replace(&noted, &ready.map_err(std::io::Error::other)?, disk::Durability::Synced)
+        })
+        .await?;
+        scratch.vanish().await?;
+        self.start().await?;
+        let info = self.info().await?;
+        if info.is_replica() || (info.keys() == 0 && keys > 0) {
+            let message = "Redis came up without the snapshot; see its log";
+            return Err(DriverError::retryable("restore-failed", message));
+        }
+        let aside = aside.map(|path| format!("; what was there is in {}", path.display())).unwrap_or_default();
+        let message = format!("{message}{aside}{}", note(&passed_over));
+        Ok(Done { message, position: info.position(), ..Done::default() })
+    }
+
+    async fn refuse_what_serves(&self) -> Result<(), DriverError> {
+        let info = self.info().await?;
+        if !info.is_replica() && self.get("min-replicas-to-write").await? != CLOSED {
+            let message = "Redis here accepts writes; fence it before a backup takes its place";
+            return Err(DriverError::permanent("restore-writable", message));
+        }
+        if info.is_replica() && info.is("master_link_status", "up") {
+            let message = "the replica here is linked: a backup would only put it back; stop what it follows, or leave the step out";
+            return Err(DriverError::permanent("restore-follows", message));
+        }
+        if self.get("appendonly").await? == "yes" {
+            let message = "Redis loads its append-only file and no snapshot; set appendonly no, and yes again after the promotion";
+            return Err(DriverError::permanent("restore-appendonly", message));
+        }
+        Ok(())
+    }
+
+    /// What it saves as it ends lies beside what was set aside before.
+    async fn stop_by_command(&self) -> Result<(), DriverError> {
+        let program = Program::listed(&self.options.stop);
+        let finished = program.run(&self.children, STOP_LIMIT).await.map_err(|error| error.failure("redis-stop"))?;
+        let deadline = Instant::now() + STOP_LIMIT;
+        while !self.is_gone().await {
+            if Instant::now() > deadline {
+                let message = format!("{} returned, but Redis still runs: {}", program.name(), finished.last_words());
+                return Err(DriverError::retryable("redis-stop", message));
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+        Ok(())
+    }
+}
+
+/// Loads a copy of the snapshot. How many keys it has.
+async fn load(lab: &Lab<'_>, backup: &Backup) -> Result<u64, DriverError> {
+    let (from, to) = (backup.path.clone(), lab.dump());
+    disk::bounded("restore-failed", COPY_LIMIT, "copying the snapshot", move || std::fs::copy(&from, &to).map(drop))
+        .await?;
+    lab.start().await?;
+    lab.count().await
+}
+
+/// The file in the place of another, owned like the folder.
+fn put(source: &Path, target: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let folder = target.parent().ok_or_else(|| std::io::Error::other("a path without a folder"))?;
+    let new = target.with_extension("regent-new");
+    std::fs::copy(source, &new)?;
+    let owner = std::fs::metadata(folder)?;
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&new, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    disk::sync(&new)?;
+    std::fs::rename(&new, target)?;
+    disk::sync(folder)
+}
+
+fn note(passed_over: &[String]) -> String {
+    if passed_over.is_empty() {
+        String::new()
+    } else {
+        format!("; passed over as not whole: {}", passed_over.join("; "))
+    }
+}

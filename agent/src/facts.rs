@@ -1,0 +1,131 @@
+//! Looks once a minute at what changes seldom, each resource in its own task; the results go to the agent, dated.
+//!
+//! Nothing waits for it, and it decides nothing: readiness is made of it where all sides are known.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use regent_core::facts::{BackupFacts, PostgresFacts, RedisFacts};
+use regent_core::id::{ApplicationId, ResourceId};
+use regent_core::time::Span;
+use regent_proto::agent::v1 as wire;
+use tokio::sync::mpsc;
+
+use crate::driver::Found;
+use crate::guard::Drivers;
+use crate::guard::clock::Clock;
+use crate::lease::Reading;
+use crate::probe::millis;
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// The first look: the probes come before it.
+const FIRST: Duration = Duration::from_secs(2);
+/// A driver bounds its own look; one that does not is given up after so long.
+const GIVEN_UP: Duration = Duration::from_secs(50);
+
+/// What was found, and when.
+#[derive(Debug, Clone)]
+pub struct Fact {
+    /// Which application.
+    pub application: ApplicationId,
+    /// Which resource.
+    pub resource: ResourceId,
+    /// When the look began.
+    pub at: Reading,
+    /// What was found.
+    pub found: Found,
+}
+
+/// Looks at every resource until nobody listens any more.
+pub fn look_at_all(drivers: &Drivers, clock: &Arc<dyn Clock>, to: &mpsc::UnboundedSender<Fact>) {
+    for (application, resources) in drivers {
+        for (resource, driver) in resources {
+            let (application, resource, driver) = (application.clone(), resource.clone(), driver.clone());
+            let (clock, to) = (clock.clone(), to.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(FIRST).await;
+                while !to.is_closed() {
+                    let at = clock.reading();
+                    let found = tokio::time::timeout(GIVEN_UP, driver.facts()).await;
+                    match found {
+                        // There is nothing of that kind to be found, now or later.
+                        Ok(None) => return,
+                        Ok(Some(found)) => {
+                            let (application, resource) = (application.clone(), resource.clone());
+                            let _ = to.send(Fact { application, resource, at, found });
+                        }
+                        Err(_) => {}
+                    }
+                    tokio::time::sleep(INTERVAL).await;
+                }
+            });
+        }
+    }
+}
+
+impl Fact {
+    /// On the wire, with its age.
+    #[must_use]
+    pub fn report(&self, now: Reading) -> wire::ResourceFacts {
+        let age = now.held_since(self.at);
+        wire::ResourceFacts {
+            application: self.application.to_string(),
+            resource: self.resource.to_string(),
+            age_ms: age.millis(),
+            interval_ms: millis(INTERVAL),
+            postgres: self.found.postgres.as_ref().map(postgres),
+            redis: self.found.redis.as_ref().map(redis),
+            backup: self.found.backup.as_ref().map(|facts| backup(facts, age)),
+            reaches: self
+                .found
+                .reaches
+                .iter()
+                .map(|(cluster, answer)| wire::Reach {
+                    cluster: cluster.clone(),
+                    answers: answer.is_ok(),
+                    detail: answer.clone().err().unwrap_or_default(),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn postgres(facts: &PostgresFacts) -> wire::PostgresFacts {
+    let slots = facts.slots.iter().map(|slot| wire::Slot {
+        name: slot.name.clone(),
+        active: slot.active,
+        retained_bytes: slot.retained_bytes,
+        lost: slot.lost,
+    });
+    wire::PostgresFacts {
+        version: facts.version,
+        wal_level: facts.wal_level.clone(),
+        max_wal_senders: facts.max_wal_senders,
+        wal_senders: facts.wal_senders,
+        wal_keep_bytes: facts.wal_keep_bytes,
+        rewindable: facts.rewindable,
+        hot_standby: facts.hot_standby,
+        synchronous: facts.synchronous,
+        slots: slots.collect(),
+        settings: facts.settings.clone().into_iter().collect(),
+    }
+}
+
+fn redis(facts: &RedisFacts) -> wire::RedisFacts {
+    wire::RedisFacts { version: facts.version.clone(), settings: facts.settings.clone().into_iter().collect() }
+}
+
+fn backup(facts: &BackupFacts, age: Span) -> wire::BackupFacts {
+    let newest = facts.newest.as_ref();
+    let word = newest.and_then(|newest| newest.whole.clone());
+    wire::BackupFacts {
+        newest_age_ms: newest.map(|newest| newest.age.plus(age).millis()),
+        newest_bytes: newest.map_or(0, |newest| newest.bytes),
+        newest: newest.map(|newest| newest.name.clone()).unwrap_or_default(),
+        max_age_ms: facts.max_age.millis(),
+        median_bytes: facts.median_bytes,
+        whole: word.as_ref().map(Result::is_ok),
+        problem: word.and_then(Result::err).unwrap_or_else(|| facts.problem.clone()),
+    }
+}

@@ -1,0 +1,254 @@
+//! Restores from real backups: the newest whole one, into the place of what was there, closed, and nothing is deleted.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use regent_agent::driver::backup::{BackupKind, BackupOptions};
+use regent_agent::driver::elsewhere::FenceAt;
+use regent_agent::driver::postgres::{Postgres, PostgresOptions};
+use regent_agent::driver::redis::{Redis, RedisOptions};
+use regent_agent::driver::scratch::{Check, ScratchOptions};
+use regent_agent::driver::{Driver, Rehearsal, Role};
+
+use crate::postgres::{BIN, Server, folder, marker, run};
+use crate::redis;
+
+fn backups(kind: BackupKind, from: PathBuf) -> Option<BackupOptions> {
+    let options = serde_json::json!({ "kind": "rdb", "from": from });
+    Some(BackupOptions { kind, ..serde_json::from_value(options).unwrap() })
+}
+
+fn scratch(folder: &Path) -> Option<ScratchOptions> {
+    Some(ScratchOptions { directory: folder.join("scratch"), settings: std::collections::BTreeMap::default() })
+}
+
+fn made_before(path: &Path, ago: Duration) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() - ago).unwrap();
+}
+
+/// A dump of the server's database in this format.
+fn dump(server: &Server, to: &Path, format: &str) {
+    let port = server.port.to_string();
+    let target = to.display().to_string();
+    let program = format!("{BIN}/pg_dump");
+    run(&program, &["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-F", format, "-f", &target, "app"], "postgres");
+}
+
+async fn rows(server: &Server, count: usize) {
+    for _ in 0..count {
+        server.accepts_write("app").await.unwrap();
+    }
+}
+
+fn set_aside(server: &Server) -> Vec<String> {
+    let entries = std::fs::read_dir(server.data.parent().unwrap()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("data.")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dumps_of_every_form_are_restored_and_one_that_breaks_off_is_passed_over() {
+    let a = Server::primary("");
+    rows(&a, 3).await;
+    for (format, name) in [("p", "whole.sql"), ("c", "whole.dump"), ("d", "whole.dir")] {
+        let place = folder();
+        let from = place.path().join("backups");
+        std::fs::create_dir(&from).unwrap();
+        std::os::unix::fs::chown(
+            &from,
+            Some(nix::unistd::User::from_name("postgres").unwrap().unwrap().uid.as_raw()),
+            None,
+        )
+        .unwrap();
+        dump(&a, &from.join(name), format);
+        // A newer one that is not at its end yet.
+        let half = from.join("half");
+        if format == "d" {
+            std::fs::create_dir(&half).unwrap();
+            std::fs::write(half.join("1.dat.gz"), "x").unwrap();
+        } else {
+            let text = std::fs::read(from.join(name)).unwrap();
+            std::fs::write(&half, &text[..text.len() - 40]).unwrap();
+            made_before(&from.join(name), Duration::from_secs(60));
+        }
+        let b = Server::primary("");
+        let mut options = b.options(&[]);
+        options.backups = backups(BackupKind::Dump, from.clone());
+        options.scratch = scratch(place.path());
+        options.checks = vec![Check { query: "SELECT count(*) FROM rows".into(), expect: Some("3".into()) }];
+        let driver = Postgres::new(options, "b");
+        let done = driver.rehearse(Rehearsal::Restore, 7).await.unwrap();
+        println!("{format}: {}", done.message);
+        assert!(done.message.contains(name) && done.message.contains("half"), "{}", done.message);
+        assert!(driver.rehearse(Rehearsal::Restore, 7).await.unwrap().already);
+        assert!(driver.rehearse(Rehearsal::Verify, 7).await.unwrap().message.contains("answers 1 checks"));
+        assert!(!driver.rehearse(Rehearsal::CleanUp, 7).await.unwrap().already);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_takes_the_place_of_what_was_there() {
+    let a = Server::primary("");
+    rows(&a, 3).await;
+    let place = folder();
+    let globals = place.path().join("globals.sql");
+    let port = a.port.to_string();
+    let target = globals.display().to_string();
+    run(
+        &format!("{BIN}/pg_dumpall"),
+        &["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "--globals-only", "-f", &target],
+        "postgres",
+    );
+    dump(&a, &place.path().join("app.dump"), "c");
+    let b = Server::primary("");
+    rows(&b, 1).await;
+    let mut options: PostgresOptions = b.options(&[]);
+    let named = backups(BackupKind::Dump, place.path().join("*.dump")).unwrap();
+    options.backups = Some(BackupOptions { globals: Some(globals), ..named });
+    options.checks = vec![Check { query: "SELECT count(*) FROM rows".into(), expect: Some("3".into()) }];
+    let driver = Postgres::new(options, "b");
+    driver.guard(&marker("b")).await.unwrap();
+    let refused = driver.restore(7).await.unwrap_err();
+    assert_eq!(refused.code, "restore-writable", "{refused}");
+    assert!(set_aside(&b).is_empty());
+    b.accepts_write("app").await.unwrap();
+
+    b.stop();
+    let done = driver.restore(7).await.unwrap();
+    println!("{}", done.message);
+    let aside = set_aside(&b);
+    assert!(aside.len() == 1 && aside[0].starts_with("data.regent-set-aside-"), "{aside:?}");
+    let probe = driver.probe().await;
+    assert_eq!((probe.role, probe.writable), (Role::Standby, false), "it is closed: {probe:?}");
+    assert!(b.accepts_write("app").await.is_err());
+    assert!(driver.restore(7).await.unwrap().already, "the same step again");
+    // What a failover does next.
+    driver.promote(None).await.unwrap();
+    assert_eq!(b.value("SELECT count(*) FROM rows").await, "3");
+    b.accepts_write("app").await.unwrap();
+    assert_eq!(driver.restore(8).await.unwrap_err().code, "restore-writable");
+    assert_eq!(set_aside(&b).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_backup_is_restored_to_the_end_of_its_wal_or_to_a_time() {
+    let place = folder();
+    let wal = place.path().join("wal");
+    std::fs::create_dir(&wal).unwrap();
+    let owner = nix::unistd::User::from_name("postgres").unwrap().unwrap().uid.as_raw();
+    std::os::unix::fs::chown(&wal, Some(owner), None).unwrap();
+    let archive = format!("archive_mode = on\narchive_command = 'cp %p {}/%f'", wal.display());
+    let a = Server::primary(&archive);
+    rows(&a, 1).await;
+    let base = place.path().join("base");
+    let source = format!("host=127.0.0.1 port={} user=replicator password=replicator", a.port);
+    run(
+        &format!("{BIN}/pg_basebackup"),
+        &["-D", base.to_str().unwrap(), "-d", &source, "-c", "fast", "-X", "stream"],
+        "",
+    );
+    rows(&a, 2).await;
+    let until = a.value("SELECT clock_timestamp()").await;
+    rows(&a, 4).await;
+    let segment = a.value("SELECT pg_walfile_name(pg_switch_wal())").await;
+    crate::until("the archive", async || wal.join(&segment).exists()).await;
+
+    let b = Server::primary("");
+    let mut options = b.options(&[]);
+    let named = backups(BackupKind::Base, base.clone()).unwrap();
+    options.scratch = scratch(place.path());
+    for (until, expected) in [(Some(until), "3"), (None, "7")] {
+        options.backups = Some(BackupOptions { wal: Some(wal.clone()), until, ..named.clone() });
+        options.checks = vec![Check { query: "SELECT count(*) FROM rows".into(), expect: Some(expected.into()) }];
+        let driver = Postgres::new(options.clone(), "b");
+        let done = driver.rehearse(Rehearsal::Restore, 7).await.unwrap();
+        println!("{}", done.message);
+        driver.rehearse(Rehearsal::Verify, 7).await.unwrap();
+        driver.rehearse(Rehearsal::CleanUp, 7).await.unwrap();
+    }
+    // In earnest, where nothing follows and nothing serves: the marker of another cluster does not come along.
+    b.stop();
+    let driver = Postgres::new(options.clone(), "b");
+    driver.restore(7).await.unwrap();
+    assert_eq!(driver.probe().await.system_id, a.driver("a", &[]).probe().await.system_id);
+    driver.promote(None).await.unwrap();
+    assert_eq!(b.value("SELECT count(*) FROM rows").await, "7");
+
+    // One without its manifest, or with a file that was changed since, is none.
+    let damaged = std::fs::read_dir(base.join("base/1")).unwrap().map(|entry| entry.unwrap().path());
+    let mut damaged = damaged.filter(|path| path.metadata().unwrap().len() > 8192);
+    let damaged = damaged.next().unwrap();
+    let mut text = std::fs::read(&damaged).unwrap();
+    text[5000] ^= 0xff;
+    std::fs::write(&damaged, text).unwrap();
+    let refused = driver.rehearse(Rehearsal::Restore, 8).await.unwrap_err();
+    assert_eq!(refused.code, "backup-missing", "{refused}");
+    println!("{refused}");
+    std::fs::remove_file(base.join("backup_manifest")).unwrap();
+    assert!(driver.rehearse(Rehearsal::Restore, 8).await.unwrap_err().message.contains("manifest"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_streams_is_not_put_back() {
+    let a = Server::primary("");
+    let b = Server::standby_of(&a);
+    let place = folder();
+    dump(&a, &place.path().join("app.dump"), "c");
+    let mut options = b.options(&[("a", &a)]);
+    options.backups = backups(BackupKind::Dump, place.path().join("app.dump"));
+    let driver = Postgres::new(options.clone(), "b");
+    driver.guard(&marker("b")).await.unwrap();
+    crate::until("it streams", async || driver.probe().await.upstream.is_some_and(|upstream| upstream.connected)).await;
+    let refused = driver.restore(7).await.unwrap_err();
+    assert_eq!(refused.code, "restore-follows", "{refused}");
+    assert!(set_aside(&b).is_empty());
+
+    // Nor is one whose processes are on another machine: whether anybody works in its files is not seen from here.
+    b.stop();
+    let driver = Postgres::new(PostgresOptions { fence: FenceAt::Remote, ..options }, "b");
+    assert_eq!(driver.restore(8).await.unwrap_err().code, "unsupported");
+    assert!(set_aside(&b).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_takes_the_place_of_what_redis_had() {
+    let a = redis::Server::new("");
+    for key in ["a", "b", "c"] {
+        a.cli(&["SET", key, "1"]);
+    }
+    a.cli(&["SAVE"]);
+    let place = folder();
+    std::fs::copy(a.folder.path().join("dump.rdb"), place.path().join("whole.rdb")).unwrap();
+    let text = std::fs::read(place.path().join("whole.rdb")).unwrap();
+    made_before(&place.path().join("whole.rdb"), Duration::from_secs(60));
+    std::fs::write(place.path().join("half.rdb"), &text[..text.len() - 9]).unwrap();
+    let b = redis::Server::new("");
+    b.cli(&["SET", "old", "1"]);
+    let options = RedisOptions {
+        backups: backups(BackupKind::Rdb, place.path().join("*.rdb")),
+        scratch: scratch(place.path()),
+        // The fence leaves the user on that the listed command stops it as.
+        clients: Vec::new(),
+        ..b.options(&[])
+    };
+    let driver = Redis::new(options, "b");
+    let done = driver.rehearse(Rehearsal::Restore, 7).await.unwrap();
+    println!("{}", done.message);
+    assert!(done.message.contains("3 keys") && done.message.contains("half.rdb"), "{}", done.message);
+    driver.rehearse(Rehearsal::CleanUp, 7).await.unwrap();
+
+    assert_eq!(driver.restore(7).await.unwrap_err().code, "restore-writable");
+    driver.guard(&marker("b")).await.unwrap();
+    driver.fence().await.unwrap();
+    let done = driver.restore(7).await.unwrap();
+    println!("{}", done.message);
+    assert!(done.message.contains("regent-set-aside"), "{}", done.message);
+    let probe = driver.probe().await;
+    assert!(!probe.writable && probe.role == Role::Primary, "{probe:?}");
+    assert!(driver.restore(7).await.unwrap().already);
+    driver.promote(None).await.unwrap();
+    assert_eq!(b.cli(&["MGET", "a", "b", "c"]).lines().collect::<Vec<_>>(), ["1", "1", "1"]);
+    assert_eq!(b.cli(&["EXISTS", "old"]), "0");
+    assert_eq!(b.cli(&["SET", "new", "1"]), "OK");
+}

@@ -1,0 +1,115 @@
+//! What agents find that changes seldom: versions, settings, slots, backups. It decides nothing; readiness is made of it.
+
+use std::collections::BTreeMap;
+
+use crate::id::ClusterId;
+use crate::time::{Moment, Span, Timestamp};
+
+/// Of one resource in one cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// When they were looked for, by this coordinator's clock.
+    pub at: Moment,
+    /// Between two looks.
+    pub interval: Span,
+    /// Of PostgreSQL.
+    pub postgres: Option<PostgresFacts>,
+    /// Of Redis.
+    pub redis: Option<RedisFacts>,
+    /// Of its backups, if agent.yaml names any.
+    pub backup: Option<BackupFacts>,
+    /// Whether what a rejoin needs of the other clusters answers; what was said if not.
+    pub reaches: BTreeMap<ClusterId, Result<(), String>>,
+}
+
+impl Facts {
+    /// Older than three intervals they are unknown.
+    #[must_use]
+    pub fn is_fresh(&self, now: Moment) -> bool {
+        now.since(self.at) <= self.interval.times(3)
+    }
+}
+
+/// Of PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PostgresFacts {
+    /// As `server_version_num`, e.g. 150006.
+    pub version: u64,
+    /// E.g. `replica`.
+    pub wal_level: String,
+    /// How many may stream.
+    pub max_wal_senders: u64,
+    /// How many do.
+    pub wal_senders: u64,
+    /// WAL that is kept in any case.
+    pub wal_keep_bytes: u64,
+    /// `wal_log_hints` or checksums are on.
+    pub rewindable: bool,
+    /// A standby answers.
+    pub hot_standby: bool,
+    /// A commit waits for a standby.
+    pub synchronous: bool,
+    /// Replication slots.
+    pub slots: Vec<SlotFacts>,
+    /// Settings that both sides should share.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// A replication slot.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SlotFacts {
+    /// Its name.
+    pub name: String,
+    /// Somebody reads from it.
+    pub active: bool,
+    /// WAL that is kept for it; none: unknown.
+    pub retained_bytes: Option<u64>,
+    /// The WAL that it needs is gone.
+    pub lost: bool,
+}
+
+/// Of Redis.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RedisFacts {
+    /// E.g. `7.0.15`.
+    pub version: String,
+    /// Settings that both sides should share.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// Of the backups of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BackupFacts {
+    /// The newest; none if there is none.
+    pub newest: Option<NewestBackup>,
+    /// The newest must not be older.
+    pub max_age: Span,
+    /// Of those before; none if there are too few to tell.
+    pub median_bytes: Option<u64>,
+    /// Why backups cannot be looked for; empty if they can.
+    pub problem: String,
+}
+
+/// The newest backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewestBackup {
+    /// Its path.
+    pub name: String,
+    /// How old it was when it was looked at.
+    pub age: Span,
+    /// Its size.
+    pub bytes: u64,
+    /// Whether it is whole, or why not; none while it has not been read to its end.
+    pub whole: Option<Result<(), String>>,
+}
+
+/// Of an agent's machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// When it was told.
+    pub at: Moment,
+    /// How far its wall clock was ahead of this coordinator's; below zero: behind. The way here counts as behind.
+    pub ahead_ms: i64,
+    /// When its certificate expires; none: unknown.
+    pub certificate_until: Option<Timestamp>,
+}
