@@ -43,6 +43,7 @@ mod diverged;
 mod group;
 mod guarding;
 mod peers;
+mod quarantine;
 mod rogue;
 pub mod status;
 mod word;
@@ -102,6 +103,8 @@ enum Event {
     RogueFenced(ApplicationId, ResourceId, bool),
     /// What a side in quarantine has that the primary lacks, by these terms; an error if it is not known yet.
     Diverged(ApplicationId, ResourceId, Token, Result<Option<String>, ()>),
+    /// A service was brought to rest, because this cluster is quarantined.
+    Rested(ApplicationId, ResourceId, crate::driver::DriverResult),
     GroupStored(bool),
     /// Statuses that waited for the disk.
     ToBeSaid(Vec<regent_proto::agent::v1::StepStatus>),
@@ -127,12 +130,16 @@ struct Agent {
     fencers: BTreeMap<ApplicationId, Fencer>,
     /// Resources whose commanded fence was seen failing by this process.
     unconfirmed: BTreeSet<(ApplicationId, ResourceId)>,
+    /// Resources whose commanded fence was seen confirmed by this process, and that were not seen open since.
+    confirmed: BTreeSet<(ApplicationId, ResourceId)>,
     /// Seen as standbys of the new primary since the last fence of this agent's own.
     rejoined: BTreeSet<(ApplicationId, ResourceId)>,
     /// Open where the terms say standby.
     rogues: rogue::Rogues,
     /// What was measured in quarantine.
     diverged: diverged::All,
+    /// Services that are kept at rest, because this cluster is quarantined.
+    resting: quarantine::Services,
     /// Applications for which the guard's hard fence has been taken note of.
     noted_fired: BTreeSet<ApplicationId>,
     offered_peers: BTreeMap<ApplicationId, BTreeMap<ClusterId, Peer>>,
@@ -261,9 +268,11 @@ async fn run(
         leases: BTreeMap::new(),
         fencers: BTreeMap::new(),
         unconfirmed: BTreeSet::new(),
+        confirmed: BTreeSet::new(),
         rejoined: BTreeSet::new(),
         rogues: rogue::Rogues::new(),
         diverged: diverged::All::new(),
+        resting: quarantine::Services::new(),
         noted_fired: BTreeSet::new(),
         offered_peers: BTreeMap::new(),
         joining: Joining::default(),

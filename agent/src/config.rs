@@ -6,6 +6,7 @@
 
 mod databases;
 mod expand;
+mod kubernetes;
 mod mistake;
 mod options;
 mod reader;
@@ -21,6 +22,7 @@ use regent_core::id::{ApplicationId, ClusterId, RegionId, ResourceId};
 use serde::{Deserialize, Serialize};
 
 pub use self::databases::{PostgresOptions, RedisOptions};
+pub use self::kubernetes::{ArgoOptions, ArgoWay, KubernetesOptions, Quarantine, WorkloadOptions};
 use self::mistake::Mistake;
 pub use self::options::{
     CommandLine, CommandOptions, DnsOptions, HttpOptions, TsigAlgorithm, TsigKeyOptions, UpdateOptions,
@@ -83,6 +85,8 @@ pub enum ResourceConfig {
     Redis(RedisOptions),
     /// `kind: command`.
     Command(CommandOptions),
+    /// `kind: kubernetes`.
+    Kubernetes(KubernetesOptions),
     /// `kind: dns`.
     Dns(DnsOptions),
     /// `kind: http`.
@@ -97,6 +101,7 @@ impl ResourceConfig {
             Self::Postgres(_) => "postgres",
             Self::Redis(_) => "redis",
             Self::Command(_) => "command",
+            Self::Kubernetes(_) => "kubernetes",
             Self::Dns(_) => "dns",
             Self::Http(_) => "http",
         }
@@ -329,7 +334,8 @@ impl Draft {
                 let (host, port) = match options {
                     ResourceConfig::Postgres(postgres) => (postgres.host.as_str(), postgres.port),
                     ResourceConfig::Redis(redis) => (redis.host.as_str(), redis.port),
-                    ResourceConfig::Command(_) | ResourceConfig::Http(_) | ResourceConfig::Dns(_) => continue,
+                    ResourceConfig::Command(_) | ResourceConfig::Kubernetes(_) => continue,
+                    ResourceConfig::Http(_) | ResourceConfig::Dns(_) => continue,
                 };
                 let host = if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host };
                 let name = format!("{application}.{resource}");

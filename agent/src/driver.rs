@@ -10,6 +10,7 @@ pub mod command;
 pub mod dns;
 pub mod elsewhere;
 pub mod http;
+pub mod kubernetes;
 pub mod postgres;
 pub mod process;
 pub mod redis;
@@ -312,6 +313,12 @@ pub trait Driver: Send + Sync {
     /// Starts the service here and sees it running.
     async fn activate(&self) -> DriverResult {
         Err(DriverError::unsupported(self.kind(), "be activated"))
+    }
+
+    /// True for a service that comes up by itself with its machines, so that it must be brought to rest, by
+    /// `deactivate`, for as long as this cluster is quarantined.
+    fn rests_in_quarantine(&self) -> bool {
+        false
     }
 
     /// Stops the service here and sees it gone.

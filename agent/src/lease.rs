@@ -244,6 +244,8 @@ pub struct Lease {
     last_end: Option<Deadline>,
     /// A commanded fence or quiesce is stored, or on its way.
     commanded: bool,
+    /// Commanded fences of everything stand, each seen confirmed.
+    closed: bool,
     /// A step that opens runs.
     opening: bool,
     /// One ran under the lease while a fence of this agent's own was under way or stood.
@@ -294,6 +296,7 @@ impl Lease {
             fence: Fence::None,
             last_end: None,
             commanded: false,
+            closed: false,
             opening: false,
             touched: false,
             here: None,

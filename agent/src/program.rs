@@ -166,7 +166,7 @@ fn settings(config: &Config) -> Settings {
         .filter_map(|(name, options)| match options {
             ResourceConfig::Dns(dns) => Some((name, dns.addresses.iter().map(ToString::to_string).collect())),
             ResourceConfig::Postgres(_) | ResourceConfig::Redis(_) => None,
-            ResourceConfig::Command(_) | ResourceConfig::Http(_) => None,
+            ResourceConfig::Command(_) | ResourceConfig::Kubernetes(_) | ResourceConfig::Http(_) => None,
         })
         .collect();
     Settings {

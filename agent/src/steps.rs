@@ -177,6 +177,12 @@ impl Steps {
         ended.drop_guard()
     }
 
+    /// True while that goes on.
+    #[must_use]
+    pub fn is_closing_again(&self, application: &ApplicationId, resource: &ResourceId) -> bool {
+        self.bench.is_closing_again(application, resource)
+    }
+
     /// The order of a running step.
     #[must_use]
     pub fn order(&self, key: &Key) -> Option<&Order> {

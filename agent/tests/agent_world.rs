@@ -23,6 +23,8 @@ mod holds;
 mod leaving;
 #[path = "agent_world/processes.rs"]
 mod processes;
+#[path = "agent_world/quarantine.rs"]
+mod quarantine;
 #[path = "agent_world/recorder.rs"]
 mod recorder;
 #[path = "agent_world/repeats.rs"]

@@ -125,6 +125,8 @@ pub struct AgentFile<'a> {
     pub others: &'a [(&'a str, &'a Postgres, &'a Redis)],
     /// The command that controls the service, without its action, and the service's file.
     pub service: (&'a Path, &'a Path),
+    /// The kubeconfig of the cluster whose Deployment the service is; none if the command controls it.
+    pub kubernetes: Option<&'a Path>,
     /// Where the service answers.
     pub service_address: SocketAddr,
 }
@@ -137,7 +139,6 @@ impl AgentFile<'_> {
     pub fn value(&self) -> Result<Value> {
         let servers: Vec<SocketAddr> = self.coordinators.iter().map(|coordinator| coordinator.dns).collect();
         let coordinators: Vec<SocketAddr> = self.coordinators.iter().map(|coordinator| coordinator.listen).collect();
-        let service = |action: &str| json!([self.service.0, action, "--config", self.service.1]);
         Ok(json!({
             "cluster": self.cluster,
             "region": self.region,
@@ -153,13 +154,7 @@ impl AgentFile<'_> {
             "applications": { APPLICATION: {
                 DATABASE: self.postgres_value()?,
                 CACHE: self.redis_value(),
-                "service": {
-                    "kind": "command",
-                    "activate": service("start"),
-                    "deactivate": service("stop"),
-                    "status": service("status"),
-                    "timeout": "30s",
-                },
+                "service": self.service_value(),
                 "www": { "kind": "dns", "addresses": [self.service_address.ip()], "authorities": servers },
                 "checks": {
                     "kind": "http",
@@ -169,6 +164,32 @@ impl AgentFile<'_> {
                 },
             } },
         }))
+    }
+
+    fn service_value(&self) -> Value {
+        let service = |action: &str| json!([self.service.0, action, "--config", self.service.1]);
+        match self.kubernetes {
+            None => json!({
+                "kind": "command",
+                "activate": service("start"),
+                "deactivate": service("stop"),
+                "status": service("status"),
+                "timeout": "30s",
+            }),
+            Some(kubeconfig) => json!({
+                "kind": "kubernetes",
+                "kubeconfig": kubeconfig,
+                "namespace": APPLICATION,
+                "workloads": [{ "deployment": APPLICATION, "replicas": 2 }],
+                "argocd": {
+                    "application": APPLICATION,
+                    "by": "helm",
+                    "active": { "replicaCount": "2" },
+                    "atRest": { "replicaCount": "0" },
+                },
+                "timeout": "30s",
+            }),
+        }
     }
 
     fn postgres_value(&self) -> Result<Value> {
@@ -229,9 +250,9 @@ impl AgentFile<'_> {
     }
 }
 
-/// The Application document.
+/// The Application document; the service is of this kind.
 #[must_use]
-pub fn application(clusters: &[&str], failover_after: Duration, max_data_loss: Duration) -> String {
+pub fn application(clusters: &[&str], failover_after: Duration, max_data_loss: Duration, service: &str) -> String {
     format!(
         "apiVersion: regent/v1
 kind: Application
@@ -243,7 +264,7 @@ spec:
   resources:
     {DATABASE}: {{ kind: postgres }}
     {CACHE}: {{ kind: redis }}
-    service: {{ kind: command }}
+    service: {{ kind: {service} }}
     www: {{ kind: dns, name: {NAME}, ttl: 1s }}
     checks: {{ kind: http }}
   automation:

@@ -24,6 +24,7 @@ pub mod demo;
 pub mod ground;
 pub mod keeper;
 pub mod knot;
+pub mod kubernetes;
 pub mod net;
 pub mod place;
 pub mod ports;

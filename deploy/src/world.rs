@@ -14,7 +14,7 @@ use crate::config::{self, APPLICATION, AgentFile, AgentPlace, CACHE, Coordinator
 use crate::ctl::Ctl;
 use crate::demo::DemoConfig;
 use crate::ground::Ground;
-use crate::keeper::{Keeper, Program};
+use crate::keeper::Keeper;
 use crate::net::Net;
 use crate::place;
 use crate::ports::Ports;
@@ -26,6 +26,7 @@ use crate::wait;
 use crate::writer::{WriterOptions, resolve};
 
 mod newcomer;
+mod service;
 mod traces;
 
 pub use newcomer::Newcomer;
@@ -73,6 +74,9 @@ pub struct Options {
     pub disks: Vec<(PathBuf, u32)>,
     /// Coordinators and agents go by wall clocks of their regions, which can be stepped.
     pub wall_clocks: bool,
+    /// By cluster the kubeconfig of an API server whose Deployment the service is; where there is none, a command starts
+    /// it.
+    pub kubernetes: BTreeMap<String, PathBuf>,
 }
 
 impl Options {
@@ -90,6 +94,7 @@ impl Options {
             environment: BTreeMap::new(),
             disks: Vec::new(),
             wall_clocks: false,
+            kubernetes: BTreeMap::new(),
         }
     }
 }
@@ -220,31 +225,11 @@ impl World {
         first.redis.create_primary().await?;
         second.postgres.create_standby(&first.postgres).await?;
         second.redis.create_standby(&first.redis).await?;
+        if !self.options.kubernetes.is_empty() {
+            // Its pods are started by whoever plays the machines of that cluster.
+            return Ok(());
+        }
         self.start_service(&self.regions[0]).await
-    }
-
-    /// Starts a cluster's service, as its agent would.
-    ///
-    /// # Errors
-    /// It does not come up.
-    pub async fn start_service(&self, region: &Region) -> Result<()> {
-        self.tell_service(region, "start").await
-    }
-
-    /// Stops a cluster's service, as its agent would.
-    ///
-    /// # Errors
-    /// It does not end.
-    pub async fn stop_service(&self, region: &Region) -> Result<()> {
-        self.tell_service(region, "stop").await
-    }
-
-    async fn tell_service(&self, region: &Region, action: &str) -> Result<()> {
-        let cluster = region.cluster()?;
-        let demo = place::binary("regent-demo")?.display().to_string();
-        let command = [demo, action.into(), "--config".into(), cluster.service.display().to_string()];
-        let folder = cluster.service.parent().unwrap_or(&self.options.folder);
-        region.keeper().run(Program::new(&format!("{action}-service"), folder, command), PATIENCE).await
     }
 
     /// Starts all coordinators and waits until they agree on a leader.
@@ -373,6 +358,16 @@ impl World {
         Ok(())
     }
 
+    /// Ends everything and leaves its folder: logs, configuration and data.
+    ///
+    /// # Errors
+    /// Something does not end.
+    pub async fn down_to_its_folder(mut self) -> Result<()> {
+        self.traces.keep = true;
+        futures::future::try_join_all(self.regions.iter().map(|region| region.keeper().end())).await?;
+        Ok(())
+    }
+
     /// Leaves it running when this process ends; [`take_down`] ends it.
     ///
     /// # Errors
@@ -418,6 +413,7 @@ impl World {
                 redis: &cluster.redis,
                 others: &others,
                 service: (&demo, &cluster.service),
+                kubernetes: self.options.kubernetes.get(&cluster.name).map(PathBuf::as_path),
                 service_address: SocketAddr::new(cluster.address, self.service_port),
             };
             config::write(cluster.agent.config(), &file.value()?)?;
@@ -433,7 +429,9 @@ impl World {
             config::write(&cluster.service, &serde_json::to_value(service)?)?;
         }
         let clusters: Vec<&str> = REGIONS.iter().filter_map(|(_, cluster)| *cluster).collect();
-        let document = config::application(&clusters, self.options.failover_after, self.options.max_data_loss);
+        let service = if self.options.kubernetes.is_empty() { "command" } else { "kubernetes" };
+        let (failover_after, max_data_loss) = (self.options.failover_after, self.options.max_data_loss);
+        let document = config::application(&clusters, failover_after, max_data_loss, service);
         std::fs::write(self.document(), document).context("cannot write the Application document")
     }
 }

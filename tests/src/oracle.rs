@@ -92,8 +92,6 @@ fn lost_rows(evidence: &Evidence) -> Vec<String> {
     let last_reign = others.filter(|row| row.by != evidence.primary).map(|row| row.at).max();
     let unreported = unreported(evidence);
     for (resource, rows) in [DATABASE, CACHE].into_iter().zip(&evidence.rows) {
-        let admitted = evidence.reports.iter().flat_map(|report| &report.losses);
-        let admitted = admitted.filter(|loss| loss.resource == resource).any(|loss| loss.bytes != Some(0));
         let written = evidence.sheets.iter().filter(|sheet| match sheet.way {
             Way::Name => true,
             Way::Postgres => resource == DATABASE,
@@ -106,6 +104,7 @@ fn lost_rows(evidence: &Evidence) -> Vec<String> {
             let silent = unreported
                 .iter()
                 .any(|(by, from, until)| row.by == *by && row.at >= *from && until.is_none_or(|until| row.at < until));
+            let admitted = evidence.reports.iter().any(|report| report.admits(resource, row));
             if !(left && (admitted || silent)) {
                 let why = if left { "and no report admits it" } else { "and its cluster is the primary" };
                 missing.entry((row.by, why)).or_default().push(row.n);

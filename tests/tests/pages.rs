@@ -39,7 +39,8 @@ const OPENERS: [&str; 22] = [
 ];
 
 /// The drivers' codes begin so, and are also chosen by a match before the error is made.
-const PREFIXES: [&str; 8] = ["postgres-", "redis-", "dns-", "command-", "http-", "rewind-", "reclone-", "rejoin-"];
+const PREFIXES: [&str; 10] =
+    ["postgres-", "redis-", "dns-", "command-", "kubernetes-", "argocd-", "http-", "rewind-", "reclone-", "rejoin-"];
 
 /// One of each way.
 const KNOWN: [&str; 20] = [

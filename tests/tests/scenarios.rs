@@ -8,8 +8,12 @@ mod backup;
 mod bad_input;
 #[path = "scenarios/drill.rs"]
 mod drill;
+#[path = "scenarios/gitops.rs"]
+mod gitops;
 #[path = "scenarios/members.rs"]
 mod members;
+#[path = "scenarios/orders.rs"]
+mod orders;
 #[path = "scenarios/readiness.rs"]
 mod readiness;
 #[path = "scenarios/rejoin.rs"]

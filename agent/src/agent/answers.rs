@@ -1,6 +1,6 @@
 //! What comes in: from coordinators, the guard, steps, probes and the tasks of the loop itself.
 
-use regent_core::id::{ApplicationId, Epoch, Token};
+use regent_core::id::{ApplicationId, Epoch, ResourceId, Token};
 use regent_core::planted::{self, Mistake};
 use regent_core::terms::Terms;
 use regent_core::time::Span;
@@ -13,7 +13,7 @@ use crate::agent::{Agent, BeingStored, Event};
 use crate::driver::Health;
 use crate::facts::Fact;
 use crate::guard::{GuardEvent, Request, WatchState};
-use crate::journal::Record;
+use crate::journal::{Hold, Record};
 use crate::lease::facts::Word as LeaseWord;
 use crate::lease::{Fence, GuardWord, Reading};
 use crate::probe::Sight;
@@ -182,8 +182,9 @@ impl Agent {
         if let Some(application) = application.as_ref().filter(|_| opens(command.kind())) {
             self.with(application, |lease| lease.opening_is(now, true));
         }
-        let (fencers, mut ended) = (&mut self.fencers, None);
+        let (fencers, resting, mut ended) = (&mut self.fencers, &mut self.resting, None);
         let statuses = self.steps.take(command, seen, |order| {
+            super::quarantine::break_off(resting, order);
             let fencer = fencers.get_mut(&order.application).filter(|_| order.action.closes())?;
             ended = fencer.end_lift().inspect(|_| tracing::info!(application = %order.application, "a lift is ended"));
             ended.clone()
@@ -239,6 +240,7 @@ impl Agent {
                 let name = (application.clone(), resource);
                 if action == Action::Fence && good {
                     self.unconfirmed.remove(&name);
+                    self.confirmed.insert(name);
                 } else if action == Action::Fence && outcome.code != "journal-full" {
                     self.unconfirmed.insert(name);
                 }
@@ -267,11 +269,17 @@ impl Agent {
     /// Tells the lease what is stored of commanded fences, or on its way to the disk.
     pub(super) fn retell_holds(&mut self, application: &ApplicationId, now: Reading) {
         let holds = self.journal.view().applications.get(application).map(|view| view.holds()).unwrap_or_default();
+        let fenced = |resource: &ResourceId| holds.get(resource) == Some(&Hold::Fence);
         self.unconfirmed.retain(|(of, resource)| of != application || holds.contains_key(resource));
+        self.confirmed.retain(|(of, resource)| of != application || fenced(resource));
         let held = |resource| holds.contains_key(resource) || self.steps.is_being_closed(application, resource);
         let any = self.guarded(application).keys().any(held);
         let opening = self.steps.any_opening(application);
+        let guarded: Vec<_> = self.guarded(application).into_keys().collect();
+        let confirmed = |resource| self.confirmed.contains(&(application.clone(), resource));
+        let closed = !guarded.is_empty() && guarded.into_iter().all(confirmed);
         self.with(application, |lease| {
+            lease.closed_is(closed);
             let mut commands = lease.commanded_is(now, any);
             commands.extend(lease.opening_is(now, opening));
             commands
@@ -377,15 +385,15 @@ impl Agent {
                 self.probe_soon(&application);
             }
             Event::Held(application, resource, held) => {
-                if !held {
-                    self.unconfirmed.insert((application.clone(), resource));
-                }
+                let seen = if held { &mut self.confirmed } else { &mut self.unconfirmed };
+                seen.insert((application.clone(), resource));
                 self.retell_holds(&application, now);
             }
             Event::Diverged(application, resource, terms, found) => {
                 self.measured((application, resource), terms, found, now);
             }
             Event::RogueFenced(application, resource, fenced) => self.rogue_fenced(application, resource, fenced),
+            Event::Rested(application, resource, outcome) => self.rested(application, resource, outcome),
             Event::ToBeSaid(statuses) => self.say_statuses(&statuses),
             Event::GroupStored(stored) => self.group_stored(stored),
         }
@@ -400,7 +408,12 @@ impl Agent {
         self.look_for_closed(&mut sight);
         self.look_for_rogue(&sight);
         self.look_at_divergence(&mut sight);
+        self.keep_at_rest(&sight.application, &sight.resource);
         let name = (sight.application.clone(), sight.resource.clone());
+        if sight.probe.writable && self.confirmed.remove(&name) {
+            let now = self.clock.reading();
+            self.retell_holds(&name.0, now);
+        }
         let before = self.sights.get(&name).map(|(_, sight)| &sight.probe);
         let turned = before.is_none_or(|before| {
             (before.health, before.role, before.writable)

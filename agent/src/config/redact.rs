@@ -10,7 +10,9 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use super::expand;
 use super::tree::{Node, Value};
-use super::{CommandOptions, Config, DnsOptions, HttpOptions, ResourceConfig, TlsFilesConfig, options};
+use super::{
+    CommandOptions, Config, DnsOptions, HttpOptions, KubernetesOptions, ResourceConfig, TlsFilesConfig, options,
+};
 
 /// The configuration with its defaults, without its secrets.
 #[derive(serde::Serialize)]
@@ -44,6 +46,7 @@ enum Resource<'a> {
 #[serde(tag = "kind", rename_all = "camelCase")]
 enum Tagged<'a> {
     Command(&'a CommandOptions),
+    Kubernetes(&'a KubernetesOptions),
     Dns(&'a DnsOptions),
     Http(&'a HttpOptions),
 }
@@ -79,6 +82,7 @@ impl<'a> Resource<'a> {
     fn new(options: &'a ResourceConfig, written: &'a Node) -> Self {
         match options {
             ResourceConfig::Command(options) => Self::Typed(Tagged::Command(options)),
+            ResourceConfig::Kubernetes(options) => Self::Typed(Tagged::Kubernetes(options)),
             ResourceConfig::Dns(options) => Self::Typed(Tagged::Dns(options)),
             ResourceConfig::Http(options) => Self::Typed(Tagged::Http(options)),
             ResourceConfig::Postgres(_) | ResourceConfig::Redis(_) => {

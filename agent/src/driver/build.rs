@@ -8,6 +8,7 @@ use regent_core::id::{ApplicationId, ClusterId, ResourceId};
 use super::command::CommandDriver;
 use super::dns::DnsDriver;
 use super::http::HttpDriver;
+use super::kubernetes::Kubernetes;
 use super::postgres::Postgres;
 use super::process::children::Children;
 use super::redis::Redis;
@@ -28,6 +29,7 @@ pub fn build(
 ) -> Result<Arc<dyn Driver>, DriverError> {
     let driver: Result<Arc<dyn Driver>, DriverError> = match config {
         ResourceConfig::Command(options) => Ok(Arc::new(CommandDriver::new(options.clone(), children))),
+        ResourceConfig::Kubernetes(options) => Ok(Arc::new(Kubernetes::new(options.clone()))),
         ResourceConfig::Dns(options) => match DnsDriver::new(options.clone(), resolvers.to_vec()) {
             Ok(driver) => Ok(Arc::new(driver)),
             Err(error) => Err(error),

@@ -299,6 +299,12 @@ impl Lease {
         self.settle(now)
     }
 
+    /// Whether a commanded fence of every guarded resource stands, was seen confirmed by this process, and nothing that
+    /// opens runs. A fence of this agent's own is then a second look at what is closed: it is given its time.
+    pub const fn closed_is(&mut self, closed: bool) {
+        self.closed = closed;
+    }
+
     /// A dispatched release: the application has ended for this agent.
     pub fn released(&mut self, now: Reading) -> Vec<Command> {
         self.drop_rights();

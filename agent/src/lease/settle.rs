@@ -13,6 +13,8 @@ use crate::lease::{Arm, Command, Deadline, Fence, IN_FLIGHT, Lease, Question, Re
 const LARGEST_LEAD: Span = Span::from_millis(250);
 /// What the guard has not acknowledged by then is asked again: it may not have been able to write its file.
 const ASKED_AGAIN: Span = Span::from_millis(400);
+/// What the gentle fence may take where commanded fences were seen confirmed and keep everything closed.
+const SECOND_LOOK: Span = Span::from_secs(10);
 
 impl Lease {
     pub(super) fn settle(&mut self, now: Reading) -> Vec<Command> {
@@ -160,7 +162,10 @@ impl Lease {
         let budget = self.terms.as_ref().map_or(Span::ZERO, |terms| terms.bound.fence_budget);
         let lapse = now.after(Span::ZERO);
         let lapse = self.last_end.take().map_or(lapse, |end| end.earlier(lapse));
-        let confirm_by = lapse.plus(budget.divided(2));
+        // No promise rests on how soon a closed database is seen closed again, and to end it hard because a busy machine
+        // is late would cost it its clean end.
+        let gentle = if self.closed && !self.opening { SECOND_LOOK.max(budget) } else { budget.divided(2) };
+        let confirm_by = lapse.plus(gentle);
         self.touched = false;
         self.fence = Fence::Closing { epoch, confirm_by, hard: false };
         self.guard.asked = None;

@@ -354,6 +354,22 @@ fn a_commanded_fence_spares_no_fence_of_its_own() {
 }
 
 #[test]
+fn what_commanded_fences_keep_closed_is_looked_at_again_without_haste() {
+    let mut lease = held();
+    let _ = lease.commanded_is(at(10), true);
+    lease.closed_is(true);
+    let mut opening = lease.clone();
+    let confirm_by = until(20 + 10_000);
+    let fence = [Command::MoveGuard { until: confirm_by }, Command::FenceSelf { confirm_by }];
+    assert_eq!(lease.epoch_seen(at(20), Epoch(2)), fence);
+
+    let _ = opening.opening_is(at(15), true);
+    let confirm_by = until(20 + 1_000);
+    let fence = [Command::MoveGuard { until: confirm_by }, Command::FenceSelf { confirm_by }];
+    assert_eq!(opening.epoch_seen(at(20), Epoch(2)), fence, "a step that opens makes it as urgent as ever");
+}
+
+#[test]
 fn no_lift_begins_beside_a_commanded_fence() {
     let mut lease = held();
     assert_eq!(lease.closed_seen(at(10)), [Command::LiftSelfFence]);

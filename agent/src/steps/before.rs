@@ -65,6 +65,11 @@ impl Bench {
         closing.insert((application.clone(), resource.clone()), ended);
     }
 
+    pub(super) fn is_closing_again(&self, application: &ApplicationId, resource: &ResourceId) -> bool {
+        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        closing.get(&(application.clone(), resource.clone())).is_some_and(|ended| !ended.is_cancelled())
+    }
+
     /// A fence of a lower token that is carried out again would close what this step opens. It is not broken off: what
     /// it has begun in files could still come after.
     pub(super) async fn wait_for_closing(

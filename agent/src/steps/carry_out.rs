@@ -49,7 +49,8 @@ pub struct Bench {
     pub locks: Mutex<Locks>,
     /// What drills have done here.
     pub drills: drill::Ledger,
-    /// Commanded fences that stood at the start and are carried out again; each is cancelled once that has ended.
+    /// What the agent closes by itself: commanded fences that stood at the start and are carried out again, rogue writers,
+    /// services in quarantine. Each is cancelled once that has ended.
     pub closing: Mutex<BTreeMap<(ApplicationId, ResourceId), CancellationToken>>,
     /// Only in tests.
     pub onlooker: Option<Arc<dyn Onlooker>>,

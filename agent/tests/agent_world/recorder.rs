@@ -23,6 +23,10 @@ pub(crate) struct Recorder {
     pub(crate) position: AtomicU64,
     /// The promotion never ends.
     pub(crate) slow: AtomicBool,
+    /// It is a service that comes up with its machines.
+    pub(crate) rests: AtomicBool,
+    /// It never comes to rest.
+    pub(crate) slow_rest: AtomicBool,
     /// The copying of a drill never ends.
     pub(crate) slow_copy: AtomicBool,
 }
@@ -112,6 +116,23 @@ impl Driver for Recorder {
         }
         self.writable.store(true, Ordering::Relaxed);
         Self::done("promoted")
+    }
+
+    fn rests_in_quarantine(&self) -> bool {
+        self.rests.load(Ordering::Relaxed)
+    }
+
+    async fn activate(&self) -> DriverResult {
+        self.call("activate");
+        Self::done("serves")
+    }
+
+    async fn deactivate(&self) -> DriverResult {
+        self.call("deactivate");
+        if self.slow_rest.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        Self::done("at rest")
     }
 
     async fn catch_up(&self, position: u64) -> DriverResult {

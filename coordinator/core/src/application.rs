@@ -118,6 +118,8 @@ pub enum ResourceKind {
     Redis,
     /// A listed command of the agent.
     Command,
+    /// Workloads of a Kubernetes cluster.
+    Kubernetes,
     /// A DNS name.
     Dns,
     /// An HTTP check.
@@ -130,7 +132,16 @@ impl ResourceKind {
     pub const fn is_guarded(self) -> bool {
         match self {
             Self::Postgres | Self::Redis => true,
-            Self::Command | Self::Dns | Self::Http => false,
+            Self::Command | Self::Kubernetes | Self::Dns | Self::Http => false,
+        }
+    }
+
+    /// True for what is started and stopped, and holds no data of its own.
+    #[must_use]
+    pub const fn is_service(self) -> bool {
+        match self {
+            Self::Command | Self::Kubernetes => true,
+            Self::Postgres | Self::Redis | Self::Dns | Self::Http => false,
         }
     }
 }

@@ -275,7 +275,7 @@ impl Planning<'_> {
         let stopped: BTreeSet<&ResourceId> = lines.iter().filter(stops).flat_map(|line| &line.resources).collect();
         for resource in stopped {
             let kind = self.document.resources.get(resource).map(|spec| spec.kind);
-            if kind != Some(ResourceKind::Command) {
+            if !kind.is_some_and(ResourceKind::is_service) {
                 continue;
             }
             let mut step = self.step(StepKind::Action(Action::Activate), Some(resource), self.route.from);

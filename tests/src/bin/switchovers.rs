@@ -67,7 +67,7 @@ async fn main() -> Result<ExitCode> {
     let played = play(&world, plan, tell).await;
     if words.keep {
         println!("the logs are in {}", folder.path().display());
-        world.leave().await?;
+        world.down_to_its_folder().await?;
     } else {
         world.down().await?;
     }

@@ -111,7 +111,8 @@ pub(super) fn to() -> ClusterId {
 
 pub(super) fn document() -> Result<Application> {
     let (from, to) = (from(), to());
-    let text = config::application(&[from.as_str(), to.as_str()], Duration::from_secs(10), Duration::from_secs(5));
+    let (failover_after, loss) = (Duration::from_secs(10), Duration::from_secs(5));
+    let text = config::application(&[from.as_str(), to.as_str()], failover_after, loss, "command");
     parse(&text).map_err(|mistakes| anyhow::anyhow!("{mistakes:?}"))
 }
 

@@ -1,6 +1,7 @@
 //! A protected world with a client at work, and the oracle that judges what became of it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,20 +13,30 @@ use regent_deploy::world::{Options, World};
 use regent_deploy::writer::{Acknowledged, Record, Writer};
 
 pub(crate) struct Scene {
-    pub(crate) world: World,
+    pub(crate) world: Arc<World>,
     _folder: tempfile::TempDir,
 }
 
 impl Scene {
     /// A world with this D, protected, its first region primary.
     pub(crate) async fn start(failover_after: Duration, probe_interval: Duration) -> Result<Self> {
+        Self::start_with(failover_after, probe_interval, |_| {}).await
+    }
+
+    /// The same with other options.
+    pub(crate) async fn start_with(
+        failover_after: Duration,
+        probe_interval: Duration,
+        change: impl FnOnce(&mut Options),
+    ) -> Result<Self> {
         let mut folder = tempfile::Builder::new().prefix("regent-").tempdir_in("/var/tmp")?;
         folder.disable_cleanup(std::env::var_os("REGENT_KEEP_WORLD").is_some());
         place::passable(folder.path())?;
         let mut options = Options::new(&folder.path().join("world"));
         options.failover_after = failover_after;
         options.probe_interval = probe_interval;
-        let world = World::start(options).await?;
+        change(&mut options);
+        let world = Arc::new(World::start(options).await?);
         Ok(Self { world, _folder: folder })
     }
 
@@ -127,6 +138,6 @@ impl Scene {
     }
 
     pub(crate) async fn end(self) -> Result<()> {
-        self.world.down().await
+        Arc::into_inner(self.world).context("somebody still holds the world")?.down().await
     }
 }

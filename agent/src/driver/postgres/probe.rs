@@ -12,9 +12,14 @@ use crate::driver::{Health, Probe, Role, Upstream};
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Right after a promotion the control file still has the old timeline: a primary's comes from the name of its WAL
-/// file, a standby's from its receiver.
+/// file, a standby's from its receiver. Once its upstream is lost there is no receiver, and until its next restart point
+/// the control file knows nothing newer: what was received tells by the name of its last segment.
 const LOOK: &str = "
-WITH it AS MATERIALIZED (SELECT pg_is_in_recovery() AS standby)
+WITH it AS MATERIALIZED (
+    SELECT pg_is_in_recovery() AS standby,
+           (pg_last_wal_receive_lsn() - '0/0'::pg_lsn - 1)::int8 AS last_byte,
+           (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_segment_size') AS segment_size
+)
 SELECT it.standby,
        (SELECT system_identifier FROM pg_control_system()) AS system_id,
        CASE WHEN it.standby THEN NULL ELSE pg_current_wal_flush_lsn() END AS flushed,
@@ -23,6 +28,13 @@ SELECT it.standby,
        pg_last_wal_replay_lsn() AS replayed,
        (SELECT timeline_id FROM pg_control_checkpoint()) AS control_timeline,
        (SELECT min_recovery_end_timeline FROM pg_control_recovery()) AS recovery_timeline,
+       CASE WHEN it.standby AND it.last_byte >= 0 THEN (
+           SELECT max(('x' || left(name, 8))::bit(32)::int8)
+           FROM pg_ls_waldir()
+           WHERE name ~ '^[0-9A-F]{24}$'
+             AND right(name, 16) = upper(lpad(to_hex(it.last_byte >> 32), 8, '0')
+                 || lpad(to_hex((it.last_byte & 4294967295) / it.segment_size), 8, '0'))
+       ) END AS segment_timeline,
        extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) AS replay_age,
        current_setting('default_transaction_read_only') AS read_only,
        current_setting('primary_conninfo') AS conninfo,
@@ -68,7 +80,7 @@ impl Sight {
         let replayed = position(row, "replayed");
         let streaming = text(row, "status") == Some("streaming");
         let timeline = if standby {
-            ["received_tli", "control_timeline", "recovery_timeline"]
+            ["received_tli", "segment_timeline", "control_timeline", "recovery_timeline"]
                 .iter()
                 .filter_map(|column| number(row, column))
                 .max()

@@ -101,8 +101,9 @@ pub(super) const fn fits(action: Action, kind: ResourceKind) -> bool {
     let command = matches!(kind, ResourceKind::Command);
     match action {
         Action::Fence | Action::CatchUp | Action::Rejoin | Action::Restore => kind.is_guarded(),
-        Action::Quiesce | Action::Promote => kind.is_guarded() || command,
-        Action::Activate | Action::Deactivate | Action::Run => command,
+        Action::Promote => kind.is_guarded() || command,
+        Action::Quiesce => kind.is_guarded() || kind.is_service(),
+        Action::Activate | Action::Deactivate | Action::Run => kind.is_service(),
         Action::Redirect => matches!(kind, ResourceKind::Dns),
         Action::Verify => true,
         Action::Approve | Action::Wait => false,
@@ -113,8 +114,9 @@ pub(super) const fn fits(action: Action, kind: ResourceKind) -> bool {
 pub(super) const fn suited(action: Action) -> &'static str {
     match action {
         Action::Fence | Action::CatchUp | Action::Rejoin | Action::Restore => "databases",
-        Action::Quiesce | Action::Promote => "databases and command resources",
-        Action::Activate | Action::Deactivate | Action::Run => "command resources",
+        Action::Promote => "databases and command resources",
+        Action::Quiesce => "databases, command and kubernetes resources",
+        Action::Activate | Action::Deactivate | Action::Run => "command and kubernetes resources",
         Action::Redirect => "dns resources",
         Action::Verify => "any resource",
         Action::Approve | Action::Wait => "no resource",

@@ -109,6 +109,7 @@ fn resource() -> Value {
                 ResourceKind::Postgres => "PostgreSQL with streaming replication; fenced and promoted.",
                 ResourceKind::Redis => "Redis with replication; fenced and promoted.",
                 ResourceKind::Command => "Commands that the agent's file lists.",
+                ResourceKind::Kubernetes => "Workloads of a Kubernetes cluster; started and stopped.",
                 ResourceKind::Dns => "A DNS name that follows the primary.",
                 ResourceKind::Http => "An HTTP check.",
             }),

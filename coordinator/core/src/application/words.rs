@@ -48,6 +48,7 @@ words! {
         Postgres => "postgres",
         Redis => "redis",
         Command => "command",
+        Kubernetes => "kubernetes",
         Dns => "dns",
         Http => "http",
     }

@@ -96,7 +96,7 @@ spec:
                 "spec.runbooks.failover[5].run.resource",
                 31,
                 26,
-                &["run is for command resources; cache is of kind redis"],
+                &["run is for command and kubernetes resources; cache is of kind redis"],
             ),
             ("spec.runbooks.swichover", 32, 5, &["did you mean switchover?"]),
         ],
