@@ -167,8 +167,8 @@ fn raised_in(text: &str, drivers: bool) -> Vec<&str> {
         // A code is followed by its message or made a String; the `refused("tcp")` of a socket is neither.
         let opened =
             OPENERS.iter().any(|opener| before.ends_with(opener.trim_end())) && after.starts_with([',', '.', ';']);
-        // The name of a program that a driver runs is no code.
-        let run = before.ends_with("tool(");
+        // The name of a program that a driver runs, or looks for, is no code.
+        let run = before.ends_with("tool(") || before.ends_with("= [");
         let begins = drivers && PREFIXES.iter().any(|prefix| literal.starts_with(prefix));
         let chosen = begins && !run && after.starts_with([',', '.', ')']);
         opened || chosen

@@ -210,10 +210,13 @@ impl BackupOptions {
     }
 }
 
+/// A backup, and why it is not whole if it is not.
+type Judged = (Backup, Result<(), String>);
+
 /// What is known of whether the newest backup is whole: each is read to its end once, beside everything else.
 #[derive(Debug, Default, Clone)]
 pub struct Watch {
-    judged: Arc<Mutex<Option<(Backup, Result<(), String>)>>>,
+    judged: Arc<Mutex<Option<Judged>>>,
     at_it: Arc<AtomicBool>,
 }
 

@@ -179,7 +179,7 @@ impl Scratch {
         let looked =
             if self.folder.exists() { self.folder.as_path() } else { self.folder.parent().unwrap_or(&self.folder) };
         let Ok(disk) = nix::sys::statvfs::statvfs(looked) else { return Ok(()) };
-        let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
+        let free = disk.blocks_available() * disk.fragment_size();
         let wanted = bytes.saturating_add(bytes / 10).saturating_add(ROOM_LEFT);
         if free >= wanted {
             return Ok(());

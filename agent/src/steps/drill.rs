@@ -14,9 +14,9 @@ use regent_core::id::{ApplicationId, Epoch, ResourceId, Token};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::Bench;
 use super::carry_out::{Side, outcome, refused};
 use super::order::{Order, Refused, Rehearse};
+use super::{Bench, Locks};
 use crate::driver::process::disk::{self, Durability};
 use crate::driver::{Driver, DriverResult};
 use crate::journal::Outcome;
@@ -32,7 +32,7 @@ pub struct Ledger {
     file: PathBuf,
     known: Arc<Mutex<Known>>,
     writing: Arc<tokio::sync::Mutex<()>>,
-    locks: Mutex<BTreeMap<(ApplicationId, ResourceId), Arc<tokio::sync::Mutex<()>>>>,
+    locks: Mutex<Locks>,
 }
 
 type Known = BTreeMap<ApplicationId, BTreeMap<ResourceId, Line>>;

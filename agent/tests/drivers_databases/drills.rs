@@ -1,5 +1,7 @@
 //! Drills beside real standbys: copies are promoted in isolation, the originals go on, and nothing is left.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 
 use regent_agent::driver::process::table::family;

@@ -1,5 +1,7 @@
 //! Restores from real backups: the newest whole one, into the place of what was there, closed, and nothing is deleted.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
