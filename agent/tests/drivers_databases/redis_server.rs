@@ -203,6 +203,8 @@ async fn redis_that_rejoined_starts_as_a_replica_until_it_is_promoted() {
     }
     assert_eq!(b.cli(&["SET", "k", "1"]), "OK");
     until("it replicates again", async || a.cli(&["GET", "k"]) == "1").await;
+    // A Redis that came back empty would have nothing to lose.
+    assert_eq!(b.cli(&["SAVE"]), "OK");
 
     let position = driver_b.fence().await.unwrap().position;
     driver_a.catch_up(position.unwrap()).await.unwrap();
