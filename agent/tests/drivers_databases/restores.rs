@@ -25,8 +25,10 @@ fn scratch(folder: &Path) -> Option<ScratchOptions> {
 }
 
 fn made_before(path: &Path, ago: Duration) {
-    let file = std::fs::File::options().write(true).open(path).unwrap();
-    file.set_modified(SystemTime::now() - ago).unwrap();
+    if path.is_dir() {
+        std::fs::read_dir(path).unwrap().for_each(|entry| made_before(&entry.unwrap().path(), ago));
+    }
+    std::fs::File::open(path).unwrap().set_modified(SystemTime::now() - ago).unwrap();
 }
 
 /// A dump of the server's database in this format.
@@ -72,8 +74,8 @@ async fn dumps_of_every_form_are_restored_and_one_that_breaks_off_is_passed_over
         } else {
             let text = std::fs::read(from.join(name)).unwrap();
             std::fs::write(&half, &text[..text.len() - 40]).unwrap();
-            made_before(&from.join(name), Duration::from_secs(60));
         }
+        made_before(&from.join(name), Duration::from_secs(60));
         let b = Server::primary("");
         let mut options = b.options(&[]);
         options.backups = backups(BackupKind::Dump, from.clone());
