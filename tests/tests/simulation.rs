@@ -1,6 +1,7 @@
 //! The simulation of the real code: many seeds, and the same seed twice. The module says what is real in it.
 //!
-//! `REGENT_SEEDS=2000..4000` says which; the command for a million is `simulate --seeds 0..1000000`.
+//! `REGENT_SEEDS=0..2000` says which; without it there are as many as fit beside the other tests. The
+//! command for a million is `simulate --seeds 0..1000000`.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,7 +36,7 @@ fn each(seeds: Range<u64>, look: impl Fn(u64, Outcome) + Sync) {
 
 #[test]
 fn every_promise_holds_for_every_seed() {
-    let (seeds, began) = (seeds(0..2_000), Instant::now());
+    let (seeds, began) = (seeds(0..600), Instant::now());
     let (settled, held) = (AtomicU64::new(0), AtomicU64::new(0));
     each(seeds.clone(), |_, outcome| match outcome.result {
         Ok(end) => {
