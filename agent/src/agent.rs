@@ -128,10 +128,9 @@ struct Agent {
 
     leases: BTreeMap<ApplicationId, Lease>,
     fencers: BTreeMap<ApplicationId, Fencer>,
-    /// Resources whose commanded fence was seen failing by this process.
-    unconfirmed: BTreeSet<(ApplicationId, ResourceId)>,
-    /// Resources whose commanded fence was seen confirmed by this process, and that were not seen open since.
-    confirmed: BTreeSet<(ApplicationId, ResourceId)>,
+    /// Resources whose commanded fence this process saw confirmed, and that were not seen open since; false: a commanded
+    /// fence or quiesce was seen failing.
+    confirmed: BTreeMap<(ApplicationId, ResourceId), bool>,
     /// Seen as standbys of the new primary since the last fence of this agent's own.
     rejoined: BTreeSet<(ApplicationId, ResourceId)>,
     /// Open where the terms say standby.
@@ -267,8 +266,7 @@ async fn run(
         guard_lacks: BTreeMap::new(),
         leases: BTreeMap::new(),
         fencers: BTreeMap::new(),
-        unconfirmed: BTreeSet::new(),
-        confirmed: BTreeSet::new(),
+        confirmed: BTreeMap::new(),
         rejoined: BTreeSet::new(),
         rogues: rogue::Rogues::new(),
         diverged: diverged::All::new(),

@@ -1,6 +1,6 @@
 //! What comes in: from coordinators, the guard, steps, probes and the tasks of the loop itself.
 
-use regent_core::id::{ApplicationId, Epoch, ResourceId, Token};
+use regent_core::id::{ApplicationId, Epoch, Token};
 use regent_core::planted::{self, Mistake};
 use regent_core::terms::Terms;
 use regent_core::time::Span;
@@ -238,11 +238,8 @@ impl Agent {
                     probe.notify_one();
                 }
                 let name = (application.clone(), resource);
-                if action == Action::Fence && good {
-                    self.unconfirmed.remove(&name);
-                    self.confirmed.insert(name);
-                } else if action == Action::Fence && outcome.code != "journal-full" {
-                    self.unconfirmed.insert(name);
+                if action == Action::Fence && outcome.code != "journal-full" {
+                    self.confirmed.insert(name, good);
                 }
             }
             if let Action::Rejoin(_) = action
@@ -269,14 +266,19 @@ impl Agent {
     /// Tells the lease what is stored of commanded fences, or on its way to the disk.
     pub(super) fn retell_holds(&mut self, application: &ApplicationId, now: Reading) {
         let holds = self.journal.view().applications.get(application).map(|view| view.holds()).unwrap_or_default();
-        let fenced = |resource: &ResourceId| holds.get(resource) == Some(&Hold::Fence);
-        self.unconfirmed.retain(|(of, resource)| of != application || holds.contains_key(resource));
-        self.confirmed.retain(|(of, resource)| of != application || fenced(resource));
+        self.confirmed.retain(|(of, resource), confirmed| {
+            let stands = match holds.get(resource) {
+                Some(Hold::Fence) => true,
+                Some(Hold::Quiesce) => !*confirmed,
+                None => false,
+            };
+            of != application || stands
+        });
         let held = |resource| holds.contains_key(resource) || self.steps.is_being_closed(application, resource);
         let any = self.guarded(application).keys().any(held);
         let opening = self.steps.any_opening(application);
         let guarded: Vec<_> = self.guarded(application).into_keys().collect();
-        let confirmed = |resource| self.confirmed.contains(&(application.clone(), resource));
+        let confirmed = |resource| self.confirmed.get(&(application.clone(), resource)) == Some(&true);
         let closed = !guarded.is_empty() && guarded.into_iter().all(confirmed);
         self.with(application, |lease| {
             lease.closed_is(closed);
@@ -385,8 +387,9 @@ impl Agent {
                 self.probe_soon(&application);
             }
             Event::Held(application, resource, held) => {
-                let seen = if held { &mut self.confirmed } else { &mut self.unconfirmed };
-                seen.insert((application.clone(), resource));
+                // A step that fences has the last word: this is the repeat of an older one.
+                let confirmed = self.confirmed.entry((application.clone(), resource)).or_insert(held);
+                *confirmed &= held;
                 self.retell_holds(&application, now);
             }
             Event::Diverged(application, resource, terms, found) => {
@@ -410,7 +413,8 @@ impl Agent {
         self.look_at_divergence(&mut sight);
         self.keep_at_rest(&sight.application, &sight.resource);
         let name = (sight.application.clone(), sight.resource.clone());
-        if sight.probe.writable && self.confirmed.remove(&name) {
+        if sight.probe.writable && self.confirmed.get(&name) == Some(&true) {
+            self.confirmed.remove(&name);
             let now = self.clock.reading();
             self.retell_holds(&name.0, now);
         }

@@ -126,7 +126,7 @@ impl Agent {
     }
 
     pub(super) fn fence_state(&self, application: &ApplicationId, lease: &Lease, now: Reading) -> wire::FenceState {
-        let failed = self.unconfirmed.iter().any(|(of, _)| of == application);
+        let failed = self.confirmed.iter().any(|((of, _), confirmed)| of == application && !confirmed);
         let guarded = self.guarded(application);
         // A service that was told to be quiet is no fence of the databases.
         let holds = self.journal.view().applications.get(application).is_some_and(|view| {
