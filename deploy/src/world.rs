@@ -354,8 +354,7 @@ impl World {
     pub async fn down(mut self) -> Result<()> {
         // Where only what broke is to be kept, a world that comes to its end is not.
         self.traces.keep &= std::env::var(KEEP).is_ok_and(|which| which != "broken");
-        futures::future::try_join_all(self.regions.iter().map(|region| region.keeper().end())).await?;
-        Ok(())
+        self.end().await
     }
 
     /// Ends everything and leaves its folder: logs, configuration and data.
@@ -364,6 +363,10 @@ impl World {
     /// Something does not end.
     pub async fn down_to_its_folder(mut self) -> Result<()> {
         self.traces.keep = true;
+        self.end().await
+    }
+
+    async fn end(self) -> Result<()> {
         futures::future::try_join_all(self.regions.iter().map(|region| region.keeper().end())).await?;
         Ok(())
     }

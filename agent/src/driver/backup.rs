@@ -378,6 +378,16 @@ fn plain_end(path: &Path) -> io::Result<()> {
     Err(io::Error::other("it does not end as pg_dump ends a dump"))
 }
 
+/// What a report says of newer backups that were not taken; empty if there were none.
+#[must_use]
+pub fn note(passed_over: &[String]) -> String {
+    if passed_over.is_empty() {
+        String::new()
+    } else {
+        format!("; passed over as not whole: {}", passed_over.join("; "))
+    }
+}
+
 /// A resource whose backups nobody named.
 #[must_use]
 pub fn unnamed(kind: &str) -> DriverError {

@@ -14,7 +14,7 @@ use nix::unistd::{User, geteuid};
 use serde::{Deserialize, Serialize};
 
 use super::process::disk::{self, Durability};
-use super::{Done, DriverError};
+use super::{Done, DriverError, DriverResult};
 
 /// Where the copy of a standby is.
 pub const COPY: &str = "copy";
@@ -130,6 +130,16 @@ impl Scratch {
         .await
     }
 
+    /// The end of a drill, once what it left there runs no more; `ran`: something did.
+    ///
+    /// # Errors
+    /// If something cannot be removed.
+    pub async fn clean_up(&self, ran: bool) -> DriverResult {
+        let cleared = self.clear().await?;
+        let message = if cleared { "the scratch folder is empty, and nothing runs there" } else { "there was nothing" };
+        Ok(Done { already: !ran && !cleared, message: message.to_owned(), ..Done::default() })
+    }
+
     /// Takes everything away, the claim last; false if there was nothing.
     ///
     /// # Errors
@@ -237,6 +247,18 @@ pub fn apart(one: &Path, other: &Path) -> bool {
     let whole = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let (one, other) = (whole(one), whole(other));
     !one.starts_with(&other) && !other.starts_with(&one)
+}
+
+/// What was seen of the copies.
+///
+/// # Errors
+/// If there was none to look at.
+pub fn looked_at(said: &[String]) -> DriverResult {
+    if said.is_empty() {
+        let message = "there is no copy to look at; promote or restore it in a line before";
+        return Err(DriverError::permanent("scratch-check", message));
+    }
+    Ok(Done { message: said.join("; "), ..Done::default() })
 }
 
 /// A resource without a scratch folder cannot be copied.

@@ -21,16 +21,6 @@ async fn colleague(scene: &Scene) -> Result<Ctl> {
     Ok(Ctl::new(&coordinators, &Credentials::of(&certificates, "bob")))
 }
 
-/// Another document, in force.
-async fn change(scene: &Scene, from: &str, to: &str) -> Result<()> {
-    let document = scene.world.document();
-    let text = std::fs::read_to_string(&document)?;
-    ensure!(text.contains(from), "the document says another thing than {from:?}");
-    std::fs::write(&document, text.replace(from, to))?;
-    scene.world.apply().await?;
-    scene.world.protected(scene.old(), scene.other()).await
-}
-
 async fn why_says(scene: &Scene, word: &str) -> Result<()> {
     wait::until(&format!("{word:?} as a reason"), PATIENCE, || async {
         let why = scene.world.ctl().why(APPLICATION).await?;
@@ -45,7 +35,7 @@ async fn a_failover_that_loses_too_much_needs_two_people_and_admits_what_it_lose
     let scene = Scene::start(Duration::from_secs(4), Duration::from_millis(500)).await?;
     scene.lead_from("eu-central").await?;
     let (bob, other) = (colleague(&scene).await?, scene.other().cluster()?);
-    change(&scene, "mode: automatic", "mode: automatic\n    twoPerson: true").await?;
+    scene.change_document("mode: automatic", "mode: automatic\n    twoPerson: true").await?;
     let writer = scene.writer().await?;
     // The standby stays where it is, and the clients do not notice.
     let standby = other.postgres.connect_as_agent().await?;
@@ -96,7 +86,7 @@ async fn a_failover_that_is_never_automatic_waits_for_its_word() -> Result<()> {
     let scene = Scene::start(Duration::from_secs(4), Duration::from_millis(500)).await?;
     scene.lead_from("eu-central").await?;
     let bob = colleague(&scene).await?;
-    change(&scene, "mode: automatic", "mode: approve").await?;
+    scene.change_document("mode: automatic", "mode: approve").await?;
     let writer = scene.writer().await?;
     let too_early = bob.run(&["approve", APPLICATION, "--reason", "yes"]).await.expect_err("nothing asks");
     println!("with nothing to approve: {too_early:#}");

@@ -62,6 +62,16 @@ impl Scene {
         Ok(ports)
     }
 
+    /// Another document, in force and confirmed: a refusal says what is still to be confirmed.
+    pub(crate) async fn change_document(&self, from: &str, to: &str) -> Result<()> {
+        let document = self.world.document();
+        let text = std::fs::read_to_string(&document)?;
+        ensure!(text.contains(from), "the document does not say {from:?}");
+        std::fs::write(&document, text.replace(from, to))?;
+        self.world.apply().await?;
+        self.world.protected(self.old(), self.other()).await
+    }
+
     /// Has the coordinator of a region lead.
     pub(crate) async fn lead_from(&self, region: &str) -> Result<()> {
         let id = self.world.region(region)?.place().id;

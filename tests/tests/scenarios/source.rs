@@ -67,13 +67,7 @@ async fn a_source_that_dies_before_its_fence_is_failed_over() -> Result<()> {
 async fn a_source_that_dies_before_its_fence_asks_where_nothing_is_automatic() -> Result<()> {
     let scene = Scene::start(Duration::from_secs(6), Duration::from_secs(1)).await?;
     scene.lead_from("eu-central").await?;
-    let document = scene.world.document();
-    let text = std::fs::read_to_string(&document)?;
-    ensure!(text.contains("mode: automatic"), "the document says another mode");
-    std::fs::write(&document, text.replace("mode: automatic", "mode: approve"))?;
-    scene.world.apply().await?;
-    // A refusal says what is still to be confirmed.
-    scene.world.protected(scene.old(), scene.other()).await?;
+    scene.change_document("mode: automatic", "mode: approve").await?;
     scene.old().cluster()?.agent.process().context("it does not run")?.freeze();
     let switchover = begun(&scene, &["--max-write-outage", "2s"]).await?;
     scene.old().lose().await?;

@@ -40,14 +40,8 @@ async fn refused(ctl: &Ctl, words: &[&str], rule: &str) -> Result<()> {
 
 /// The settings that this day needs.
 async fn settle(scene: &Scene) -> Result<()> {
-    let path = scene.world.document();
-    let text = std::fs::read_to_string(&path)?;
     let settings = "    mode: automatic\n    maxWriteOutage: 20s\n    commitWithin: 1h\n    twoPerson: true\n";
-    let changed = text.replace("    mode: automatic\n", settings);
-    ensure!(changed != text, "the document has no mode");
-    std::fs::write(&path, changed)?;
-    scene.world.ctl().apply(&path).await?;
-    scene.world.protected(scene.old(), scene.other()).await
+    scene.change_document("    mode: automatic\n", settings).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::lab::{LONG, Lab};
 use super::session::{SqlError, connect, login, number, run, text};
 use super::{Postgres, files};
-use crate::driver::scratch::{BACKUP, COPY, Ready, Scratch, apart, missing};
+use crate::driver::scratch::{BACKUP, COPY, Ready, Scratch, apart, looked_at, missing};
 use crate::driver::{Done, DriverError, DriverResult, Rehearsal};
 
 /// What is in a place.
@@ -131,11 +131,7 @@ impl Postgres {
                 answered => format!("{what} has {rows} and answers {answered} checks"),
             });
         }
-        if said.is_empty() {
-            let message = "there is no copy to look at; promote or restore it in a line before";
-            return Err(DriverError::permanent("scratch-check", message));
-        }
-        Ok(Done { message: said.join("; "), ..Done::default() })
+        looked_at(&said)
     }
 
     async fn clean_up(&self, scratch: &Scratch) -> DriverResult {
@@ -143,9 +139,7 @@ impl Postgres {
         for name in [COPY, BACKUP] {
             ran |= Lab::at(self, scratch.place(name)).stop().await?;
         }
-        let cleared = scratch.clear().await?;
-        let message = if cleared { "the scratch folder is empty, and nothing runs there" } else { "there was nothing" };
-        Ok(Done { already: !ran && !cleared, message: message.to_owned(), ..Done::default() })
+        scratch.clean_up(ran).await
     }
 }
 

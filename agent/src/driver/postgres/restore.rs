@@ -16,7 +16,7 @@ use std::time::Instant;
 use super::lab::{LONG, Lab};
 use super::session::{SqlError, run};
 use super::{DISK_LIMIT, Postgres, files, follow};
-use crate::driver::backup::{Backup, BackupKind, BackupOptions, DumpForm, Judge, form, unnamed};
+use crate::driver::backup::{Backup, BackupKind, BackupOptions, DumpForm, Judge, form, note, unnamed};
 use crate::driver::process::Program;
 use crate::driver::scratch::{BACKUP, Ready, Scratch};
 use crate::driver::{Done, DriverError, DriverResult};
@@ -342,12 +342,4 @@ fn identifier(name: &str) -> String {
 
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
-}
-
-fn note(passed_over: &[String]) -> String {
-    if passed_over.is_empty() {
-        String::new()
-    } else {
-        format!("; passed over as not whole: {}", passed_over.join("; "))
-    }
 }

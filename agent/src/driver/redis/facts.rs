@@ -21,12 +21,7 @@ impl Redis {
             None => None,
         };
         let reaches = self.options.upstreams.iter().map(|(cluster, upstream)| async move {
-            let login = Login {
-                host: upstream.host.clone(),
-                port: upstream.port,
-                user: upstream.user.clone(),
-                password: upstream.password.clone(),
-            };
+            let login = Login::to(upstream);
             (cluster.clone(), reach(&login).await.map_err(|failure| failure.to_string()))
         });
         let reaches: BTreeMap<_, _> = futures::future::join_all(reaches).await.into_iter().collect();

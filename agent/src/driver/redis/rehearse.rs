@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::Redis;
 use super::lab::{Lab, tool};
 use crate::driver::process::Program;
-use crate::driver::scratch::{BACKUP, COPY, Ready, Scratch, missing};
+use crate::driver::scratch::{BACKUP, COPY, Ready, Scratch, looked_at, missing};
 use crate::driver::{Done, DriverError, DriverResult, Rehearsal};
 
 impl Redis {
@@ -72,11 +72,7 @@ impl Redis {
                 said.push(format!("{what} has {keys} keys"));
             }
         }
-        if said.is_empty() {
-            let message = "there is no copy to look at; promote or restore it in a line before";
-            return Err(DriverError::permanent("scratch-check", message));
-        }
-        Ok(Done { message: said.join("; "), ..Done::default() })
+        looked_at(&said)
     }
 
     async fn clean_up(&self, scratch: &Scratch) -> DriverResult {
@@ -84,8 +80,6 @@ impl Redis {
         for name in [COPY, BACKUP] {
             ran |= Lab::at(self, scratch.place(name)).stop().await?;
         }
-        let cleared = scratch.clear().await?;
-        let message = if cleared { "the scratch folder is empty, and nothing runs there" } else { "there was nothing" };
-        Ok(Done { already: !ran && !cleared, message: message.to_owned(), ..Done::default() })
+        scratch.clean_up(ran).await
     }
 }

@@ -84,12 +84,7 @@ impl Redis {
         if own.has_no_keys() {
             return Ok(true);
         }
-        let login = Login {
-            host: upstream.host.clone(),
-            port: upstream.port,
-            user: upstream.user.clone(),
-            password: upstream.password.clone(),
-        };
+        let login = Login::to(upstream);
         let cluster = &rejoin.upstream_cluster;
         let mut connection = login.connect(COMMAND_LIMIT).await.map_err(|failure| {
             DriverError::retryable("redis-upstream", format!("the login to Redis of {cluster}: {failure}"))

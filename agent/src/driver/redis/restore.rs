@@ -8,7 +8,7 @@ use super::closed;
 use super::lab::Lab;
 use super::server::no_config_file;
 use super::{CLOSED, DISK_LIMIT, GLANCE, Redis};
-use crate::driver::backup::{Backup, BackupKind, BackupOptions, Judge, unnamed};
+use crate::driver::backup::{Backup, BackupKind, BackupOptions, Judge, note, unnamed};
 use crate::driver::process::{Program, disk};
 use crate::driver::scratch::{BACKUP, Ready, Scratch};
 use crate::driver::{Done, DriverError, DriverResult};
@@ -168,12 +168,4 @@ fn put(source: &Path, target: &Path) -> std::io::Result<()> {
     disk::sync(&new)?;
     std::fs::rename(&new, target)?;
     disk::sync(folder)
-}
-
-fn note(passed_over: &[String]) -> String {
-    if passed_over.is_empty() {
-        String::new()
-    } else {
-        format!("; passed over as not whole: {}", passed_over.join("; "))
-    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo, RedisError};
 
+use super::options::RedisUpstream;
 use crate::driver::DriverError;
 use crate::secret::Secret;
 
@@ -75,6 +76,16 @@ pub(super) struct Login {
 }
 
 impl Login {
+    /// To another cluster, as a replica logs in there.
+    pub(super) fn to(upstream: &RedisUpstream) -> Self {
+        Self {
+            host: upstream.host.clone(),
+            port: upstream.port,
+            user: upstream.user.clone(),
+            password: upstream.password.clone(),
+        }
+    }
+
     /// A connection of its own.
     pub(super) async fn connect(&self, limit: Duration) -> Result<MultiplexedConnection, Failure> {
         let mut settings = redis::RedisConnectionInfo::default().set_skip_set_lib_name();
