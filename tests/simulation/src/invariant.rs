@@ -7,8 +7,8 @@ use regent_core::id::RunId;
 use regent_core::run::StepKind;
 use regent_core::state::State;
 
-use crate::simulation::client::Acknowledged;
-use crate::simulation::database::{Databases, Effect};
+use crate::client::Acknowledged;
+use crate::database::{Databases, Effect};
 
 mod coordinators_alone;
 mod effects_once;

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use regent_core::planted::Mistake;
-use regent_tests::simulation::{self, Failure};
+use regent_simulation::Failure;
 
 /// Each must be found within these.
 const SEEDS: Range<u64> = 0..2_000;
@@ -24,9 +24,9 @@ fn every_mistake_is_found() {
     let mut missed = Vec::new();
     for mistake in Mistake::ALL {
         let known = KNOWN.iter().find(|(known, ..)| *known == mistake);
-        let at_once = known.and_then(|(_, seed, _)| simulation::run_with(*seed, mistake).result.err());
+        let at_once = known.and_then(|(_, seed, _)| regent_simulation::run_with(*seed, mistake).result.err());
         let searched = at_once.is_none();
-        match at_once.or_else(|| simulation::search(mistake, SEEDS, jobs)) {
+        match at_once.or_else(|| regent_simulation::search(mistake, SEEDS, jobs)) {
             Some(Failure { seed, promise, how, .. }) => {
                 let new = if searched { " (new: put it into the table)" } else { "" };
                 println!("{mistake:?}: seed {seed}{new}: {promise}: {how}");
@@ -41,7 +41,7 @@ fn every_mistake_is_found() {
 #[test]
 fn the_seeds_of_the_table_find_nothing_without_a_mistake() {
     for (_, seed, _) in KNOWN {
-        if let Err(failure) = simulation::run(*seed, false).result {
+        if let Err(failure) = regent_simulation::run(*seed, false).result {
             panic!("{failure}");
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Invariant, Sight, promotions};
-use crate::simulation::database::Effect;
+use crate::database::Effect;
 
 #[derive(Default)]
 pub(super) struct IntentFirst {

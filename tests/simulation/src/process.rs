@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
-use crate::simulation::clock::{Clocks, ProcessClock};
-use crate::simulation::network::MachineId;
+use crate::clock::{Clocks, ProcessClock};
+use crate::network::MachineId;
 
 /// What a process does until it ends.
 pub(super) type Program = Box<dyn FnOnce(Arc<ProcessClock>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;

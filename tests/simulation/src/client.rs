@@ -5,9 +5,9 @@
 
 use regent_core::id::ApplicationId;
 
-use crate::simulation::database::{Databases, Row};
-use crate::simulation::network::{MachineId, Network};
-use crate::simulation::program::{NAME, Seats};
+use crate::database::{Databases, Row};
+use crate::network::{MachineId, Network};
+use crate::program::{NAME, Seats};
 
 /// Between two writes of one client.
 const PAUSE: u64 = 50;

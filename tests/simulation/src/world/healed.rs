@@ -7,9 +7,9 @@ use regent_core::state::State;
 use regent_core::terms;
 use regent_core::verdict::Scene;
 
-use crate::simulation::program;
-use crate::simulation::world::World;
-use crate::simulation::{Failure, Settled};
+use crate::program;
+use crate::world::World;
+use crate::{Failure, Settled};
 
 /// A healed world must be live within this time.
 const RECOVERY: u64 = 90_000;

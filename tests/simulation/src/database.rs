@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use regent_agent::driver::Driver;
 
-use crate::simulation::clock::TrueTime;
-use crate::simulation::dice::Dice;
-use crate::simulation::trace::Trace;
+use crate::clock::TrueTime;
+use crate::dice::Dice;
+use crate::trace::Trace;
 
 mod driver;
 

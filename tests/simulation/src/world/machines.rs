@@ -2,11 +2,11 @@
 
 use std::sync::PoisonError;
 
-use crate::simulation::Failure;
-use crate::simulation::network::MachineId;
-use crate::simulation::process::{Process, Program};
-use crate::simulation::program::{self, ClusterPlan, CoordinatorPlan};
-use crate::simulation::world::World;
+use crate::Failure;
+use crate::network::MachineId;
+use crate::process::{Process, Program};
+use crate::program::{self, ClusterPlan, CoordinatorPlan};
+use crate::world::World;
 
 /// What was started anew comes up after so long.
 const SUPERVISOR: u64 = 400;

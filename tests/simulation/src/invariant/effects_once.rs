@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use regent_core::id::RunId;
 
 use super::{Invariant, Sight, promotions};
-use crate::simulation::database::Effect;
+use crate::database::Effect;
 
 #[derive(Default)]
 pub(super) struct EffectsOnce {

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use regent_tests::simulation::{self, Outcome};
+use regent_simulation::Outcome;
 
 fn seeds(otherwise: Range<u64>) -> Range<u64> {
     let Ok(text) = std::env::var("REGENT_SEEDS") else { return otherwise };
@@ -27,7 +27,7 @@ fn each(seeds: Range<u64>, look: impl Fn(u64, Outcome) + Sync) {
                     if seed >= end {
                         break;
                     }
-                    look(seed, simulation::run(seed, false));
+                    look(seed, regent_simulation::run(seed, false));
                 }
             });
         }
@@ -36,7 +36,7 @@ fn each(seeds: Range<u64>, look: impl Fn(u64, Outcome) + Sync) {
 
 #[test]
 fn every_promise_holds_for_every_seed() {
-    let (seeds, began) = (seeds(0..600), Instant::now());
+    let (seeds, began) = (seeds(0..2_000), Instant::now());
     let (settled, held) = (AtomicU64::new(0), AtomicU64::new(0));
     each(seeds.clone(), |_, outcome| match outcome.result {
         Ok(end) => {
@@ -54,10 +54,10 @@ fn every_promise_holds_for_every_seed() {
 #[test]
 fn the_same_seed_is_the_same_run() {
     each(0..24, |seed, first| {
-        let second = simulation::run(seed, false);
+        let second = regent_simulation::run(seed, false);
         assert!(first.events > 1_000, "seed {seed}: nothing happened");
         assert_eq!((first.hash, first.events), (second.hash, second.events), "seed {seed} was not the same twice");
     });
-    let other = simulation::run(1, false);
-    assert_ne!(simulation::run(0, false).hash, other.hash, "seeds differ");
+    let other = regent_simulation::run(1, false);
+    assert_ne!(regent_simulation::run(0, false).hash, other.hash, "seeds differ");
 }

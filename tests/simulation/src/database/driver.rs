@@ -8,7 +8,7 @@ use regent_agent::driver::{
 };
 
 use super::{Databases, Effect, Server};
-use crate::simulation::trace::Trace;
+use crate::trace::Trace;
 
 /// Of one cluster's server.
 pub(super) struct DatabaseDriver {
@@ -252,7 +252,7 @@ impl Driver for DatabaseDriver {
 }
 
 /// The DNS name of the application: it follows the applied state, so nothing is to be done for it but to look.
-pub(in crate::simulation) struct NameDriver(pub(in crate::simulation) Trace, pub(in crate::simulation) String);
+pub(crate) struct NameDriver(pub(crate) Trace, pub(crate) String);
 
 #[async_trait]
 impl Driver for NameDriver {

@@ -21,6 +21,8 @@
 //!
 //! `tests/simulation.rs` runs seeds twice and compares the hash of everything that happened.
 
+#![allow(clippy::expect_used, reason = "a world that cannot be built is a failure of the test")]
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -70,7 +72,7 @@ impl fmt::Display for Failure {
             writeln!(f, "{line}")?;
         }
         writeln!(f, "seed {seed}: {promise}: {how}")?;
-        write!(f, "repeat it: cargo run -p regent-tests --bin simulate -- --seeds {seed}..{} --aloud", seed + 1)
+        write!(f, "repeat it: cargo run --bin simulate -- --seeds {seed}..{} --aloud", seed + 1)
     }
 }
 

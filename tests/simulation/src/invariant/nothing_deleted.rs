@@ -6,7 +6,7 @@ use regent_core::application::Action;
 use regent_core::run::StepKind;
 
 use super::{Invariant, Sight};
-use crate::simulation::database::Effect;
+use crate::database::Effect;
 
 #[derive(Default)]
 pub(super) struct NothingDeleted {

@@ -8,9 +8,9 @@ use regent_core::id::{Epoch, RunId};
 use regent_core::state::State;
 
 use super::{Invariant, Sight};
-use crate::simulation::client::Acknowledged;
-use crate::simulation::database::{Databases, Effect};
-use crate::simulation::program::{application, resource};
+use crate::client::Acknowledged;
+use crate::database::{Databases, Effect};
+use crate::program::{application, resource};
 
 const ORIGIN: u64 = 1_000;
 const ROW: u64 = 100;

@@ -10,17 +10,17 @@ use regent_core::entry::{Entry, FORMAT, Record};
 use regent_core::id::LogIndex;
 use regent_core::state::{Applied, State};
 
-use crate::simulation::client::{Acknowledged, Client};
-use crate::simulation::clock::{Clocks, TrueTime};
-use crate::simulation::database::Databases;
-use crate::simulation::dice::Dice;
-use crate::simulation::fault::{self, Fault, Ground, Manner, Planned};
-use crate::simulation::invariant::{self, Invariant, Sight};
-use crate::simulation::network::Network;
-use crate::simulation::process::Process;
-use crate::simulation::program::{self, GuardDoor, Seats};
-use crate::simulation::trace::Trace;
-use crate::simulation::{Failure, Settled};
+use crate::client::{Acknowledged, Client};
+use crate::clock::{Clocks, TrueTime};
+use crate::database::Databases;
+use crate::dice::Dice;
+use crate::fault::{self, Fault, Ground, Manner, Planned};
+use crate::invariant::{self, Invariant, Sight};
+use crate::network::Network;
+use crate::process::Process;
+use crate::program::{self, GuardDoor, Seats};
+use crate::trace::Trace;
+use crate::{Failure, Settled};
 
 mod healed;
 mod machines;

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::simulation::clock::TrueTime;
-use crate::simulation::dice::Dice;
-use crate::simulation::trace::Trace;
+use crate::clock::TrueTime;
+use crate::dice::Dice;
+use crate::trace::Trace;
 
 /// Names a machine.
 pub type MachineId = usize;

@@ -26,11 +26,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::simulation::carrier;
-use crate::simulation::database::{Databases, NameDriver};
-use crate::simulation::network::{MachineId, Network};
-use crate::simulation::process::Program;
-use crate::simulation::trace::Trace;
+use crate::carrier;
+use crate::database::{Databases, NameDriver};
+use crate::network::{MachineId, Network};
+use crate::process::Program;
+use crate::trace::Trace;
 
 /// The application.
 pub const APPLICATION: &str = "shop";
@@ -78,6 +78,7 @@ pub(super) fn coordinator(plan: CoordinatorPlan) -> Program {
         Box::pin(async move {
             let CoordinatorPlan { id, machine, region, all, data, network, seats, trace } = plan;
             let peers = all.iter().map(|id| (CoordinatorId(*id), coordinator_address(*id))).collect();
+            let place = data.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
             let mut options = RaftOptions::new(CoordinatorId(id), peers, data);
             options.bootstrap = id == 1;
             let over = network.clone();
@@ -85,7 +86,11 @@ pub(super) fn coordinator(plan: CoordinatorPlan) -> Program {
                 Arc::new(move |_, address, _| Ok(carrier::dial(&over, machine, Identity::Coordinator(id), address)));
             let raft = match raft::open_with(options, dial, raft::Writing::InPlace).await {
                 Ok(raft) => raft,
-                Err(error) => return trace.say(format_args!("coordinator {id} cannot start: {error}")),
+                // Where its disk is, is drawn anew in every run.
+                Err(error) => {
+                    let why = error.to_string().replace(&place, "");
+                    return trace.say(format_args!("coordinator {id} cannot start: {why}"));
+                }
             };
             let works = Works::new(CoordinatorId(id), raft, clock);
             let myself = Coordinator {
@@ -212,7 +217,8 @@ pub(super) fn agent(plan: ClusterPlan) -> Program {
     Box::new(move |clock| {
         Box::pin(async move {
             let failed = |what: &dyn std::fmt::Display| {
-                plan.trace.say(format_args!("agent {} cannot start: {what}", plan.cluster));
+                let why = what.to_string().replace(&plan.data.display().to_string(), "");
+                plan.trace.say(format_args!("agent {} cannot start: {why}", plan.cluster));
             };
             let journal = match Journal::open_with(&plan.data, Writing::InPlace) {
                 Ok(journal) => journal,

@@ -12,9 +12,9 @@ use regent_core::switchover::{self, Purpose};
 use regent_core::time::Span;
 use regent_core::verdict::Scene;
 
-use crate::simulation::process::Process;
-use crate::simulation::program::{self, Seat};
-use crate::simulation::world::World;
+use crate::process::Process;
+use crate::program::{self, Seat};
+use crate::world::World;
 
 /// As the command asks without an option.
 const MAX_WRITE_OUTAGE: Span = Span::from_secs(30);

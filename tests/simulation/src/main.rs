@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use regent_tests::simulation;
 
 /// The real code of coordinators and agents in a simulated world.
 #[derive(Parser)]
@@ -92,11 +91,11 @@ fn main() -> ExitCode {
 }
 
 #[cfg(feature = "planted")]
-fn run(seed: u64, arguments: &Arguments) -> simulation::Outcome {
-    let Some(name) = &arguments.mutation else { return simulation::run(seed, arguments.aloud) };
+fn run(seed: u64, arguments: &Arguments) -> regent_simulation::Outcome {
+    let Some(name) = &arguments.mutation else { return regent_simulation::run(seed, arguments.aloud) };
     let mistake = regent_core::planted::Mistake::ALL.into_iter().find(|one| format!("{one:?}") == *name);
     match mistake {
-        Some(mistake) => simulation::run_with(seed, mistake),
+        Some(mistake) => regent_simulation::run_with(seed, mistake),
         None => {
             say(&format!("there is no {name}; there are {:?}", regent_core::planted::Mistake::ALL));
             std::process::exit(2)
@@ -109,7 +108,7 @@ fn tell_mutations(arguments: &Arguments) -> ExitCode {
     let mut missed = 0;
     for mistake in regent_core::planted::Mistake::ALL {
         let began = Instant::now();
-        let found = simulation::search(mistake, arguments.seeds.clone(), arguments.jobs);
+        let found = regent_simulation::search(mistake, arguments.seeds.clone(), arguments.jobs);
         let took = began.elapsed().as_secs();
         match found {
             Some(failure) => {
@@ -125,8 +124,8 @@ fn tell_mutations(arguments: &Arguments) -> ExitCode {
 }
 
 #[cfg(not(feature = "planted"))]
-fn run(seed: u64, arguments: &Arguments) -> simulation::Outcome {
-    simulation::run(seed, arguments.aloud)
+fn run(seed: u64, arguments: &Arguments) -> regent_simulation::Outcome {
+    regent_simulation::run(seed, arguments.aloud)
 }
 
 fn work(arguments: &Arguments, next: &AtomicU64, tally: &Mutex<Tally>) {
@@ -136,7 +135,7 @@ fn work(arguments: &Arguments, next: &AtomicU64, tally: &Mutex<Tally>) {
             return;
         }
         let outcome = run(seed, arguments);
-        let again = arguments.twice.then(|| simulation::run(seed, arguments.aloud));
+        let again = arguments.twice.then(|| regent_simulation::run(seed, arguments.aloud));
         let mut tally = tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         tally.events += outcome.events;
         match &outcome.result {

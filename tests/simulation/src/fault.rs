@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::simulation::dice::Dice;
-use crate::simulation::network::MachineId;
+use crate::dice::Dice;
+use crate::network::MachineId;
 
 /// One thing that goes wrong for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::service::Routes;
 
-use crate::simulation::network::{MachineId, Network, Way};
+use crate::network::{MachineId, Network, Way};
 
 type Request = http::Request<Body>;
 type Response = http::Response<Body>;

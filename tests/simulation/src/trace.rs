@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::simulation::clock::TrueTime;
+use crate::clock::TrueTime;
 
 /// So many lines are kept.
 const KEPT: usize = 2_000;

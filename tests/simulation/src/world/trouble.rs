@@ -6,9 +6,9 @@ use std::sync::PoisonError;
 
 use regent_core::id::CoordinatorId;
 
-use crate::simulation::fault::{Fault, Planned};
-use crate::simulation::network::MachineId;
-use crate::simulation::world::World;
+use crate::fault::{Fault, Planned};
+use crate::network::MachineId;
+use crate::world::World;
 
 impl World {
     pub(super) fn begin(&mut self, fault: &Fault) {
