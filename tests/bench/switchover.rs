@@ -141,7 +141,7 @@ async fn by_regent(world: &World, bench: &Bench, named: bool, seen: &mut Seen) -
     let places = [Place::of(from)?, Place::of(to)?];
     let clients = start(bench, &places, (0..bench.clients).map(finding).collect()).await?;
     let begun = Instant::now();
-    world.ctl().run(&["switchover", APPLICATION, "--to", &to.cluster()?.name]).await?;
+    world.ctl().run(&["switchover", APPLICATION, "--to", &to.cluster()?.name, "--watch"]).await?;
     let run = wait::until("the end of the run", PATIENCE, || async {
         let runs = world.ctl().runs().await?;
         let run = runs.first().context("there is no run")?;

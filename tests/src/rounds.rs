@@ -170,12 +170,17 @@ async fn one(
     let name = to.cluster()?.name.clone();
     let before = ctl.runs().await?.first().map_or(0, |run| run.id);
     let begun = Instant::now();
+    let mut words = vec!["switchover", APPLICATION, "--to", &name];
+    if fault.is_none() {
+        // One process follows the run: to ask again and again by another one takes a core from what is measured.
+        words.push("--watch");
+    }
     wait::until("the switchover to be taken", PATIENCE, || async {
         // An answer that was lost has begun it all the same.
         if ctl.runs().await?.first().is_some_and(|run| run.id > before) {
             return Ok(());
         }
-        ctl.run(&["switchover", APPLICATION, "--to", &name]).await.map(drop)
+        ctl.run(&words).await.map(drop)
     })
     .await?;
     let pending = match fault {

@@ -240,13 +240,18 @@ impl Stage {
     pub async fn judge(self) -> Result<Vec<Sheet>> {
         let Self { world, crew, epochs, first, cut_off, folder } = self;
         let sheets = crew.stop().await?;
-        let application = world.ctl().status().await?.application(APPLICATION)?.clone();
+        // Asked again, since the network may be a bad one.
+        let told = wait::until("what operators are told", Duration::from_secs(60), || async {
+            let application = world.ctl().status().await?.application(APPLICATION)?.clone();
+            let mut reports = Vec::new();
+            for run in world.ctl().runs().await? {
+                reports.push(world.ctl().report(run.id).await?);
+            }
+            Ok((application, reports))
+        });
+        let (application, reports) = told.await?;
         let clusters = world.regions().iter().filter_map(|region| region.cluster().ok());
         let primary = clusters.into_iter().find(|cluster| cluster.name == application.primary).context("no primary")?;
-        let mut reports = Vec::new();
-        for run in world.ctl().runs().await? {
-            reports.push(world.ctl().report(run.id).await?);
-        }
         // It may just be opening again.
         let rows = wait::until("the rows of the primary", Duration::from_secs(30), || async {
             Ok([primary.postgres.rows().await?, primary.redis.rows().await?])

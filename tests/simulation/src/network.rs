@@ -206,6 +206,16 @@ impl Network {
         self.lock().give_up();
     }
 
+    /// Nothing is on its way any more: what is still held would hold this network, and so itself.
+    pub(super) fn end_of_the_world(&self) {
+        let left = {
+            let mut state = self.lock();
+            let (due, held) = (std::mem::take(&mut state.due), std::mem::take(&mut state.held));
+            (due, held, std::mem::take(&mut state.listeners), std::mem::take(&mut state.talks))
+        };
+        drop(left);
+    }
+
     /// Cuts one way.
     pub(super) fn cut(&self, from: MachineId, to: MachineId) {
         let mut state = self.lock();

@@ -369,6 +369,14 @@ impl World {
     }
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        self.processes.clear();
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.network.end_of_the_world();
+    }
+}
+
 fn document(clusters: &[String], bound: u64) -> String {
     format!(
         "apiVersion: regent/v1

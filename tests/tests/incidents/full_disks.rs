@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use regent_deploy::config::{APPLICATION, DATABASE};
 use regent_deploy::net::Link;
+use regent_deploy::postgres::Postgres;
 use regent_deploy::wait;
 use regent_tests::crew::Way;
 use regent_tests::stage::{ALL, CENTRAL, NORTH, Stage, WEST, play};
@@ -72,7 +73,8 @@ fn a_full_disk_of_the_primarys_database_is_left_behind() -> Result<()> {
         let mut stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), DATABASE_DISK))).await?;
         stage.cut_off_from_now();
         let ballast = Ballast::fill(&stage.world.folder().join(&data))?;
-        stage.failed_over_to(CENTRAL, PATIENCE * 2).await?;
+        use_up_its_log(&stage.region(WEST).cluster()?.postgres).await?;
+        stage.failed_over_to(CENTRAL, PATIENCE).await?;
         stage.crew.takes_nothing(WEST, Way::Postgres, D).await?;
         drop(ballast);
         // With space again, and started by a careless person, it is closed.
@@ -83,6 +85,17 @@ fn a_full_disk_of_the_primarys_database_is_left_behind() -> Result<()> {
         stage.judge().await?;
         Ok(())
     })
+}
+
+/// The segments that it has already would last for minutes.
+async fn use_up_its_log(server: &Postgres) -> Result<()> {
+    let session = server.connect_as_superuser().await?;
+    wait::until("the server to need a new segment of its log", PATIENCE, || async {
+        let switched = session.simple_query("SELECT txid_current(), pg_switch_wal()").await;
+        ensure!(switched.is_err(), "it still has segments");
+        Ok(())
+    })
+    .await
 }
 
 /// The standby's database cannot write: nothing moves.

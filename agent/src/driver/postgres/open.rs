@@ -116,9 +116,9 @@ impl Postgres {
         if lifted || forgets {
             self.reload().await?;
         }
-        let note = self.see_open().await?;
+        let (note, after) = tokio::join!(self.see_open(), self.sight_aside());
+        let (note, after) = (note?, after?);
         self.gate.still(count)?;
-        let after = self.sight().await?;
         let message = match (promoted, lifted) {
             (true, _) => "promoted, a write was accepted",
             (false, true) => "fence lifted, a write was accepted",
@@ -137,15 +137,15 @@ impl Postgres {
         let began = Instant::now();
         let mut signalled: Option<Instant> = None;
         loop {
+            if signalled.is_none_or(|at| at.elapsed() >= SIGNAL_AGAIN) {
+                self.gate.still(count)?;
+                // Fails if recovery has ended meanwhile; the look says so.
+                let _ = self.acting.execute("SELECT pg_promote(false)", STATEMENT_LIMIT).await;
+                signalled = Some(Instant::now());
+            }
             let row = self.acting.row("SELECT pg_is_in_recovery() AS standby", STATEMENT_LIMIT).await?;
             if truth(&row, "standby") == Some(false) {
                 return Ok(());
-            }
-            if signalled.is_none_or(|at| at.elapsed() >= SIGNAL_AGAIN) {
-                self.gate.still(count)?;
-                // Fails if recovery ended between the two statements; the next look says so.
-                let _ = self.acting.execute("SELECT pg_promote(false)", STATEMENT_LIMIT).await;
-                signalled = Some(Instant::now());
             }
             if began.elapsed() > PROMOTE_LIMIT {
                 return Err(DriverError::retryable("postgres-promote", "still in recovery; see the server's log"));

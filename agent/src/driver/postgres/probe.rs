@@ -13,12 +13,13 @@ const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Right after a promotion the control file still has the old timeline: a primary's comes from the name of its WAL
 /// file, a standby's from its receiver. Once its upstream is lost there is no receiver, and until its next restart point
-/// the control file knows nothing newer: what was received tells by the name of its last segment.
+/// the control file knows nothing newer: what was received tells by the name of its last segment. Only then the folder
+/// is read: this is asked while clients wait.
 const LOOK: &str = "
 WITH it AS MATERIALIZED (
     SELECT pg_is_in_recovery() AS standby,
            (pg_last_wal_receive_lsn() - '0/0'::pg_lsn - 1)::int8 AS last_byte,
-           (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_segment_size') AS segment_size
+           pg_size_bytes(current_setting('wal_segment_size')) AS segment_size
 )
 SELECT it.standby,
        (SELECT system_identifier FROM pg_control_system()) AS system_id,
@@ -28,7 +29,7 @@ SELECT it.standby,
        pg_last_wal_replay_lsn() AS replayed,
        (SELECT timeline_id FROM pg_control_checkpoint()) AS control_timeline,
        (SELECT min_recovery_end_timeline FROM pg_control_recovery()) AS recovery_timeline,
-       CASE WHEN it.standby AND it.last_byte >= 0 THEN (
+       CASE WHEN it.standby AND it.last_byte >= 0 AND receiver.received_tli IS NULL THEN (
            SELECT max(('x' || left(name, 8))::bit(32)::int8)
            FROM pg_ls_waldir()
            WHERE name ~ '^[0-9A-F]{24}$'
@@ -125,6 +126,11 @@ impl Postgres {
     /// One look by an action.
     pub(super) async fn sight(&self) -> Result<Sight, SqlError> {
         self.sight_by(&self.acting, super::STATEMENT_LIMIT).await
+    }
+
+    /// The same beside another statement.
+    pub(super) async fn sight_aside(&self) -> Result<Sight, SqlError> {
+        self.sight_by(&self.aside, super::STATEMENT_LIMIT).await
     }
 
     async fn sight_by(&self, session: &super::Session, limit: Duration) -> Result<Sight, SqlError> {
