@@ -43,6 +43,13 @@ pub enum Fault {
         /// By so many milliseconds.
         by: u64,
     },
+    /// Only what is sent to this machine takes longer: what it says is heard at once.
+    SlowAnswers {
+        /// Which.
+        machine: MachineId,
+        /// By so many milliseconds.
+        by: u64,
+    },
     /// kill -9; something starts it again at the end.
     Kill {
         /// Which process.
@@ -139,6 +146,9 @@ pub enum Manner {
     RegionLost,
     /// Nothing but the loss of the primary's region.
     Plain,
+    /// The primary is far away, its database fences as slowly as is allowed, and then nobody reaches its machine: a lease
+    /// that ended late would show.
+    Late,
 }
 
 /// Which machines there are.
@@ -149,6 +159,8 @@ pub(super) struct Ground<'a> {
     pub(super) spare: bool,
     /// Their names, in the order of their machines.
     pub(super) clusters: &'a [String],
+    /// D, in milliseconds.
+    pub(super) bound: u64,
 }
 
 impl Ground<'_> {
@@ -172,6 +184,9 @@ const SPAN: u64 = 16_000;
 
 /// Draws the faults of a run.
 pub(super) fn plan(dice: &mut Dice, manner: Manner, ground: &Ground<'_>) -> Vec<Planned> {
+    if manner == Manner::Late {
+        return late(dice, ground);
+    }
     let mut planned = Vec::new();
     if matches!(manner, Manner::RegionLost | Manner::Plain) {
         let from = if manner == Manner::Plain { 500 } else { dice.below(SPAN / 2) };
@@ -197,7 +212,7 @@ pub(super) fn plan(dice: &mut Dice, manner: Manner, ground: &Ground<'_>) -> Vec<
         };
         let fault = match manner {
             Manner::CoordinatorsOnly => among_coordinators(dice, ground),
-            Manner::Any | Manner::RegionLost | Manner::Plain => anywhere(dice, ground),
+            Manner::Any | Manner::RegionLost | Manner::Plain | Manner::Late => anywhere(dice, ground),
         };
         match &fault {
             Fault::Kill { process } | Fault::Stop { process } if !process.starts_with("coordinator") => {
@@ -215,6 +230,22 @@ pub(super) fn plan(dice: &mut Dice, manner: Manner, ground: &Ground<'_>) -> Vec<
     }
     planned.sort_by_key(|planned| planned.from);
     planned
+}
+
+/// Each of the two ways to fence may take half of the budget, a twelfth of D.
+fn late(dice: &mut Dice, ground: &Ground<'_>) -> Vec<Planned> {
+    let machine = ground.coordinators;
+    let by = dice.between(ground.bound / 20, ground.bound / 12 - 35);
+    let sluggish = Fault::Sluggish { cluster: ground.clusters[0].clone(), by };
+    let mut faults = vec![(0, sluggish)];
+    if dice.percent(50) {
+        faults.push((dice.below(2_000), Fault::SlowAnswers { machine, by: dice.between(20, ground.bound / 3) }));
+    }
+    let from = dice.between(3_000, SPAN / 2);
+    let outward = dice.percent(80);
+    faults.push((from, Fault::Partition { machines: vec![machine], outward, inward: !outward || dice.percent(50) }));
+    let until = from + dice.between(2 * ground.bound, 2 * ground.bound + 4_000);
+    faults.into_iter().map(|(from, fault)| Planned { from, until, fault }).collect()
 }
 
 fn among_coordinators(dice: &mut Dice, ground: &Ground<'_>) -> Fault {

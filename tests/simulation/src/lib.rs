@@ -90,9 +90,9 @@ pub struct Outcome {
 /// As [`run`], with a known mistake in the code.
 #[cfg(feature = "planted")]
 #[must_use]
-pub fn run_with(seed: u64, mistake: regent_core::planted::Mistake) -> Outcome {
+pub fn run_with(seed: u64, mistake: regent_core::planted::Mistake, aloud: bool) -> Outcome {
     regent_core::planted::plant(Some(mistake));
-    let outcome = run(seed, false);
+    let outcome = run(seed, aloud);
     regent_core::planted::plant(None);
     outcome
 }
@@ -114,7 +114,7 @@ pub fn search(mistake: regent_core::planted::Mistake, seeds: std::ops::Range<u64
                     if seed >= lock().as_ref().map_or(seeds.end, |failure| failure.seed) {
                         break;
                     }
-                    if let Err(failure) = run_with(seed, mistake).result {
+                    if let Err(failure) = run_with(seed, mistake, false).result {
                         let mut found = lock();
                         if found.as_ref().is_none_or(|known| failure.seed < known.seed) {
                             *found = Some(failure);

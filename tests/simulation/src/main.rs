@@ -95,7 +95,7 @@ fn run(seed: u64, arguments: &Arguments) -> regent_simulation::Outcome {
     let Some(name) = &arguments.mutation else { return regent_simulation::run(seed, arguments.aloud) };
     let mistake = regent_core::planted::Mistake::ALL.into_iter().find(|one| format!("{one:?}") == *name);
     match mistake {
-        Some(mistake) => regent_simulation::run_with(seed, mistake),
+        Some(mistake) => regent_simulation::run_with(seed, mistake, arguments.aloud),
         None => {
             say(&format!("there is no {name}; there are {:?}", regent_core::planted::Mistake::ALL));
             std::process::exit(2)

@@ -116,6 +116,7 @@ impl World {
             0 => Manner::Plain,
             1 => Manner::CoordinatorsOnly,
             2..=4 => Manner::RegionLost,
+            5 => Manner::Late,
             _ => Manner::Any,
         };
         let by_name = (0..3).map(|region| Client::new(region, None));
@@ -172,7 +173,7 @@ impl World {
         self.set_up()?;
         let began = self.time.now();
         let coordinators = self.machines.len() - self.clusters.len();
-        let ground = Ground { coordinators, spare: self.spare, clusters: &self.clusters };
+        let ground = Ground { coordinators, spare: self.spare, clusters: &self.clusters, bound: self.bound };
         let planned = fault::plan(&mut Dice::of(self.seed, "faults"), self.manner, &ground);
         for one in &planned {
             let until = if one.until == u64::MAX { "the end".to_owned() } else { one.until.to_string() };

@@ -24,7 +24,7 @@ fn every_mistake_is_found() {
     let mut missed = Vec::new();
     for mistake in Mistake::ALL {
         let known = KNOWN.iter().find(|(known, ..)| *known == mistake);
-        let at_once = known.and_then(|(_, seed, _)| regent_simulation::run_with(*seed, mistake).result.err());
+        let at_once = known.and_then(|(_, seed, _)| regent_simulation::run_with(*seed, mistake, false).result.err());
         let searched = at_once.is_none();
         match at_once.or_else(|| regent_simulation::search(mistake, SEEDS, jobs)) {
             Some(Failure { seed, promise, how, .. }) => {

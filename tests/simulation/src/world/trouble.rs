@@ -18,11 +18,12 @@ impl World {
             Fault::Severed { machine } => self.sever(*machine, true),
             Fault::Link { from, to } => self.network.cut(*from, *to),
             Fault::Slow { machine, by } => {
+                self.slow_answers(*machine, *by);
                 for other in 0..self.machines.len() {
                     self.network.slow(*machine, other, *by);
-                    self.network.slow(other, *machine, *by);
                 }
             }
+            Fault::SlowAnswers { machine, by } => self.slow_answers(*machine, *by),
             Fault::Kill { process } => self.keep_down(process),
             Fault::Stop { process } => {
                 if let Some(process) = self.processes.get_mut(process) {
@@ -60,11 +61,12 @@ impl World {
             Fault::Severed { machine } => self.sever(*machine, false),
             Fault::Link { from, to } => self.network.heal(*from, *to),
             Fault::Slow { machine, .. } => {
+                self.slow_answers(*machine, 0);
                 for other in 0..self.machines.len() {
                     self.network.slow(*machine, other, 0);
-                    self.network.slow(other, *machine, 0);
                 }
             }
+            Fault::SlowAnswers { machine, .. } => self.slow_answers(*machine, 0),
             Fault::Kill { process } => self.let_up(process),
             Fault::Stop { process } => {
                 if let Some(process) = self.processes.get_mut(process) {
@@ -116,6 +118,12 @@ impl World {
                     self.link(outside, *inside, cut);
                 }
             }
+        }
+    }
+
+    pub(super) fn slow_answers(&self, machine: usize, by: u64) {
+        for other in 0..self.machines.len() {
+            self.network.slow(other, machine, by);
         }
     }
 
