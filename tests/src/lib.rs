@@ -11,5 +11,6 @@ pub mod gate;
 pub mod oracle;
 pub mod rehearsal;
 pub mod rounds;
+pub mod scratch;
 pub mod soak;
 pub mod stage;

@@ -61,6 +61,16 @@ fn a_sample_of_the_crash_points_of_a_failover_and_a_rejoin() -> Result<()> {
 }
 
 #[test]
+fn a_sample_of_the_crash_points_of_a_drill() -> Result<()> {
+    play(|net| pass(net, D, sample(Kind::Drill)))
+}
+
+#[test]
+fn every_crash_point_of_a_drill() -> Result<()> {
+    play(|net| pass(net, D, asked(points(Kind::Drill))))
+}
+
+#[test]
 fn every_crash_point_of_a_switchover() -> Result<()> {
     play(|net| pass(net, D, asked(points(Kind::Switchover))))
 }

@@ -26,10 +26,13 @@ pub(crate) enum Kind {
     Loss,
     /// Of the side that was left.
     Rejoin,
+    /// With copies, beside a primary that serves.
+    Drill,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] = [Self::Switchover, Self::Undo, Self::Failover, Self::Loss, Self::Rejoin];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Switchover, Self::Undo, Self::Failover, Self::Loss, Self::Rejoin, Self::Drill];
 
     fn steps(self) -> Vec<Step> {
         let known = protected_application().expect("a protected application");
@@ -53,6 +56,7 @@ impl Kind {
                 return steps.filter(|step| step.cluster == to).collect();
             }
             Self::Rejoin => plan::rejoin(&known.document, &from, true),
+            Self::Drill => plan::drill(&known.document, &to),
         }
         .into_iter()
         .filter(|step| !undoes(step))

@@ -9,6 +9,7 @@ use regent_deploy::region::Region;
 use regent_deploy::wait;
 use regent_tests::crew::Way;
 use regent_tests::gate::{Gate, Mark};
+use regent_tests::scratch;
 use regent_tests::stage::{NORTH, Stage};
 
 use super::effects::Effects;
@@ -21,6 +22,7 @@ pub(crate) async fn turn(stage: &mut Stage, gate: &Gate, point: Point, sides: [u
     match point.kind {
         Kind::Switchover => switchover(stage, gate, point, sides).await.map(|()| true),
         Kind::Undo => undo(stage, gate, point, sides).await.map(|()| false),
+        Kind::Drill => drill(stage, gate, point, sides).await.map(|()| false),
         Kind::Failover | Kind::Loss | Kind::Rejoin => failover(stage, gate, point, sides).await.map(|()| true),
     }
 }
@@ -48,6 +50,19 @@ async fn undo(stage: &Stage, gate: &Gate, point: Point, [from, to]: [usize; 2]) 
     standby.execute("SELECT pg_wal_replay_resume()", &[]).await?;
     stage.crew.writes_to(NORTH, &stage.world, from, PATIENCE).await?;
     same(stage, from, before).await?;
+    stage.world.protected(stage.region(from), stage.region(to)).await
+}
+
+/// Nothing real notices, and nothing is left.
+async fn drill(stage: &Stage, gate: &Gate, point: Point, [from, to]: [usize; 2]) -> Result<()> {
+    let (before, newest) = (settled(stage, from).await?, newest_run(stage).await?);
+    gate.close(&mark(point, newest))?;
+    let name = stage.region(to).cluster()?.name.clone();
+    accepted(stage, &["drill", APPLICATION, "--in", &name], newest).await?;
+    crash(stage, gate, point, [from, to]).await?;
+    run_ends(stage, newest, "succeeded").await?;
+    same(stage, from, before).await?;
+    scratch::is_empty(stage.region(to))?;
     stage.world.protected(stage.region(from), stage.region(to)).await
 }
 
@@ -137,7 +152,13 @@ async fn accepted(stage: &Stage, words: &[&str], newest: u64) -> Result<()> {
 
 /// Kills whom the point names while the step is held there, as a supervisor has them started again, and lets it go on.
 async fn crash(stage: &Stage, gate: &Gate, point: Point, [from, to]: [usize; 2]) -> Result<()> {
-    let held = gate.holds(PATIENCE).await?;
+    let held = match gate.holds(PATIENCE).await {
+        Ok(held) => held,
+        Err(error) => {
+            let newest = newest_run(stage).await?.to_string();
+            return Err(error.context(stage.world.ctl().run(&["runs", &newest]).await?));
+        }
+    };
     let acting = stage.region(if point.at_old_side { from } else { to });
     let leader = if point.place.is_the_leaders() { of_process(stage, held)? } else { leader(stage).await? };
     let leads = matches!(point.victim, Victim::Leader | Victim::Both);

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use regent_deploy::config::{APPLICATION, CACHE, DATABASE};
 use regent_deploy::region::Region;
 use regent_deploy::wait;
+use regent_tests::scratch;
 
 use super::SMALLEST;
 use super::scene::Scene;
@@ -17,17 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn scratches(region: &Region) -> Result<[PathBuf; 2]> {
     let cluster = region.cluster()?;
     Ok([cluster.postgres.scratch(), cluster.redis.scratch()])
-}
-
-fn nothing_left(region: &Region) -> Result<()> {
-    for folder in scratches(region)? {
-        let left = std::fs::read_dir(&folder).map(Iterator::count).unwrap_or(0);
-        ensure!(left == 0, "{} is not empty", folder.display());
-        let commands = std::process::Command::new("pgrep").args(["-af", &folder.display().to_string()]).output()?;
-        let running = String::from_utf8_lossy(&commands.stdout).into_owned();
-        ensure!(running.is_empty(), "there runs {running}");
-    }
-    Ok(())
 }
 
 async fn run_is(scene: &Scene, run: u64, wanted: &str) -> Result<()> {
@@ -75,7 +65,7 @@ async fn a_drill_promotes_copies_and_nothing_real_notices() -> Result<()> {
     let audit = ctl.run(&["audit", APPLICATION]).await?;
     let told = |code: &str| audit.lines().any(|line| line.contains(code) && line.contains(&run.to_string()));
     ensure!(told("drill") && told("run-ended"), "the audit does not tell of it: {audit}");
-    nothing_left(scene.other())?;
+    scratch::is_empty(scene.other())?;
 
     scene.world.protected(scene.old(), scene.other()).await?;
     let (old, other) = (scene.old().cluster()?, scene.other().cluster()?);
@@ -124,7 +114,7 @@ async fn a_failover_does_not_wait_for_a_drill_which_is_cleaned_up_beside_it() ->
     let failover = scene.finished_run().await?;
     ensure!(failover != drill, "the drill is taken for the failover");
     run_is(&scene, drill, "superseded").await?;
-    nothing_left(scene.other())?;
+    scratch::is_empty(scene.other())?;
     println!("first write at the other side: row {}", first.n);
     scene.judge(writer.stop().await?, failover).await?;
     scene.end().await
