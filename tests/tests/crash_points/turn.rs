@@ -108,7 +108,9 @@ async fn failover(stage: &mut Stage, gate: &Gate, point: Point, sides: [usize; 2
     stage.world.protected(stage.region(to), stage.region(from)).await?;
     same(stage, to, moved).await?;
     stage.world.stop_service(stage.region(from)).await?;
+    // The next failover is looked at as if it were the first: neither cool-down nor the limit of failovers within an hour.
     stage.world.ctl().run(&["ack", APPLICATION]).await?;
+    stage.world.ctl().run(&["ack", "--all"]).await?;
     Ok(())
 }
 
@@ -156,7 +158,9 @@ async fn crash(stage: &Stage, gate: &Gate, point: Point, [from, to]: [usize; 2])
         Ok(held) => held,
         Err(error) => {
             let newest = newest_run(stage).await?.to_string();
-            return Err(error.context(stage.world.ctl().run(&["runs", &newest]).await?));
+            let why = stage.world.ctl().run(&["why", APPLICATION]).await?;
+            let run = stage.world.ctl().run(&["runs", &newest]).await?;
+            return Err(error.context(format!("{why}\n{run}")));
         }
     };
     let acting = stage.region(if point.at_old_side { from } else { to });

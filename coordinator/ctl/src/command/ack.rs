@@ -11,7 +11,8 @@ use crate::output::say;
 #[derive(Args)]
 #[command(after_help = "\
 After an automatic failover the next one waits for the cool-down, or for this. When too many clusters looked lost at
-once, automatic action is frozen; `--all` lifts that. The audit says who acknowledged.
+once, automatic action is frozen; `--all` lifts that, and the automatic failovers of the last hour count no more
+against the limit. The audit says who acknowledged.
 
 Examples:
   regentctl ack shop
@@ -20,7 +21,7 @@ pub(crate) struct Ack {
     /// Whose cool-down ends.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     application: Option<String>,
-    /// Ends the freeze of everything.
+    /// Ends the freeze of everything, and lets the limit of failovers begin anew.
     #[arg(long)]
     all: bool,
 }
