@@ -228,3 +228,48 @@ async fn postgres_that_is_full_is_fenced_too() {
     assert!(clients.iter().all(tokio_postgres::Client::is_closed));
     assert_eq!(code(&server.accepts_write("app").await.unwrap_err()), "28000");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_stays_closed_after_the_crash_of_a_backend() {
+    let server = Server::primary("");
+    let driver = server.driver("a", &[]);
+    driver.guard(&marker("a")).await.unwrap();
+    server.restart();
+    driver.unfence().await.unwrap();
+    // What asked for the promotion would ask again when the server comes up after the crash.
+    assert!(!server.data.join("promote").exists());
+    let client = server.connect("app").await.unwrap();
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let closed = loop {
+        match server.accepts_write("app").await {
+            Err(error) if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => break true,
+            Ok(()) if client.is_closed() => break false,
+            _ => assert!(Instant::now() < deadline, "the server did not come up again"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(closed, "it opened itself");
+    assert!(server.data.join("standby.signal").exists());
+    driver.unfence().await.unwrap();
+    server.accepts_write("app").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_with_a_subscription_is_not_fenced_gently() {
+    let server = Server::primary("");
+    let driver = server.driver("a", &[]);
+    driver.guard(&marker("a")).await.unwrap();
+    let admin = server.connect("postgres").await.unwrap();
+    let subscribe = "CREATE SUBSCRIPTION feed CONNECTION 'host=127.0.0.1 port=1 dbname=app' PUBLICATION feed \
+                     WITH (connect = false, slot_name = 'feed')";
+    admin.batch_execute(subscribe).await.unwrap();
+    admin.batch_execute("ALTER SUBSCRIPTION feed ENABLE").await.unwrap();
+    let refused = driver.fence().await.unwrap_err();
+    assert_eq!(refused.code, "postgres-fence-unconfirmed");
+    assert!(refused.message.contains("feed"), "{}", refused.message);
+    // The hard one knows no exception.
+    driver.fence_hard().await.unwrap();
+    assert!(family(&["postgres"], &[&server.data]).is_gone());
+}

@@ -55,7 +55,7 @@ impl Postgres {
         allowed: bool,
     ) -> Result<Option<String>, DriverError> {
         let what = match behind {
-            Behind::Nothing { .. } | Behind::NoData(_) => return Ok(None),
+            Behind::Nothing { .. } | Behind::Followed | Behind::NoData(_) => return Ok(None),
             Behind::Data(_) => String::new(),
             Behind::Unknown(why) => format!(" ({why})"),
         };

@@ -106,6 +106,7 @@ impl Postgres {
         while !canary.is_cut().await {
             tokio::time::sleep(GLANCE).await;
         }
+        self.refuse_subscriptions().await?;
         let row = self.acting.row(WHERE_IT_STANDS, STATEMENT_LIMIT).await?;
         let kind = match canary {
             Canary::Session(_) => "a session from outside was seen cut",
@@ -121,6 +122,19 @@ impl Postgres {
                 .unwrap_or_default(),
             ..Done::default()
         })
+    }
+
+    /// The worker of a subscription logs in nowhere, writes on behind the position that is told, and comes back when it
+    /// is ended: only the end of the server keeps it out.
+    async fn refuse_subscriptions(&self) -> Result<(), DriverError> {
+        let enabled = "SELECT subname FROM pg_subscription WHERE subenabled ORDER BY subname LIMIT 1";
+        match self.acting.rows(enabled, STATEMENT_LIMIT).await?.first() {
+            None => Ok(()),
+            Some(row) => Err(unconfirmed(&format!(
+                "subscription {} writes whatever pg_hba.conf says; disable it before a switchover",
+                text(row, "subname").unwrap_or("?")
+            ))),
+        }
     }
 
     /// No server: what counts is how the next start comes up.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 pub(super) use crate::driver::process::disk::{Durability, replace, sync};
 
+use serde::{Deserialize, Serialize};
+
 use crate::driver::process::disk;
 use crate::driver::{DriverError, Marker};
 
@@ -14,6 +16,29 @@ pub(super) const STANDBY_SIGNAL: &str = "standby.signal";
 
 /// Says whose database this is.
 pub(super) const MARKER: &str = "regent.marker";
+
+/// Asks for a promotion: PostgreSQL's own.
+const PROMOTE: &str = "promote";
+
+/// Says whose history this database follows.
+pub(super) const FOLLOWING: &str = "regent.following";
+
+/// Written before a server is first started as a standby by this history, and gone before it can have one of its own: where
+/// it stands, everything here came from that upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Following {
+    /// Whose database this is.
+    pub(super) cluster: String,
+    /// Whose history it is.
+    pub(super) upstream: String,
+    /// Identity of the database.
+    pub(super) system_id: String,
+    /// Of the history.
+    pub(super) timeline: u32,
+    /// Of the upstream's timeline.
+    pub(super) history: String,
+}
 
 /// Runs file operations off the async threads, bounded.
 pub(super) async fn blocking<T: Send + 'static>(
@@ -48,4 +73,36 @@ pub(super) fn mark(data: &Path, marker: &Marker) -> io::Result<bool> {
     text.push(b'\n');
     replace(&data.join(MARKER), &text, Durability::Synced)?;
     Ok(true)
+}
+
+/// Whose history is followed; none if that is not known.
+pub(super) fn following(data: &Path) -> Option<Following> {
+    serde_json::from_slice(&std::fs::read(data.join(FOLLOWING)).ok()?).ok()
+}
+
+/// On the disk before the server is started.
+pub(super) fn note_following(data: &Path, following: &Following) -> io::Result<()> {
+    replace(&data.join(FOLLOWING), &serde_json::to_vec(following)?, Durability::Synced)
+}
+
+/// Gone from the disk before the server may write a history of its own.
+pub(super) fn forget_following(data: &Path) -> io::Result<()> {
+    match std::fs::remove_file(data.join(FOLLOWING)) {
+        Ok(()) => sync(data),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Somebody has asked for a promotion, and the server has not taken notice.
+pub(super) fn is_asked(data: &Path) -> bool {
+    data.join(PROMOTE).exists()
+}
+
+/// What asks for a promotion is gone. A crash brings it back at most with the machine, and PostgreSQL ignores it at its start.
+pub(super) fn unask(data: &Path) -> io::Result<()> {
+    match std::fs::remove_file(data.join(PROMOTE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use super::files::{Durability, replace, sync};
 
 /// Files at the top of PGDATA that are PostgreSQL's or Regent's, not the operator's.
-const NOT_THE_OPERATORS: [&str; 9] = [
+const NOT_THE_OPERATORS: [&str; 10] = [
     "PG_VERSION",
     "backup_manifest",
     "current_logfiles",
     "postmaster.opts",
     "postmaster.pid",
     "recovery.signal",
+    "regent.following",
     "regent.marker",
     "standby.signal",
     "promote",

@@ -13,11 +13,13 @@
 //! server is read from S on.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use super::fence::{WHERE_IT_STANDS, final_position};
+use super::files::Following;
 use super::session::{lsn, lsn_text};
 use super::{DISK_LIMIT, GLANCE, Postgres, STATEMENT_LIMIT, files, follow};
 use crate::driver::DriverError;
@@ -57,6 +59,8 @@ pub(super) enum Behind {
         /// The fork.
         at: u64,
     },
+    /// Nothing of its own: an earlier attempt has pointed it at this upstream's history.
+    Followed,
     /// Records that hold no data.
     NoData(String),
     /// Records that will be thrown away.
@@ -70,6 +74,7 @@ impl Behind {
     pub(super) fn told(&self) -> String {
         match self {
             Self::Nothing { at } => format!("nothing lay behind the fork at {}", lsn_text(*at)),
+            Self::Followed => "an earlier attempt had got so far".to_owned(),
             Self::NoData(what) => format!("behind the fork lay no data, only {what}"),
             Self::Data(what) => format!("behind the fork lay {what}"),
             Self::Unknown(why) => format!("what lay behind the fork is not known: {why}"),
@@ -79,11 +84,20 @@ impl Behind {
 
 impl Postgres {
     /// Ends the server if it runs, without a checkpoint if nothing lies behind the fork so far, and says what does.
-    pub(super) async fn stop_at_the_fork(&self, theirs: &Theirs, primary: bool) -> Result<Behind, DriverError> {
+    pub(super) async fn stop_at_the_fork(
+        &self,
+        theirs: &Theirs,
+        following: &Following,
+        primary: bool,
+    ) -> Result<Behind, DriverError> {
         if self.broken_off().await? {
             // A rewind or a copy that did not come to its end: what is there now is neither side's.
             self.stop().await?;
             return Ok(Behind::Unknown("an earlier attempt was broken off".to_owned()));
+        }
+        if self.follows_already(following).await? {
+            self.stop().await?;
+            return Ok(Behind::Followed);
         }
         let fork = match self.fork(theirs).await {
             Ok(fork) => fork,
@@ -103,6 +117,17 @@ impl Postgres {
         let data = self.data.clone();
         files::blocking(DISK_LIMIT, "looking for a broken-off rewind", move || {
             Ok(follow::shelf(&data).exists() || data.join("backup_label").exists())
+        })
+        .await
+    }
+
+    /// An attempt that was broken off after it had started the server leaves segments of the upstream's own timeline, which
+    /// is no part of that timeline's history. A promotion by hand leaves those of a later one.
+    async fn follows_already(&self, following: &Following) -> Result<bool, DriverError> {
+        let (data, following) = (self.data.clone(), following.clone());
+        files::blocking(DISK_LIMIT, "looking for what is followed", move || {
+            let noted = files::following(&data).is_some_and(|noted| noted == following);
+            Ok(noted && newest_timeline(&data)?.is_some_and(|newest| newest <= following.timeline))
         })
         .await
     }
@@ -131,8 +156,7 @@ impl Postgres {
     pub(super) async fn fork(&self, theirs: &Theirs) -> Result<Left, String> {
         let data = self.data.clone();
         let read = files::blocking(DISK_LIMIT, "reading the names in pg_wal", move || {
-            let names = std::fs::read_dir(data.join("pg_wal"))?;
-            let newest = names.filter_map(|name| segment_timeline(&name.ok()?.file_name().to_string_lossy())).max();
+            let newest = newest_timeline(&data)?;
             let history = |timeline: u32| std::fs::read_to_string(data.join("pg_wal").join(history_name(timeline)));
             Ok(newest.map(|timeline| (timeline, history(timeline))))
         });
@@ -176,6 +200,11 @@ impl Postgres {
 /// `00000002.history`.
 pub(super) fn history_name(timeline: u32) -> String {
     format!("{timeline:08X}.history")
+}
+
+fn newest_timeline(data: &Path) -> std::io::Result<Option<u32>> {
+    let names = std::fs::read_dir(data.join("pg_wal"))?;
+    Ok(names.filter_map(|name| segment_timeline(&name.ok()?.file_name().to_string_lossy())).max())
 }
 
 /// The timeline of a segment, by its name of 24 hexadecimal digits, whole or partial.

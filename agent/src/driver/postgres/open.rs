@@ -3,6 +3,8 @@
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use super::files::{self, Durability};
 use super::outside::Met;
 use super::probe::Sight;
@@ -104,6 +106,7 @@ impl Postgres {
                 // Until standby.signal is back, this block is what keeps a crash from leaving the database open at rest.
                 // It is not reloaded: only the next start would read it.
                 self.gate.still(count)?;
+                self.follow_no_history().await?;
                 self.put_fence(Durability::Synced, DISK_LIMIT).await?;
                 self.promote_until_out(count).await?;
             }
@@ -133,25 +136,48 @@ impl Postgres {
         })
     }
 
+    /// What asks is a file, and one that was left would promote this database by itself when it comes up closed after the
+    /// crash of a backend: so it is asked for once, what waits is woken, and no file is left.
     async fn promote_until_out(&self, count: u64) -> Result<(), DriverError> {
         let began = Instant::now();
-        let mut signalled: Option<Instant> = None;
+        self.gate.still(count)?;
+        // Fails if recovery has ended meanwhile; the look says so.
+        let _ = self.acting.execute("SELECT pg_promote(false)", STATEMENT_LIMIT).await;
+        let mut signalled = Instant::now();
         loop {
-            if signalled.is_none_or(|at| at.elapsed() >= SIGNAL_AGAIN) {
-                self.gate.still(count)?;
-                // Fails if recovery has ended meanwhile; the look says so.
-                let _ = self.acting.execute("SELECT pg_promote(false)", STATEMENT_LIMIT).await;
-                signalled = Some(Instant::now());
-            }
             let row = self.acting.row("SELECT pg_is_in_recovery() AS standby", STATEMENT_LIMIT).await?;
             if truth(&row, "standby") == Some(false) {
-                return Ok(());
+                break;
+            }
+            if signalled.elapsed() >= SIGNAL_AGAIN {
+                self.gate.still(count)?;
+                self.ask_again().await?;
+                signalled = Instant::now();
             }
             if began.elapsed() > PROMOTE_LIMIT {
                 return Err(DriverError::retryable("postgres-promote", "still in recovery; see the server's log"));
             }
             tokio::time::sleep(GLANCE).await;
         }
+        let data = self.data.clone();
+        files::blocking(DISK_LIMIT, "taking the request for a promotion away", move || files::unask(&data)).await
+    }
+
+    /// Wakes the server without a new file, where its processes can be signalled: the one that recovers, which may have
+    /// taken notice and wait for its upstream all the same, or the one that has yet to tell it.
+    async fn ask_again(&self) -> Result<(), DriverError> {
+        let data = self.data.clone();
+        let asked =
+            files::blocking(DISK_LIMIT, "looking for a request for a promotion", move || Ok(files::is_asked(&data)));
+        let (asked, family) = (asked.await?, self.family());
+        let recovers = family.members.iter().find(|process| process.title().contains(": startup "));
+        match (asked, family.head(), recovers) {
+            (true, Some(postmaster), _) => drop(postmaster.signal(Signal::SIGUSR1)),
+            (false, _, Some(recovers)) => drop(recovers.signal(Signal::SIGUSR2)),
+            // It is elsewhere, or has just come out.
+            _ => drop(self.acting.execute("SELECT pg_promote(false)", STATEMENT_LIMIT).await),
+        }
+        Ok(())
     }
 
     pub(super) async fn lift_fence(&self, count: u64) -> Result<bool, DriverError> {
@@ -163,6 +189,12 @@ impl Postgres {
         })
         .await?;
         lifted.ok_or_else(super::fenced_meanwhile)
+    }
+
+    /// From its promotion on it has a history of its own.
+    async fn follow_no_history(&self) -> Result<(), DriverError> {
+        let data = self.data.clone();
+        files::blocking(DISK_LIMIT, "taking regent.following away", move || files::forget_following(&data)).await
     }
 
     /// Empties `primary_conninfo`: a primary that comes up closed at rest must follow nobody.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::{Config, SimpleQueryRow};
 
 use super::conninfo::Conninfo;
+use super::files::Following;
 use super::fork::{Behind, Theirs};
 use super::probe::Sight;
 use super::session::{SqlError, connect, run, text, truth};
@@ -58,8 +59,15 @@ impl Postgres {
         }
         let theirs = self.check_upstream(&leader).await?;
         self.close_at_rest().await?;
-        let behind = self.stop_at_the_fork(&theirs, primary).await?;
-        let how = if let Behind::Nothing { .. } = behind
+        let following = Following {
+            cluster: self.cluster.clone(),
+            upstream: leader.cluster.clone(),
+            system_id: theirs.system_id.clone(),
+            timeline: theirs.timeline,
+            history: theirs.history.clone(),
+        };
+        let behind = self.stop_at_the_fork(&theirs, &following, primary).await?;
+        let how = if let Behind::Nothing { .. } | Behind::Followed = behind
             && self.is_the_same(&theirs).await
         {
             self.take_history(&theirs).await?;
@@ -74,7 +82,8 @@ impl Postgres {
         let (data, conninfo) = (self.data.clone(), leader.replication.clone());
         files::blocking(DISK_LIMIT, "pointing the standby at its upstream", move || {
             files::close_at_rest(&data)?;
-            follow::set_conninfo(&data, conninfo.expose())
+            follow::set_conninfo(&data, conninfo.expose())?;
+            files::note_following(&data, &following)
         })
         .await?;
         self.lift_fence(count).await?;
