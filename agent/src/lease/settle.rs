@@ -37,10 +37,15 @@ impl Lease {
     /// When the state changes next by time alone; none if only an event can change it.
     #[must_use]
     pub fn next_change(&self, now: Reading) -> Option<Span> {
-        let lapse = self.end(now).map(|end| end.minus(self.lead()));
+        let end = self.end(now);
+        let lapse = end.map(|end| end.minus(self.lead()));
+        // Only what would be acted on: a deadline that has passed and is nobody's would be looked at without a rest.
         let fence = match self.fence {
-            Fence::Closing { confirm_by, hard: false, .. } => Some(confirm_by),
-            Fence::Unconfirmed { retry, running: false, .. } | Fence::Lifting { retry: Some(retry) } => Some(retry),
+            Fence::Closing { confirm_by, hard: false, .. } if end.is_none() => Some(confirm_by),
+            Fence::Unconfirmed { retry, running: false, .. } if end.is_none() => Some(retry),
+            Fence::Lifting { retry: Some(retry) } if end.is_some() && self.guard.alive && !self.commanded => {
+                Some(retry)
+            }
             Fence::None | Fence::Open | Fence::Closing { .. } | Fence::Closed { .. } => None,
             Fence::Unconfirmed { .. } | Fence::Lifting { .. } => None,
         };

@@ -98,11 +98,19 @@ async fn postgres_fails_over_and_the_old_primary_rejoins() {
     a.accepts_write("app").await.unwrap();
     driver_b.catch_up(driver_a.probe().await.position.unwrap()).await.unwrap();
 
+    // As after an attempt that was broken off once the server was started: what it has is the upstream's own timeline.
+    b.kill_and_wait();
+    let done = driver_b.rejoin(&Rejoin { allow_rewind: false, ..rejoin_b.clone() }).await.unwrap();
+    assert!(done.message.contains("an earlier attempt had got so far"), "{}", done.message);
+    driver_b.catch_up(driver_a.probe().await.position.unwrap()).await.unwrap();
+    assert!(b.data.join("regent.following").exists());
+
     // Once more, with a shutdown checkpoint behind the fork: rewound, and it is said that no row went with it.
     let fenced = driver_a.fence().await.unwrap();
     driver_b.catch_up(fenced.position.unwrap()).await.unwrap();
     driver_b.guard(&marker("b")).await.unwrap();
     driver_b.promote(fenced.position).await.unwrap();
+    assert!(!b.data.join("regent.following").exists(), "it has a history of its own");
     a.stop();
     let done = driver_a.rejoin(&rejoin_a).await.unwrap();
     println!("rejoin after a shutdown: {}", done.message);

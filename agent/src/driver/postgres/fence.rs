@@ -127,7 +127,9 @@ impl Postgres {
     /// The worker of a subscription logs in nowhere, writes on behind the position that is told, and comes back when it
     /// is ended: only the end of the server keeps it out.
     async fn refuse_subscriptions(&self) -> Result<(), DriverError> {
-        let enabled = "SELECT subname FROM pg_subscription WHERE subenabled ORDER BY subname LIMIT 1";
+        // A standby has a copy of them, and no worker.
+        let enabled =
+            "SELECT subname FROM pg_subscription WHERE subenabled AND NOT pg_is_in_recovery() ORDER BY subname LIMIT 1";
         match self.acting.rows(enabled, STATEMENT_LIMIT).await?.first() {
             None => Ok(()),
             Some(row) => Err(unconfirmed(&format!(

@@ -141,8 +141,7 @@ impl Postgres {
     async fn promote_until_out(&self, count: u64) -> Result<(), DriverError> {
         let began = Instant::now();
         self.gate.still(count)?;
-        // Fails if recovery has ended meanwhile; the look says so.
-        let _ = self.acting.execute("SELECT pg_promote(false)", STATEMENT_LIMIT).await;
+        let mut asked = self.ask_to_promote().await;
         let mut signalled = Instant::now();
         loop {
             let row = self.acting.row("SELECT pg_is_in_recovery() AS standby", STATEMENT_LIMIT).await?;
@@ -151,7 +150,7 @@ impl Postgres {
             }
             if signalled.elapsed() >= SIGNAL_AGAIN {
                 self.gate.still(count)?;
-                self.ask_again().await?;
+                asked = if asked { self.wake_recovery().await? } else { self.ask_to_promote().await };
                 signalled = Instant::now();
             }
             if began.elapsed() > PROMOTE_LIMIT {
@@ -163,21 +162,26 @@ impl Postgres {
         files::blocking(DISK_LIMIT, "taking the request for a promotion away", move || files::unask(&data)).await
     }
 
+    /// False if it was not taken: recovery has ended meanwhile, or there was no answer.
+    async fn ask_to_promote(&self) -> bool {
+        self.acting.execute("SELECT pg_promote(false)", STATEMENT_LIMIT).await.is_ok()
+    }
+
     /// Wakes the server without a new file, where its processes can be signalled: the one that recovers, which may have
-    /// taken notice and wait for its upstream all the same, or the one that has yet to tell it.
-    async fn ask_again(&self) -> Result<(), DriverError> {
+    /// taken notice and wait for its upstream all the same, or the one that has yet to tell it. False where it cannot be
+    /// woken so: it is elsewhere, or has just come out.
+    async fn wake_recovery(&self) -> Result<bool, DriverError> {
         let data = self.data.clone();
-        let asked =
+        let there =
             files::blocking(DISK_LIMIT, "looking for a request for a promotion", move || Ok(files::is_asked(&data)));
-        let (asked, family) = (asked.await?, self.family());
+        let (there, family) = (there.await?, self.family());
         let recovers = family.members.iter().find(|process| process.title().contains(": startup "));
-        match (asked, family.head(), recovers) {
-            (true, Some(postmaster), _) => drop(postmaster.signal(Signal::SIGUSR1)),
-            (false, _, Some(recovers)) => drop(recovers.signal(Signal::SIGUSR2)),
-            // It is elsewhere, or has just come out.
-            _ => drop(self.acting.execute("SELECT pg_promote(false)", STATEMENT_LIMIT).await),
-        }
-        Ok(())
+        let sent = match (there, family.head(), recovers) {
+            (true, Some(postmaster), _) => postmaster.signal(Signal::SIGUSR1),
+            (false, _, Some(recovers)) => recovers.signal(Signal::SIGUSR2),
+            _ => return Ok(false),
+        };
+        Ok(sent.is_ok())
     }
 
     pub(super) async fn lift_fence(&self, count: u64) -> Result<bool, DriverError> {
