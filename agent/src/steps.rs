@@ -247,10 +247,21 @@ impl Steps {
         said
     }
 
-    /// How the step of this very token ended, if that was lately: it may not be on record yet.
+    /// How the step of this very token ended, if that was lately: it may not be on record yet. So it is with a listed command
+    /// that another attempt has ended well.
     fn just_ended(&self, order: &Order) -> Option<wire::StepStatus> {
         let token = crate::uplink::convert::wire_token(order.name.token);
-        self.ended.iter().map(|(_, status)| status).find(|status| status.token == Some(token)).cloned()
+        let lately = || self.ended.iter().map(|(_, status)| status);
+        if let Some(status) = lately().find(|status| status.token == Some(token)) {
+            return Some(status.clone());
+        }
+        let of_the_command = |status: &&wire::StepStatus| {
+            (status.run, status.step) == (order.name.run, order.name.step)
+                && status.phase() == wire::StepPhase::Succeeded
+                && status.token.is_some_and(|ended| ended.restoration == token.restoration)
+        };
+        let status = lately().find(of_the_command).filter(|_| matches!(order.action, Action::Run(_)))?;
+        Some(wire::StepStatus { attempt: order.name.attempt, token: Some(token), ..status.clone() })
     }
 
     /// How the step of this very token ended, if that is on record. A listed command that has ended well is not run
