@@ -1,12 +1,10 @@
 //! A failover is rehearsed beside a primary that serves: with copies, and so that nothing real notices; and a real one
 //! does not wait for it.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use regent_deploy::config::{APPLICATION, CACHE, DATABASE};
-use regent_deploy::region::Region;
 use regent_deploy::wait;
 use regent_tests::scratch;
 
@@ -14,11 +12,6 @@ use super::SMALLEST;
 use super::scene::Scene;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn scratches(region: &Region) -> Result<[PathBuf; 2]> {
-    let cluster = region.cluster()?;
-    Ok([cluster.postgres.scratch(), cluster.redis.scratch()])
-}
 
 async fn run_is(scene: &Scene, run: u64, wanted: &str) -> Result<()> {
     let ctl = scene.world.ctl();
@@ -50,7 +43,7 @@ async fn a_drill_promotes_copies_and_nothing_real_notices() -> Result<()> {
     let run = ctl.runs().await?.first().context("there is no run")?.id;
     // An agent that dies in the middle is no end of it.
     wait::until("the copy to be begun", PATIENCE, || async {
-        ensure!(scratches(scene.other())?[0].join("copy").exists(), "not yet");
+        ensure!(scene.other().cluster()?.postgres.scratch().join("copy").exists(), "not yet");
         Ok(())
     })
     .await?;
