@@ -18,7 +18,8 @@ use std::time::Duration;
 use regent_core::id::{ApplicationId, ClusterId, Incarnation, InstallationId, ResourceId, Token};
 use regent_core::time::{Span, Timestamp};
 use regent_proto::agent::v1::Hello;
-use tokio::sync::{Notify, mpsc, watch};
+use regent_proto::watch;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::facts::{self, Fact};

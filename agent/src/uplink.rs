@@ -20,7 +20,8 @@ use regent_proto::agent::v1::connect_request::Body as Say;
 use regent_proto::agent::v1::connect_response::Body as Heard;
 use regent_proto::agent::v1::{ConnectRequest, Hello, Welcome};
 use regent_proto::tls::{Identity, Seen};
-use tokio::sync::{mpsc, watch};
+use regent_proto::watch;
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 

@@ -9,7 +9,8 @@ use regent_core::id::{ClusterId, InstallationId};
 use regent_proto::agent::v1::peer_agent_service_server::PeerAgentService;
 use regent_proto::agent::v1::{PromiseRequest, PromiseResponse, SignedLease, WitnessRequest, WitnessResponse};
 use regent_proto::tls::Identity;
-use tokio::sync::{mpsc, oneshot, watch};
+use regent_proto::watch;
+use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 
 use crate::agent::Word;

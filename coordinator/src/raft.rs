@@ -15,7 +15,7 @@ use std::time::Duration;
 use regent_core::id::{CoordinatorId, IdentityId, Incarnation};
 use regent_proto::peer::v1::peer_service_server::PeerServiceServer;
 use regent_proto::tls::{Identity, Tls};
-use tokio::sync::watch;
+use regent_proto::watch;
 use tokio::task::JoinHandle;
 
 use crate::api::peer::{PeerHooks, PeerServer};
@@ -230,7 +230,7 @@ impl RaftHandle {
         let mut failed = self.failed.subscribe();
         async move {
             match failed.wait_for(Option::is_some).await {
-                Ok(reason) => reason.clone().unwrap_or_default(),
+                Ok(reason) => reason.unwrap_or_default(),
                 Err(_) => "raft ended".to_owned(),
             }
         }

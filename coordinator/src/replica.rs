@@ -2,6 +2,7 @@
 //!
 //! Everything in the process goes through it. Behind it stands raft, or in unit tests a single copy in memory.
 
+use regent_proto::watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use regent_core::effect::Effect;
 use regent_core::entry::Record;
 use regent_core::id::{CoordinatorId, LogIndex};
 use regent_core::state::{Applied, State};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Why a proposal did not come back applied.

@@ -5,6 +5,8 @@
 pub mod line;
 /// Identities in certificates, server settings and channels.
 pub mod tls;
+/// A channel that keeps the newest value.
+pub mod watch;
 
 /// Agents with coordinators, and agents among themselves.
 pub mod agent {

@@ -1,5 +1,6 @@
 //! HTTP for the machine's own tools: alive, ready, metrics. Loopback only.
 
+use regent_proto::watch;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -13,7 +14,6 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
 
 use crate::agent::Status;
 

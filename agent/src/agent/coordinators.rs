@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use regent_core::id::{CoordinatorId, Token};
 use regent_proto::agent::v1::{Coordinators, Hello};
-use tokio::sync::{mpsc, watch};
+use regent_proto::watch;
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::agent::Agent;

@@ -6,7 +6,8 @@ use regent_core::id::{ApplicationId, ClusterId, Epoch, ResourceId};
 use regent_core::planted::{self, Mistake};
 use regent_core::time::Span;
 use regent_proto::agent::v1::{PromiseRequest, PromiseResponse};
-use tokio::sync::{mpsc, watch};
+use regent_proto::watch;
+use tokio::sync::mpsc;
 
 use crate::agent::Agent;
 use crate::journal::{Peer, Record};

@@ -18,9 +18,10 @@ use regent_proto::agent::v1::agent_service_server::{AgentService, AgentServiceSe
 use regent_proto::agent::v1::connect_response::Body;
 use regent_proto::agent::v1::{ConnectRequest, ConnectResponse, Hello, Welcome};
 use regent_proto::tls::TlsFiles;
+use regent_proto::watch;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 

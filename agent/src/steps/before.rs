@@ -187,7 +187,7 @@ mod tests {
             cluster: ClusterId::new("a").unwrap(),
             drivers: Drivers::new(),
             journal: Journal::open(place.path()).unwrap(),
-            word: tokio::sync::watch::Sender::new(Arc::new(Word::default())).subscribe(),
+            word: regent_proto::watch::Sender::new(Arc::new(Word::default())).subscribe(),
             clock,
             promises: Arc::new(Mutex::new(promises)),
             locks: Mutex::default(),

@@ -1,11 +1,11 @@
 //! Carries one step out: stored, then locked, then under the lease where it opens, then done, checked and stored.
 
+use regent_proto::watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use regent_core::id::{ApplicationId, ClusterId, ResourceId};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Word;

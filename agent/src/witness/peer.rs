@@ -8,7 +8,8 @@ use regent_core::id::{ApplicationId, ClusterId, Epoch, InstallationId};
 use regent_proto::agent::v1::peer_agent_service_client::PeerAgentServiceClient;
 use regent_proto::agent::v1::{PromiseRequest, SignedLease, WitnessRequest, WitnessResponse};
 use regent_proto::line::Line;
-use tokio::sync::{mpsc, watch};
+use regent_proto::watch;
+use tokio::sync::mpsc;
 
 use crate::guard::clock::Clock;
 use crate::journal::Peer;

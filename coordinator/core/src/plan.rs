@@ -107,7 +107,9 @@ fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     let lines = document.runbooks.get(SWITCHOVER).map(|runbook| runbook.lines.as_slice()).unwrap_or_default();
     let lines: Vec<&Line> = lines.iter().filter(|line| line.when != Some(Manner::Ungraceful)).collect();
     // Without a database nothing has to catch up: the new side begins where it is told to open.
-    let opens = |line: &&Line| matches!(line.action, Action::Promote | Action::Activate | Action::Redirect);
+    // A command cannot be undone either.
+    let opens =
+        |line: &&Line| matches!(line.action, Action::Promote | Action::Activate | Action::Redirect | Action::Run);
     let turning = lines.iter().rposition(|line| line.action == Action::CatchUp).map(|last| last + 1);
     let turning = turning.or_else(|| lines.iter().position(opens)).unwrap_or(lines.len());
     let (before, after) = lines.split_at(turning);

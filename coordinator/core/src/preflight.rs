@@ -68,7 +68,9 @@ pub(crate) fn of_move(
     max_write_outage: Span,
     wall: Timestamp,
 ) -> Vec<Note> {
-    let mut notes = readiness::between_sides(scene, wall);
+    // What blocks is among the refusals.
+    let apart = readiness::between_sides(scene).into_iter().filter(|(_, note)| note.severity != Severity::Blocker);
+    let mut notes: Vec<Note> = apart.map(|(place, note)| place.before(note)).collect();
     let known = scene.known;
     if let Some(window) = &known.window {
         notes.push(warning(

@@ -24,6 +24,8 @@ const STALE_REHEARSAL: Span = Span::from_secs(97 * 24 * 3600);
 const CERTIFICATE_NEAR: Span = Span::from_secs(14 * 24 * 3600);
 /// Clocks that differ by more make reports hard to read, and certificates fail.
 const CLOCKS_APART: Span = Span::from_secs(2);
+/// The one difference between the sides that blocks; each place tells of its own.
+const VERSIONS_DIFFER: &str = "versions-differ";
 /// A slot that nobody reads may hold back so much WAL unnoticed.
 const SLOT_HOLDS: u64 = 1 << 30;
 
@@ -47,35 +49,30 @@ pub fn notes(
     let known = state.applications.get(application)?;
     let mut looking = Looking { state, evidence, view, application, known, notes: Vec::new() };
     looking.of_moving();
-    looking.of_nodes();
-    for cluster in &known.document.clusters {
-        for resource in known.document.guarded() {
-            looking.of_resource(cluster, &resource);
-        }
-    }
-    for resource in known.document.guarded() {
-        looking.of_sides(&resource);
-    }
-    looking.of_rehearsals();
+    looking.of_everything_seen();
     let mut notes = looking.notes;
     notes.sort_by(|one, other| (one.1.severity, &one.0, &one.1.code).cmp(&(other.1.severity, &other.0, &other.1.code)));
     Some(notes)
 }
 
 /// What differs between the sides, for whoever is about to move an application: what blocks is among it.
-pub(crate) fn between_sides(scene: &Scene<'_>, wall: Timestamp) -> Vec<Note> {
-    let view = Viewpoint { me: scene.me, now: scene.now, wall };
-    let (state, evidence, application, known) = (scene.state, scene.evidence, scene.application, scene.known);
-    let mut looking = Looking { state, evidence, view, application, known, notes: Vec::new() };
-    for resource in known.document.guarded() {
+pub(crate) fn between_sides(scene: &Scene<'_>) -> Vec<(Place, Note)> {
+    // Nothing of it depends on the wall clock.
+    let mut looking = Looking::at(scene, Timestamp::default());
+    for resource in scene.known.document.guarded() {
         looking.of_sides(&resource);
     }
-    let told = looking.notes.into_iter().map(|(place, note)| {
-        let resource = place.resource.map(|resource| resource.to_string()).unwrap_or_default();
-        let cluster = place.cluster.map(|cluster| cluster.to_string()).unwrap_or_default();
-        Note { detail: format!("{resource} in {cluster}: {}", note.detail), ..note }
-    });
-    told.collect()
+    looking.notes
+}
+
+/// What would hurt after a failover, of any cluster. Nothing of it holds one: a failover is nobody's choice, and what
+/// blocks a switchover is a warning here. Why a switchover would not start is not among it.
+pub(crate) fn before_failover(scene: &Scene<'_>, wall: Timestamp) -> Vec<Note> {
+    let mut looking = Looking::at(scene, wall);
+    looking.of_lag(scene);
+    looking.of_everything_seen();
+    let hurts = looking.notes.into_iter().filter(|(_, note)| note.severity != Severity::Info);
+    hurts.map(|(place, note)| place.before(Note { severity: Severity::Warning, ..note })).collect()
 }
 
 struct Looking<'a> {
@@ -87,7 +84,32 @@ struct Looking<'a> {
     notes: Vec<(Place, Note)>,
 }
 
+impl Place {
+    /// The note with its place before it.
+    pub(crate) fn before(&self, note: Note) -> Note {
+        let detail = if *self == Self::default() { note.detail } else { format!("{self}: {}", note.detail) };
+        Note { detail, ..note }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.resource, &self.cluster) {
+            (Some(resource), Some(cluster)) => write!(f, "{resource} in {cluster}"),
+            (Some(resource), None) => resource.fmt(f),
+            (None, Some(cluster)) => cluster.fmt(f),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
 impl<'a> Looking<'a> {
+    fn at(scene: &Scene<'a>, wall: Timestamp) -> Self {
+        let view = Viewpoint { me: scene.me, now: scene.now, wall };
+        let (state, evidence, application, known) = (scene.state, scene.evidence, scene.application, scene.known);
+        Self { state, evidence, view, application, known, notes: Vec::new() }
+    }
+
     fn add(&mut self, place: Place, severity: Severity, code: &str, detail: impl Into<String>) {
         self.notes.push((place, Note { severity, code: code.to_owned(), detail: detail.into() }));
     }
@@ -106,16 +128,26 @@ impl<'a> Looking<'a> {
         Some(facts).filter(|facts| facts.is_fresh(self.view.now))
     }
 
-    /// What would refuse a switchover, and how far the standbys are behind.
-    fn of_moving(&mut self) {
-        let (state, evidence, view) = (self.state, self.evidence, self.view);
-        let Some(scene) = Scene::new(state, evidence, view.now, view.me, self.application) else {
-            return self.add(Place::default(), Severity::Blocker, "not-adopted", "no primary is known yet");
-        };
+    /// All but what would refuse a switchover.
+    fn of_everything_seen(&mut self) {
+        self.of_nodes();
+        for cluster in &self.document().clusters {
+            for resource in self.document().guarded() {
+                self.of_resource(cluster, &resource);
+            }
+        }
+        for resource in self.document().guarded() {
+            self.of_sides(&resource);
+        }
+        self.of_rehearsals();
+    }
+
+    /// How far the standbys are behind.
+    fn of_lag(&mut self, scene: &Scene<'_>) {
         let limit = self.document().automation.max_data_loss;
         for cluster in scene.others() {
             for resource in self.document().guarded() {
-                let seen = evidence.sighting(cluster, self.application, &resource);
+                let seen = self.evidence.sighting(cluster, self.application, &resource);
                 let lag = seen.and_then(|seen| seen.upstream.as_ref()).and_then(|upstream| upstream.lag);
                 if let Some(lag) = lag.filter(|lag| *lag > limit.divided(2)) {
                     let detail = format!("{resource} is {lag} behind; maxDataLoss is {limit}");
@@ -123,25 +155,35 @@ impl<'a> Looking<'a> {
                 }
             }
         }
+    }
+
+    /// What would refuse a switchover, and how far the standbys are behind.
+    fn of_moving(&mut self) {
+        let (state, evidence, view) = (self.state, self.evidence, self.view);
+        let Some(scene) = Scene::new(state, evidence, view.now, view.me, self.application) else {
+            return self.add(Place::default(), Severity::Blocker, "not-adopted", "no primary is known yet");
+        };
+        self.of_lag(&scene);
         if !self.document().runbooks.contains_key(SWITCHOVER) {
             let detail = "the document has no runbook for a switchover: it can only fail over";
             return self.add(Place::default(), Severity::Info, "no-switchover-runbook", detail);
         }
         let (_, refusals) = switchover::look(&scene, Purpose::Switchover, None);
-        let of_none: BTreeSet<String> = refusals.iter().map(|rule| rule.code.clone()).collect();
-        let mut told = false;
-        if of_none.contains(NO_TARGET) {
-            // Why each of them cannot says more than that none can.
-            for cluster in scene.others() {
-                let (_, refusals) = switchover::look(&scene, Purpose::Switchover, Some(cluster));
-                for rule in refusals.into_iter().filter(|rule| !of_none.contains(&rule.code)) {
-                    let here = Place { cluster: Some(cluster.clone()), resource: None };
-                    self.add(here, Severity::Blocker, &rule.code, rule.detail);
-                    told = true;
-                }
+        let of_all: BTreeSet<String> = refusals.iter().map(|rule| rule.code.clone()).collect();
+        // Another one that could not take over is no obstacle as long as there is one that can.
+        let severity = if of_all.contains(NO_TARGET) { Severity::Blocker } else { Severity::Warning };
+        let mut told = BTreeSet::from([VERSIONS_DIFFER.to_owned()]);
+        for cluster in scene.others() {
+            let (_, refusals) = switchover::look(&scene, Purpose::Switchover, Some(cluster));
+            for rule in refusals.into_iter().filter(|rule| !of_all.contains(&rule.code) && rule.code != VERSIONS_DIFFER)
+            {
+                let here = Place { cluster: Some(cluster.clone()), resource: None };
+                self.add(here, severity, &rule.code, rule.detail);
+                // Why each of them cannot says more than that none can.
+                told.insert(NO_TARGET.to_owned());
             }
         }
-        for rule in refusals.into_iter().filter(|rule| !told || rule.code != NO_TARGET) {
+        for rule in refusals.into_iter().filter(|rule| !told.contains(&rule.code)) {
             self.add(Place::default(), Severity::Blocker, &rule.code, rule.detail);
         }
     }
@@ -316,10 +358,10 @@ impl<'a> Looking<'a> {
                 other / 10_000,
                 one / 10_000
             );
-            self.add(here.clone(), Severity::Blocker, "versions-differ", detail);
+            self.add(here.clone(), Severity::Blocker, VERSIONS_DIFFER, detail);
         } else if one != other {
             let detail = format!("PostgreSQL {other} here, {one} in {primary}");
-            self.add(here.clone(), Severity::Warning, "versions-differ", detail);
+            self.add(here.clone(), Severity::Warning, VERSIONS_DIFFER, detail);
         }
         self.of_settings(here, primary, &ours.settings, &theirs.settings);
     }
@@ -327,7 +369,7 @@ impl<'a> Looking<'a> {
     fn of_redis_sides(&mut self, here: &Place, primary: &ClusterId, ours: &RedisFacts, theirs: &RedisFacts) {
         if ours.version != theirs.version {
             let detail = format!("Redis {} here, {} in {primary}", theirs.version, ours.version);
-            self.add(here.clone(), Severity::Warning, "versions-differ", detail);
+            self.add(here.clone(), Severity::Warning, VERSIONS_DIFFER, detail);
         }
         self.of_settings(here, primary, &ours.settings, &theirs.settings);
     }

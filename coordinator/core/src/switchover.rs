@@ -13,6 +13,8 @@ use crate::entry::{Cause, Finding, Gap};
 use crate::evidence::{Health, LeaseState};
 use crate::id::{ApplicationId, ClusterId, ResourceId, RunId};
 use crate::plan::{SWITCHOVER, keeps_out};
+use crate::preflight::Severity;
+use crate::readiness;
 use crate::run::{Run, RunStatus, StepKind, StepState};
 use crate::target::{self, Candidate};
 use crate::terms::Window;
@@ -179,6 +181,9 @@ fn obstacles(scene: &Scene<'_>, to: &ClusterId) -> (Option<Candidate>, Vec<Rule>
         let detail = format!("{resource} in {to} does not receive from {} just now", scene.primary);
         unready.push(rule("not-following", detail));
     }
+    let apart = readiness::between_sides(scene).into_iter().filter(|(place, _)| place.cluster.as_ref() == Some(to));
+    let blocking = apart.filter(|(_, note)| note.severity == Severity::Blocker);
+    unready.extend(blocking.map(|(place, note)| rule(&note.code, format!("{place}: {}", note.detail))));
     (candidate, unready)
 }
 

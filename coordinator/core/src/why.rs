@@ -8,6 +8,7 @@ use crate::id::{ApplicationId, ClusterId, Epoch};
 use crate::plan::{self, Estimate};
 use crate::preflight::{self, Note};
 use crate::protection;
+use crate::readiness;
 use crate::restore;
 use crate::state::State;
 use crate::time::Span;
@@ -147,5 +148,7 @@ fn notes(scene: &Scene<'_>, view: Viewpoint) -> Vec<Note> {
         let detail = format!("planned moves are held by {}: {}; a failover is not", hold.by, hold.reason);
         notes.push(preflight::remark("held", detail));
     }
+    notes.extend(readiness::before_failover(scene, view.wall));
+    notes.sort_by_key(|note| note.severity);
     notes
 }

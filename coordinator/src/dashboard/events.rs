@@ -1,5 +1,6 @@
 //! Server-sent events: the page again, whenever something was applied, and at least once a second.
 
+use regent_proto::watch;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures::stream;
 use regent_core::id::LogIndex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::live::Live;
 use super::page::{self, Page};
@@ -75,12 +76,14 @@ impl Stream {
         let shutdown = self.live.shutdown.clone();
         let changed = async {
             tokio::select! {
+                biased;
                 _ = self.applied.changed() => {}
                 _ = self.leadership.changed() => {}
             }
             tokio::time::sleep(GATHER).await;
         };
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => None,
             () = changed => Some(()),
             () = tokio::time::sleep(TICK) => Some(()),

@@ -4,15 +4,14 @@
 //! itself one. Here neither counts: a leader is one that a majority has answered, and a follower knows of one
 //! only while it hears it.
 
+use regent_proto::watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::Instant as _;
 use openraft::RaftMetrics;
-use openraft::async_runtime::watch::WatchReceiver;
 use regent_core::id::CoordinatorId;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::peers::Peers;

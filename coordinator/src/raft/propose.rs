@@ -11,7 +11,7 @@ use regent_core::entry::Record;
 use regent_core::id::CoordinatorId;
 use regent_core::state::Applied;
 use regent_proto::peer::v1 as proto;
-use tokio::sync::watch;
+use regent_proto::watch;
 use tokio::time::Instant;
 use tonic::Code;
 

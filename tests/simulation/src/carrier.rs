@@ -9,7 +9,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use regent_proto::line::{Line, line};
 use regent_proto::tls::Identity;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
@@ -36,8 +36,9 @@ struct Answer {
     network: Network,
     talk: u64,
     lost: CancellationToken,
-    head: oneshot::Sender<http::Response<()>>,
+    head: mpsc::UnboundedSender<http::Response<()>>,
     frames: mpsc::UnboundedSender<Piece>,
+    end: End,
 }
 
 enum Piece {
@@ -88,14 +89,18 @@ impl Carrier {
         self.network.note(&format!("call {talk} {} {}", self.from, request.uri().path()));
         let (up, frames) = mpsc::unbounded_channel();
         let (down, answers) = mpsc::unbounded_channel();
-        let (head, answered) = oneshot::channel();
-        let answer = Answer { network: self.network.clone(), talk, lost: lost_at_server.clone(), head, frames: down };
+        let (head, mut answered) = mpsc::unbounded_channel();
+        // An end learns what became of the other by what is sent to it, never by what a dying process drops.
+        self.network.keep(talk, Box::new((up.clone(), down.clone(), head.clone())));
+        let over = self.network.clone();
         let nobody = lost.clone();
         self.network.send(
             talk,
             Way::ToServer,
             1,
             Box::new(move || {
+                let end = End { network: over.clone(), talk, own: Way::ToServer, in_order: false };
+                let answer = Answer { network: over, talk, lost: lost_at_server, head, frames: down, end };
                 // Nobody listens: the connection is refused.
                 if listener.send(Incoming { request, frames, answer }).is_err() {
                     nobody.cancel();
@@ -106,8 +111,8 @@ impl Carrier {
         tokio::select! {
             biased;
             () = lost.cancelled() => Err(Lost),
-            head = answered => {
-                let Ok(head) = head else { return Err(Lost) };
+            head = answered.recv() => {
+                let Some(head) = head else { return Err(Lost) };
                 let body = Pieces { pieces: answers, lost: Box::pin(lost.cancelled_owned()), over: false, end: Some(end) };
                 Ok(head.map(|()| Body::new(body)))
             }
@@ -211,8 +216,7 @@ pub(super) async fn serve(mut listener: mpsc::UnboundedReceiver<Incoming>, route
 
 async fn answer(incoming: Incoming, mut routes: Routes) {
     let Incoming { request, frames, answer } = incoming;
-    let Answer { network, talk, lost, head, frames: down } = answer;
-    let mut end = End { network: network.clone(), talk, own: Way::ToServer, in_order: false };
+    let Answer { network, talk, lost, head, frames: down, mut end } = answer;
     let body = Pieces { pieces: frames, lost: Box::pin(lost.clone().cancelled_owned()), over: false, end: None };
     let answered = tokio::select! {
         biased;

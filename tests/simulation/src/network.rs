@@ -4,6 +4,7 @@
 //! that is cut is held, as by retransmission, and comes late when the link heals; unless the conversation was given up
 //! before, by a keep-alive at either end. Both happen, as the dice fall.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -77,6 +78,7 @@ struct Talk {
     patience: u64,
     given_up: bool,
     ended: [bool; 2],
+    kept: Option<Box<dyn Any + Send>>,
 }
 
 impl Network {
@@ -129,9 +131,17 @@ impl Network {
         let patience = state.dice.between(200, 3_000);
         let lost = [at_server.clone(), at_client.clone()];
         let ended = [false; 2];
-        let talk = Talk { client, server, lost, last: [0; 2], blocked_since: None, patience, given_up: false, ended };
+        let (blocked_since, given_up, kept) = (None, false, None);
+        let talk = Talk { client, server, lost, last: [0; 2], blocked_since, patience, given_up, ended, kept };
         state.talks.insert(id, talk);
         (id, at_client, at_server)
+    }
+
+    /// Dropped when both ends are done.
+    pub(super) fn keep(&self, talk: u64, what: Box<dyn Any + Send>) {
+        if let Some(talk) = self.lock().talks.get_mut(&talk) {
+            talk.kept = Some(what);
+        }
     }
 
     /// Hashed with everything else.

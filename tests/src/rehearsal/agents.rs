@@ -16,8 +16,9 @@ use regent_core::id::ClusterId;
 use regent_core::state::State;
 use regent_core::time::Span;
 use regent_proto::agent::v1 as wire;
+use regent_proto::watch;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 
 use super::effects::World;
 use super::{Happening, Shared, scene};

@@ -12,6 +12,7 @@
 //!   every child of the agents before it.
 //! - What has begun a session of its own is a daemon, e.g. a database that was being started, and is let be.
 
+use regent_proto::watch;
 use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::io;
@@ -23,7 +24,6 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpgrp, getsid};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use super::table::{Process, living};
 

@@ -48,11 +48,12 @@ fn opens_late(lines: &[LineDraft], mistakes: &mut Mistakes) {
     let places = steps().enumerate().filter(|(_, step)| step.action == Action::CatchUp);
     let Some(last) = places.map(|(place, _)| place).last() else { return };
     for StepDraft { action, at, .. } in steps().take(last) {
-        if matches!(action, Action::Activate | Action::Redirect) {
-            let message =
-                format!("{action} stands before catchUp: until then a switchover may be undone; put it after");
-            mistakes.add(at, message);
-        }
+        let why = match action {
+            Action::Activate | Action::Redirect => "until then a switchover may be undone",
+            Action::Run => "until then a switchover may be undone, and nothing undoes a command",
+            _ => continue,
+        };
+        mistakes.add(at, format_args!("{action} stands before catchUp: {why}; put it after"));
     }
 }
 

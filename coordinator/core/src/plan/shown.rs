@@ -6,6 +6,7 @@ use crate::decide::{self, Trigger, Viewpoint, Way, look_at_order};
 use crate::entry::Cause;
 use crate::id::{ApplicationId, ClusterId, Epoch};
 use crate::preflight::{self, Note, Severity};
+use crate::readiness;
 use crate::run::Step;
 use crate::state::Wish;
 use crate::switchover::{self, Purpose};
@@ -102,6 +103,7 @@ pub fn failover(scene: &Scene<'_>, view: Viewpoint) -> Shown {
     let to = to.or_else(|| scene.others().next().cloned());
     let mut shown = show(scene, cause, to, begins);
     shown.notes = assessment.held_by.into_iter().map(Note::from).collect();
+    shown.notes.extend(readiness::before_failover(scene, view.wall));
     if let Some(candidate) = &assessment.target {
         shown.expected_loss = candidate.sentences();
     }
@@ -110,12 +112,13 @@ pub fn failover(scene: &Scene<'_>, view: Viewpoint) -> Shown {
 
 /// The plan of a failover that an operator would order.
 #[must_use]
-pub fn ordered(scene: &Scene<'_>, wish: &Wish) -> Shown {
+pub fn ordered(scene: &Scene<'_>, view: Viewpoint, wish: &Wish) -> Shown {
     let (candidate, way, refusals) = look_at_order(scene, wish);
     let begins = if way == Way::Fence { Begins::Before } else { Begins::Decided };
     let cause = Cause::Forced { by: wish.by.clone(), reason: wish.why().to_owned() };
     let mut shown = show(scene, cause, Some(wish.to.clone()), begins);
     shown.notes = refusals.into_iter().map(Note::from).collect();
+    shown.notes.extend(readiness::before_failover(scene, view.wall));
     shown.notes.push(preflight::remark("way", way.sentence()));
     if scene.verdict() == Verdict::Healthy {
         let detail = format!("{} serves: `regentctl switchover` would lose nothing", scene.primary);

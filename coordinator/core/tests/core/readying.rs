@@ -5,10 +5,14 @@ use regent_core::entry::Entry;
 use regent_core::evidence::Evidence;
 use regent_core::facts::{BackupFacts, Facts, NewestBackup, NodeFacts, PostgresFacts, RedisFacts, SlotFacts};
 use regent_core::id::{ClusterId, RunId};
-use regent_core::preflight::Severity;
+use regent_core::plan::{Asked, show_failover, show_switchover};
+use regent_core::preflight::{Note, Severity};
 use regent_core::readiness;
 use regent_core::state::Drilled;
+use regent_core::switchover::{Purpose, preflight};
 use regent_core::time::{Moment, Span, Timestamp};
+use regent_core::verdict::Scene;
+use regent_core::why::explain;
 
 use crate::fixture::*;
 
@@ -108,6 +112,48 @@ fn what_refuses_a_switchover_is_a_blocker() {
     // Of which cluster, and why: not that there is none.
     let named = |note: &&String| note.ends_with(&central().to_string()) && !note.contains("no-target");
     assert!(!blockers.is_empty() && blockers.iter().all(named), "{told:?}");
+}
+
+#[test]
+fn what_differs_too_much_refuses_a_switchover_and_warns_before_a_failover() {
+    let (world, mut evidence) = well();
+    let at = view(NOW, &world);
+    let application = app();
+    let answers = |evidence: &Evidence| {
+        let scene = Scene::new(&world.state, evidence, NOW, at.me, &application).unwrap();
+        let wish = central();
+        let asked = Asked { by: "ann", purpose: Purpose::Switchover, to: Some(&wish), max_write_outage: None };
+        let shown = show_switchover(&scene, at, &asked);
+        let failover = show_failover(&scene, at);
+        let told = |notes: &[Note]| -> Vec<String> {
+            let about = notes.iter().filter(|note| note.code == "versions-differ");
+            about.map(|note| format!("{}: {}", note.severity.as_str(), note.detail)).collect()
+        };
+        let why = explain(&world.state, evidence, at, &application).unwrap();
+        let refused = preflight(&scene, Purpose::Switchover, None).err().map(|rule| rule.code);
+        (refused, told(&shown.notes), told(&failover.notes), told(&why.notes))
+    };
+    assert_eq!(answers(&evidence), (None, vec![], vec![], vec![]));
+    facts(&mut evidence, &central(), "db").postgres.as_mut().unwrap().version = 160_001;
+    let detail = "db in central-1: PostgreSQL 16 here, 15 in west-1: one cannot follow the other";
+    let warned = vec![format!("warning: {detail}")];
+    let (refused, shown, failover, why) = answers(&evidence);
+    assert_eq!((failover, why), (warned.clone(), warned));
+    assert_eq!(shown, [format!("blocker: {detail}")]);
+    assert_eq!(refused.as_deref(), Some("versions-differ"));
+}
+
+#[test]
+fn a_second_standby_that_could_not_take_over_is_told_of() {
+    let (mut world, evidence) = well();
+    let third = cluster("north-1");
+    world.done(Entry::AgentRegistered(agent(&third, "in")));
+    let mut wider = world.known().document.clone();
+    wider.clusters.push(third);
+    world.done(Entry::Applied { application: Box::new(wider), by: "ann".into() });
+    world.confirm(&west());
+    let told: Vec<String> = notes(&world, &evidence).into_iter().filter(|note| !note.starts_with("info ")).collect();
+    assert_eq!(told, ["warning not-heard north-1"]);
 }
 
 /// One that speaks against it.

@@ -257,12 +257,14 @@ impl Operators {
                 return;
             }
             tokio::select! {
+                biased;
                 () = sleep_until(began + interval) => {}
                 changed = applied.changed() => if changed.is_err() { return },
                 () = sender.closed() => return,
                 () = self.parts.stop.cancelled() => return,
             }
             tokio::select! {
+                biased;
                 () = sleep_until(began + SHORTEST_INTERVAL) => {}
                 () = sender.closed() => return,
                 () = self.parts.stop.cancelled() => return,

@@ -59,7 +59,7 @@ impl Operators {
                         allow_data_loss: permission(asked.allow_data_loss),
                         attestation: permission(asked.attest_primary_off),
                     };
-                    return Ok(show_ordered(&scene, &wish));
+                    return Ok(show_ordered(&scene, view, &wish));
                 }
                 if kind == wire::PlanKind::Rollback && known.window.is_none() {
                     return Err(refused(no_window(&id)));

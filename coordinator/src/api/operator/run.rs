@@ -237,6 +237,7 @@ impl Operators {
                 return;
             }
             tokio::select! {
+                biased;
                 changed = applied.changed() => if changed.is_err() { return },
                 () = sender.closed() => return,
                 () = self.parts.stop.cancelled() => return,

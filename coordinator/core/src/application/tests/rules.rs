@@ -401,6 +401,11 @@ fn a_switchover_has_its_order() {
         &text,
         &[("spec.runbooks.switchover[0].redirect", 27, 19, &["redirect stands before catchUp", "put it after"])],
     );
+    let told = "spec.runbooks.switchover[0].run";
+    assert_told(
+        &text.replace("- redirect: [www]", "- run: { resource: service, command: warm-up }"),
+        &[(told, 27, 14, &["run stands before catchUp", "nothing undoes a command", "put it after"])],
+    );
     let text = text.replace("- redirect: [www]", "- restore: [orders-db]");
     assert_told(&text, &[("spec.runbooks.switchover[0].restore", 27, 18, &["restore is nothing for a switchover"])]);
 }
