@@ -26,6 +26,7 @@ use tokio::sync::Notify;
 
 use crate::driver::{Driver, FenceReach};
 use crate::guard::clock::Clock;
+use crate::guard::watchdog::Watchdog;
 use crate::journal::chain;
 use crate::lease::{Arm, Deadline};
 
@@ -167,10 +168,10 @@ pub async fn run(runtime: &Path, known: Known, stay: bool, stop: impl Future<Out
     let listener = UnixListener::bind(&path).map_err(bad(&path))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(bad(&path))?;
     tracing::info!(path = %path.display(), "guard is ready");
-    watchdog::spawn();
+    let watchdog = Watchdog::of_environment();
     let accepting = tokio::spawn(accept(listener, shared.clone()));
     tokio::select! {
-        () = watch(&shared, stay) => tracing::info!("guard ends: nothing is armed"),
+        () = watch(&shared, stay, &watchdog) => tracing::info!("guard ends: nothing is armed"),
         () = stop => leave(&shared).await,
     }
     accepting.abort();
@@ -195,7 +196,7 @@ pub async fn run_behind(
             tokio::spawn(serve(agent, inside.clone()));
         }
     });
-    watch(&shared, true).await;
+    watch(&shared, true, &Watchdog::default()).await;
     accepting.abort();
     Ok(())
 }
@@ -235,10 +236,11 @@ fn lock(path: &Path) -> Result<File, GuardError> {
 }
 
 /// Until nothing is left to do.
-async fn watch(shared: &Arc<Shared>, stay: bool) {
+async fn watch(shared: &Arc<Shared>, stay: bool, watchdog: &Watchdog) {
     let mut again = true;
     let mut idle_since = tokio::time::Instant::now();
     loop {
+        watchdog.tell();
         let due = shared.table().take_due(shared.clock.reading(), again);
         again = false;
         if !due.is_empty() {
@@ -259,7 +261,7 @@ async fn watch(shared: &Arc<Shared>, stay: bool) {
             biased;
             () = shared.end.notified() => return,
             () = shared.changed.notified() => {}
-            () = tokio::time::sleep(sleep) => {}
+            () = tokio::time::sleep(watchdog.rest(sleep)) => {}
         }
     }
 }

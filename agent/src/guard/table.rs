@@ -130,9 +130,11 @@ impl Table {
                 WatchState::Firing => again,
                 WatchState::Fired => false,
             };
-            if fires && !planted::makes(Mistake::GuardAsleep) {
+            if fires {
                 watched.state = WatchState::Firing;
-                due.push(application.clone());
+                if !planted::makes(Mistake::GuardAsleep) {
+                    due.push(application.clone());
+                }
             }
         }
         due
