@@ -103,6 +103,9 @@ pub struct NewestBackup {
     pub whole: Option<Result<(), String>>,
 }
 
+/// Between two words of an agent on its machine.
+const NODE_INTERVAL: Span = Span::from_secs(60);
+
 /// Of an agent's machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeFacts {
@@ -112,4 +115,12 @@ pub struct NodeFacts {
     pub ahead_ms: i64,
     /// When its certificate expires; none: unknown.
     pub certificate_until: Option<Timestamp>,
+}
+
+impl NodeFacts {
+    /// Older than three intervals they are unknown.
+    #[must_use]
+    pub fn is_fresh(&self, now: Moment) -> bool {
+        now.since(self.at) <= NODE_INTERVAL.times(3)
+    }
 }

@@ -20,6 +20,11 @@ mod moving;
 mod rehearsed;
 mod sides;
 
+/// Told before a failover though it is only worth knowing.
+const ASYNCHRONOUS: &str = "asynchronous";
+/// The same.
+const DRILL_OLD: &str = "drill-old";
+
 /// Where a note belongs; empty where it is about the application as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, serde::Serialize)]
 pub struct Place {
@@ -41,6 +46,7 @@ pub fn notes(
     let mut looking = Looking { state, evidence, view, application, known, notes: Vec::new() };
     looking.of_moving();
     looking.of_everything_seen();
+    looking.weigh_differences();
     let mut notes = looking.notes;
     notes.sort_by(|one, other| (one.1.severity, &one.0, &one.1.code).cmp(&(other.1.severity, &other.0, &other.1.code)));
     Some(notes)
@@ -56,14 +62,36 @@ pub(crate) fn between_sides(scene: &Scene<'_>) -> Vec<(Place, Note)> {
     looking.notes
 }
 
+/// What will hurt in a planned move to this cluster, as warnings: all that is seen of either side, and what differs in any
+/// other cluster, which will follow the new primary. What refuses the move is not told here.
+pub(crate) fn before_move(scene: &Scene<'_>, to: Option<&ClusterId>, wall: Timestamp) -> Vec<Note> {
+    let mut looking = Looking::at(scene, wall);
+    looking.of_lag(scene);
+    looking.of_everything_seen();
+    let differs = between_sides(scene);
+    let concerned = |place: &Place| match &place.cluster {
+        None => true,
+        Some(cluster) => cluster == scene.primary || Some(cluster) == to,
+    };
+    let hurts = looking.notes.into_iter().filter(|(_, note)| note.severity != Severity::Info);
+    let hurts = hurts.filter(|told| concerned(&told.0) || differs.contains(told));
+    hurts.map(|(place, note)| place.before(Note { severity: Severity::Warning, ..note })).collect()
+}
+
 /// What would hurt after a failover, of any cluster. Nothing of it holds one: a failover is nobody's choice, and what
-/// blocks a switchover is a warning here. Why a switchover would not start is not among it.
+/// blocks a switchover is a warning here. Why a switchover would not start is not among it. Of what is only worth knowing,
+/// it says what may be lost, and that nobody has ever tried.
 pub(crate) fn before_failover(scene: &Scene<'_>, wall: Timestamp) -> Vec<Note> {
     let mut looking = Looking::at(scene, wall);
     looking.of_lag(scene);
     looking.of_everything_seen();
-    let hurts = looking.notes.into_iter().filter(|(_, note)| note.severity != Severity::Info);
-    hurts.map(|(place, note)| place.before(Note { severity: Severity::Warning, ..note })).collect()
+    let hurts = looking
+        .notes
+        .into_iter()
+        .filter(|(_, note)| note.severity != Severity::Info || [ASYNCHRONOUS, DRILL_OLD].contains(&note.code.as_str()));
+    // A warning is the worst that it can be.
+    let at_worst = |note: Note| Note { severity: note.severity.max(Severity::Warning), ..note };
+    hurts.map(|(place, note)| place.before(at_worst(note))).collect()
 }
 
 struct Looking<'a> {
@@ -76,6 +104,11 @@ struct Looking<'a> {
 }
 
 impl Place {
+    /// A cluster as a whole.
+    fn of(cluster: &ClusterId) -> Self {
+        Self { cluster: Some(cluster.clone()), resource: None }
+    }
+
     /// The note with its place before it.
     pub(crate) fn before(&self, note: Note) -> Note {
         let detail = if *self == Self::default() { note.detail } else { format!("{self}: {}", note.detail) };
@@ -99,6 +132,11 @@ impl<'a> Looking<'a> {
         let view = Viewpoint { me: scene.me, now: scene.now, wall };
         let (state, evidence, application, known) = (scene.state, scene.evidence, scene.application, scene.known);
         Self { state, evidence, view, application, known, notes: Vec::new() }
+    }
+
+    /// None before there is a primary.
+    fn scene(&self) -> Option<Scene<'a>> {
+        Scene::new(self.state, self.evidence, self.view.now, self.view.me, self.application)
     }
 
     fn add(&mut self, place: Place, severity: Severity, code: &str, detail: impl Into<String>) {

@@ -1,12 +1,11 @@
 //! Whether a switchover would start, and how far the standbys are behind.
 
-use std::collections::BTreeSet;
-
 use super::sides::VERSIONS_DIFFER;
 use super::{Looking, Place, place};
 use crate::plan::SWITCHOVER;
 use crate::preflight::Severity;
-use crate::switchover::{self, NO_TARGET, Purpose};
+use crate::switchover::{self, NO_TARGET};
+use crate::target;
 use crate::verdict::Scene;
 
 impl Looking<'_> {
@@ -16,6 +15,8 @@ impl Looking<'_> {
         for cluster in scene.others() {
             for resource in self.document().guarded() {
                 let seen = self.evidence.sighting(cluster, self.application, &resource);
+                // An old one says nothing: that it is old is told with the cluster.
+                let seen = seen.filter(|seen| seen.is_fresh(self.view.now));
                 let lag = seen.and_then(|seen| seen.upstream.as_ref()).and_then(|upstream| upstream.lag);
                 if let Some(lag) = lag.filter(|lag| *lag > limit.divided(2)) {
                     let detail = format!("{resource} is {lag} behind; maxDataLoss is {limit}");
@@ -27,32 +28,49 @@ impl Looking<'_> {
 
     /// What would refuse a switchover, and how far the standbys are behind.
     pub(super) fn of_moving(&mut self) {
-        let (state, evidence, view) = (self.state, self.evidence, self.view);
-        let Some(scene) = Scene::new(state, evidence, view.now, view.me, self.application) else {
+        let Some(scene) = self.scene() else {
             return self.add(Place::default(), Severity::Blocker, "not-adopted", "no primary is known yet");
         };
         self.of_lag(&scene);
         if !self.document().runbooks.contains_key(SWITCHOVER) {
+            // It can only fail over: who could not take over is all the same worth a warning.
+            for unfit in target::rank(&scene).into_iter().filter_map(Result::err) {
+                self.add(Place::of(&unfit.cluster), Severity::Warning, unfit.code, unfit.detail);
+            }
             let detail = "the document has no runbook for a switchover: it can only fail over";
             return self.add(Place::default(), Severity::Info, "no-switchover-runbook", detail);
         }
-        let (_, refusals) = switchover::look(&scene, Purpose::Switchover, None);
-        let of_all: BTreeSet<String> = refusals.iter().map(|rule| rule.code.clone()).collect();
-        // Another one that could not take over is no obstacle as long as there is one that can.
-        let severity = if of_all.contains(NO_TARGET) { Severity::Blocker } else { Severity::Warning };
-        let mut told = BTreeSet::from([VERSIONS_DIFFER.to_owned()]);
-        for cluster in scene.others() {
-            let (_, refusals) = switchover::look(&scene, Purpose::Switchover, Some(cluster));
-            for rule in refusals.into_iter().filter(|rule| !of_all.contains(&rule.code) && rule.code != VERSIONS_DIFFER)
-            {
-                let here = Place { cluster: Some(cluster.clone()), resource: None };
-                self.add(here, severity, &rule.code, rule.detail);
-                // Why each of them cannot says more than that none can.
-                told.insert(NO_TARGET.to_owned());
-            }
-        }
-        for rule in refusals.into_iter().filter(|rule| !told.contains(&rule.code)) {
+        for rule in switchover::of_application(&scene) {
             self.add(Place::default(), Severity::Blocker, &rule.code, rule.detail);
         }
+        if let Err(rule) = switchover::primary_serves(&scene) {
+            self.add(Place::of(scene.primary), Severity::Blocker, &rule.code, rule.detail);
+        }
+        let severity = of_others(&scene);
+        for cluster in scene.others() {
+            let (_, obstacles) = switchover::of_target(&scene, cluster);
+            // What differs each place tells of itself.
+            for rule in obstacles.into_iter().filter(|rule| rule.code != VERSIONS_DIFFER) {
+                self.add(Place::of(cluster), severity, &rule.code, rule.detail);
+            }
+        }
+        if scene.others().next().is_none() {
+            self.add(Place::default(), Severity::Blocker, NO_TARGET, "no other cluster is listed");
+        }
     }
+
+    /// What keeps one cluster from taking over blocks nothing as long as another one can.
+    pub(super) fn weigh_differences(&mut self) {
+        let Some(scene) = self.scene() else { return };
+        let at_worst = of_others(&scene);
+        for (_, note) in self.notes.iter_mut().filter(|(_, note)| note.code == VERSIONS_DIFFER) {
+            note.severity = note.severity.max(at_worst);
+        }
+    }
+}
+
+/// How much it weighs that some cluster cannot be moved to: as long as there is one that can, it blocks nothing.
+fn of_others(scene: &Scene<'_>) -> Severity {
+    let ready = scene.others().any(|cluster| switchover::of_target(scene, cluster).1.is_empty());
+    if ready { Severity::Warning } else { Severity::Blocker }
 }

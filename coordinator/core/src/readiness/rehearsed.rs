@@ -74,7 +74,7 @@ impl Looking<'_> {
         let primary = self.known.primary.clone();
         for cluster in self.document().clusters.iter().filter(|cluster| Some(*cluster) != primary.as_ref()) {
             let at = self.known.rehearsed.drills.get(cluster).map(|drilled| drilled.at);
-            let here = Place { cluster: Some(cluster.clone()), resource: None };
+            let here = Place::of(cluster);
             self.of_age(&here, at, "drill-old", "a failover to it was last rehearsed");
         }
     }

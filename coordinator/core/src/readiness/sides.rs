@@ -38,7 +38,7 @@ impl Looking<'_> {
             self.add(here.clone(), Severity::Blocker, VERSIONS_DIFFER, detail);
         } else if one != other {
             let detail = format!("PostgreSQL {other} here, {one} in {primary}");
-            self.add(here.clone(), Severity::Warning, VERSIONS_DIFFER, detail);
+            self.add(here.clone(), Severity::Warning, "versions-differ", detail);
         }
         self.of_settings(here, primary, &ours.settings, &theirs.settings);
     }
