@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use crate::id::ClusterId;
 use crate::time::{Moment, Span, Timestamp};
 
+/// What an agent says of a service whose state it has no command to ask for.
+pub const NO_STATUS_COMMAND: &str = "no status command is listed in agent.yaml";
+
 /// Of one resource in one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -20,6 +23,8 @@ pub struct Facts {
     pub backup: Option<BackupFacts>,
     /// Whether what a rejoin needs of the other clusters answers; what was said if not.
     pub reaches: BTreeMap<ClusterId, Result<(), String>>,
+    /// Why its settings could not be looked at; empty if they could, or the agent does not say.
+    pub problem: String,
 }
 
 impl Facts {

@@ -18,6 +18,7 @@ mod database;
 mod machines;
 mod moving;
 mod rehearsed;
+mod service;
 mod sides;
 
 /// Told before a failover though it is only worth knowing.
@@ -85,10 +86,15 @@ pub(crate) fn before_failover(scene: &Scene<'_>, wall: Timestamp) -> Vec<Note> {
     let mut looking = Looking::at(scene, wall);
     looking.of_lag(scene);
     looking.of_everything_seen();
-    let hurts = looking
-        .notes
-        .into_iter()
-        .filter(|(_, note)| note.severity != Severity::Info || [ASYNCHRONOUS, DRILL_OLD].contains(&note.code.as_str()));
+    // Whether services and names are well on the side that is lost says nothing of the day after.
+    let left = |place: &Place| {
+        let spec = place.resource.as_ref().and_then(|id| scene.known.document.resources.get(id));
+        place.cluster.as_ref() == Some(scene.primary) && spec.is_some_and(|spec| !spec.kind.is_guarded())
+    };
+    let hurts =
+        looking.notes.into_iter().filter(|(place, _)| !left(place)).filter(|(_, note)| {
+            note.severity != Severity::Info || [ASYNCHRONOUS, DRILL_OLD].contains(&note.code.as_str())
+        });
     // A warning is the worst that it can be.
     let at_worst = |note: Note| Note { severity: note.severity.max(Severity::Warning), ..note };
     hurts.map(|(place, note)| place.before(at_worst(note))).collect()
@@ -164,6 +170,7 @@ impl<'a> Looking<'a> {
             for resource in self.document().guarded() {
                 self.of_resource(cluster, &resource);
             }
+            self.of_services(cluster);
         }
         for resource in self.document().guarded() {
             self.of_sides(&resource);

@@ -1,6 +1,7 @@
 //! What is found of one database in one cluster.
 
 use super::{Looking, Place, place};
+use crate::application::ResourceKind;
 use crate::facts::{PostgresFacts, SlotFacts};
 use crate::id::{ClusterId, ResourceId};
 use crate::preflight::Severity;
@@ -15,6 +16,19 @@ impl Looking<'_> {
             let detail = "its agent has told nothing of its settings within three minutes";
             return self.add(here, Severity::Info, "facts-missing", detail);
         };
+        let kind = self.document().resources.get(resource).map(|spec| spec.kind);
+        let looked_at = match kind {
+            Some(ResourceKind::Postgres) => facts.postgres.is_some(),
+            Some(ResourceKind::Redis) => facts.redis.is_some(),
+            Some(ResourceKind::Command | ResourceKind::Kubernetes | ResourceKind::Dns | ResourceKind::Http) | None => {
+                true
+            }
+        };
+        if !looked_at {
+            let why = if facts.problem.is_empty() { "it does not say why" } else { &facts.problem };
+            let detail = format!("its agent could not look at its settings: {why}");
+            self.add(here.clone(), Severity::Warning, "facts-missing", detail);
+        }
         for (other, answer) in &facts.reaches {
             if let Err(why) = answer {
                 let detail = format!("{other} does not answer it as a rejoin would need: {why}");

@@ -344,6 +344,16 @@ pub fn evidence(now: Moment, silent: Moment) -> Evidence {
     }
 }
 
+/// Services, names and checks are well in every cluster that is heard.
+pub fn serving(evidence: &mut Evidence, now: Moment) {
+    for contact in evidence.contacts.values_mut() {
+        let seen = contact.resources.entry(app()).or_default();
+        for name in ["core", "edge", "www", "checks"] {
+            seen.insert(resource(name), sighting(now, Role::None, None));
+        }
+    }
+}
+
 pub fn view(now: Moment, world: &World) -> Viewpoint {
     Viewpoint { me: CoordinatorId(1), now, wall: Timestamp(world.wall) }
 }

@@ -1,10 +1,14 @@
 //! Readiness: each fact that will hurt has its note, with its severity and place, and a world that is well has few.
 
+use std::collections::BTreeMap;
+
 use regent_core::application::{Action, Line, Manner, Runbook};
 use regent_core::entry::Entry;
-use regent_core::evidence::Evidence;
-use regent_core::facts::{BackupFacts, Facts, NewestBackup, NodeFacts, PostgresFacts, RedisFacts, SlotFacts};
-use regent_core::id::{ClusterId, RunId};
+use regent_core::evidence::{Evidence, Health, Sighting};
+use regent_core::facts::{
+    BackupFacts, Facts, NO_STATUS_COMMAND, NewestBackup, NodeFacts, PostgresFacts, RedisFacts, SlotFacts,
+};
+use regent_core::id::{ClusterId, ResourceId, RunId};
 use regent_core::plan::{Asked, show_failover, show_switchover};
 use regent_core::preflight::{Note, Severity};
 use regent_core::readiness;
@@ -45,6 +49,7 @@ fn found() -> Facts {
         redis: None,
         backup: None,
         reaches: [].into(),
+        problem: String::new(),
     }
 }
 
@@ -75,6 +80,7 @@ fn well() -> (World, Evidence) {
             seen.upstream.iter_mut().for_each(|upstream| upstream.connected = true);
         }
     }
+    serving(&mut evidence, NOW);
     (world, evidence)
 }
 
@@ -153,7 +159,10 @@ fn a_second_standby_that_could_not_take_over_is_told_of() {
     world.done(Entry::Applied { application: Box::new(wider), by: "ann".into() });
     world.confirm(&west());
     let told: Vec<String> = notes(&world, &evidence).into_iter().filter(|note| !note.starts_with("info ")).collect();
-    assert_eq!(told, ["warning not-heard north-1"]);
+    // Nothing of it has ever been reported.
+    let unheard = ["warning not-heard north-1"].into_iter();
+    let unseen = ["checks", "core", "edge", "www"].map(|name| format!("warning not-probed north-1/{name}"));
+    assert_eq!(told, unheard.map(str::to_owned).chain(unseen).collect::<Vec<_>>());
 }
 
 /// A world that is well, with a third cluster that is as well as the second one.
@@ -333,7 +342,7 @@ type Hurt = (&'static str, fn(&mut Evidence, &mut World));
 
 #[test]
 fn each_fact_that_will_hurt_has_its_note() {
-    let cases: [Hurt; 25] = [
+    let cases: [Hurt; 40] = [
         ("warning wal-level west-1/db", |e, _| pg(e).wal_level = "minimal".into()),
         ("warning wal-senders west-1/db", |e, _| pg(e).max_wal_senders = 2),
         ("warning wal-not-kept west-1/db", |e, _| pg(e).wal_keep_bytes = 0),
@@ -361,6 +370,23 @@ fn each_fact_that_will_hurt_has_its_note() {
             drop(facts(e, &west(), "db").reaches.insert(central(), Err("connection refused".into())));
         }),
         ("info facts-missing west-1/db", |e, _| facts(e, &west(), "db").at = Moment(0)),
+        ("warning facts-missing west-1/db", |e, _| facts(e, &west(), "db").postgres = None),
+        ("warning facts-missing central-1/cache", |e, _| facts(e, &central(), "cache").redis = None),
+        ("warning not-probed central-1/core", |e, _| drop(services(e, &central()).remove(&resource("core")))),
+        ("warning not-probed west-1/www", |e, _| drop(services(e, &west()).remove(&resource("www")))),
+        ("warning stale central-1/checks", |e, _| service(e, &central(), "checks").at = NOW.before(hours(1))),
+        ("warning driver-unknown central-1/checks", |e, _| unknown(e, &central(), "checks", "no answer within 3 s")),
+        ("warning driver-unknown west-1/www", |e, _| unknown(e, &west(), "www", "127.0.0.53: no answer")),
+        ("warning driver-unknown west-1/core", |e, _| unknown(e, &west(), "core", "it was ended by a signal")),
+        ("info driver-unknown central-1/core", |e, _| unknown(e, &central(), "core", NO_STATUS_COMMAND)),
+        ("warning driver-unknown central-1/www", |e, _| unknown(e, &central(), "www", NO_STATUS_COMMAND)),
+        ("warning probe-failed west-1/core", |e, _| fails(e, &west(), "core")),
+        ("warning probe-failed west-1/checks", |e, _| fails(e, &west(), "checks")),
+        ("warning probe-failed west-1/www", |e, _| fails(e, &west(), "www")),
+        ("warning probe-failed central-1/www", |e, _| fails(e, &central(), "www")),
+        ("warning wal-level central-1/db", |e, _| {
+            facts(e, &central(), "db").postgres.as_mut().unwrap().wal_level = "minimal".into();
+        }),
         ("warning clocks-apart west-1", |e, w| {
             node(e, NodeFacts { at: NOW, ahead_ms: -2_500, certificate_until: later(w, 9999) })
         }),
@@ -421,6 +447,48 @@ fn the_worst_comes_first() {
     let all = readiness::notes(&world.state, &evidence, view(NOW, &world), &app()).unwrap();
     let severities: Vec<Severity> = all.iter().map(|(_, note)| note.severity).collect();
     assert_eq!(severities, [Severity::Blocker, Severity::Warning, Severity::Info]);
+}
+
+#[test]
+fn a_service_that_is_stopped_where_nobody_is_served_is_as_it_should_be() {
+    let (world, mut evidence) = well();
+    fails(&mut evidence, &central(), "core");
+    fails(&mut evidence, &central(), "checks");
+    assert_eq!(notes(&world, &evidence), Vec::<String>::new());
+}
+
+#[test]
+fn services_of_the_side_that_would_be_left_are_nothing_to_a_failover() {
+    let (world, mut evidence) = well();
+    fails(&mut evidence, &west(), "core");
+    unknown(&mut evidence, &central(), "edge", "it was ended by a signal");
+    facts(&mut evidence, &central(), "db").postgres = None;
+    facts(&mut evidence, &central(), "db").problem = "permission denied for function pg_stat_get_wal_senders".into();
+    let (application, at) = (app(), view(NOW, &world));
+    let scene = Scene::new(&world.state, &evidence, NOW, at.me, &application).unwrap();
+    let told = show_failover(&scene, at).notes;
+    let warned = told.iter().filter(|note| note.severity == Severity::Warning).map(|note| note.detail.as_str());
+    let denied = "db in central-1: its agent could not look at its settings: permission denied for function \
+                  pg_stat_get_wal_senders";
+    assert_eq!(warned.collect::<Vec<_>>(), [denied, "edge in central-1: it was ended by a signal"]);
+}
+
+fn services<'e>(evidence: &'e mut Evidence, at: &ClusterId) -> &'e mut BTreeMap<ResourceId, Sighting> {
+    evidence.contacts.get_mut(at).unwrap().resources.get_mut(&app()).unwrap()
+}
+
+fn service<'e>(evidence: &'e mut Evidence, at: &ClusterId, name: &str) -> &'e mut Sighting {
+    services(evidence, at).get_mut(&resource(name)).unwrap()
+}
+
+fn unknown(evidence: &mut Evidence, at: &ClusterId, name: &str, why: &str) {
+    let seen = service(evidence, at, name);
+    (seen.health, seen.detail) = (Health::Unknown, why.into());
+}
+
+fn fails(evidence: &mut Evidence, at: &ClusterId, name: &str) {
+    let seen = service(evidence, at, name);
+    (seen.health, seen.detail) = (Health::Failed, "it said no".into());
 }
 
 fn pg(evidence: &mut Evidence) -> &mut PostgresFacts {
