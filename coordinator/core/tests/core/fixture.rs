@@ -295,6 +295,7 @@ pub fn sighting(at: Moment, role: Role, position: Option<u64>) -> Sighting {
         ailing_since: None,
         closed_since: None,
         unlinked_since: None,
+        lag_rising: None,
         last_position: position.map(|position| LastPosition { at, position, text: String::new() }),
         upstream: (role == Role::Standby).then_some(UpstreamSight {
             connected: false,

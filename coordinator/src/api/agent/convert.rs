@@ -221,6 +221,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
         ailing_since: None,
         closed_since: None,
         unlinked_since: None,
+        lag_rising: None,
         last_position: None,
         upstream: seen.upstream.as_ref().map(|upstream| UpstreamSight {
             connected: upstream.connected,
@@ -234,6 +235,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
     sighting.ailing_since = sighting.ailing_after(before);
     sighting.closed_since = sighting.closed_after(before);
     sighting.unlinked_since = sighting.unlinked_after(before);
+    sighting.lag_rising = sighting.lag_rising_after(before);
     sighting.last_position = sighting.last_position_after(before);
     sighting
 }
