@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::facts::{Facts, NodeFacts};
+use crate::facts::{Facts, NodeFacts, Papers};
 use crate::id::{
     ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId, LogIndex, ResourceId, RunId, SystemId,
     Token,
@@ -20,6 +20,10 @@ pub struct Evidence {
     pub contacts: BTreeMap<ClusterId, Contact>,
     /// Leader only: what other coordinators relayed, dated by the leader's clock.
     pub relayed: BTreeMap<CoordinatorId, BTreeMap<ClusterId, Contact>>,
+    /// Leader only: what other coordinators last said of their machines.
+    pub machines: BTreeMap<CoordinatorId, NodeFacts>,
+    /// This coordinator's own certificates.
+    pub papers: Papers,
     /// When this process applied each standing vote; those from a snapshot or the disk: when it was loaded.
     pub votes_applied: BTreeMap<LogIndex, Moment>,
     /// Leader only: when each voter last acknowledged.

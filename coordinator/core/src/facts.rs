@@ -108,10 +108,19 @@ pub struct NewestBackup {
     pub whole: Option<Result<(), String>>,
 }
 
-/// Between two words of an agent on its machine.
+/// Between two words of an agent on its machine; a coordinator says more.
 const NODE_INTERVAL: Span = Span::from_secs(60);
 
-/// Of an agent's machine.
+/// Until when a coordinator's certificates are good, as it loaded them; none: unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Papers {
+    /// Its own.
+    pub certificate_until: Option<Timestamp>,
+    /// The authority's that it trusts.
+    pub authority_until: Option<Timestamp>,
+}
+
+/// Of the machine of an agent or a coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeFacts {
     /// When it was told.

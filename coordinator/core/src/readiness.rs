@@ -166,6 +166,7 @@ impl<'a> Looking<'a> {
     /// All but what would refuse a switchover.
     fn of_everything_seen(&mut self) {
         self.of_nodes();
+        self.of_coordinators();
         for cluster in &self.document().clusters {
             for resource in self.document().guarded() {
                 self.of_resource(cluster, &resource);

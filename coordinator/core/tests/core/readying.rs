@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use regent_core::application::{Action, Line, Manner, Runbook};
-use regent_core::entry::Entry;
+use regent_core::entry::{Coordinator, Entry};
 use regent_core::evidence::{Evidence, Health, Sighting};
 use regent_core::facts::{
-    BackupFacts, Facts, NO_STATUS_COMMAND, NewestBackup, NodeFacts, PostgresFacts, RedisFacts, SlotFacts,
+    BackupFacts, Facts, NO_STATUS_COMMAND, NewestBackup, NodeFacts, Papers, PostgresFacts, RedisFacts, SlotFacts,
 };
-use regent_core::id::{ClusterId, ResourceId, RunId};
+use regent_core::id::{ClusterId, CoordinatorId, IdentityId, RegionId, ResourceId, RunId};
 use regent_core::plan::{Asked, show_failover, show_switchover};
 use regent_core::preflight::{Note, Severity};
 use regent_core::readiness;
@@ -321,6 +321,26 @@ fn a_lag_that_grows_is_told_once_it_has_grown_for_a_minute_and_by_enough() {
 }
 
 #[test]
+fn a_coordinator_is_named_and_one_that_is_no_member_is_not() {
+    let (mut world, mut evidence) = well();
+    let of = |until| NodeFacts { at: NOW, ahead_ms: 2_500, certificate_until: until };
+    let expires = later(&world, 24);
+    coordinator(2, of(expires), &mut world, &mut evidence);
+    evidence.machines.insert(CoordinatorId(9), of(expires));
+    evidence.papers = Papers { certificate_until: Some(Timestamp(1)), authority_until: expires };
+    let all = readiness::notes(&world.state, &evidence, view(NOW, &world), &app()).unwrap();
+    let mut details: Vec<&str> = all.iter().map(|(_, note)| note.detail.as_str()).collect();
+    details.sort_unstable();
+    let wanted = [
+        "the certificate of coordinator 1 has expired: nothing connects by it anew",
+        "the certificate of coordinator 2 expires in 1d",
+        "the certificate of the authority that all trust expires in 1d",
+        "the clock of coordinator 2 is 2s500ms ahead of that of coordinator 1",
+    ];
+    assert_eq!(details, wanted);
+}
+
+#[test]
 fn what_is_old_says_nothing() {
     let (world, mut evidence) = well();
     let contact = evidence.contacts.get_mut(&central()).unwrap();
@@ -366,7 +386,7 @@ type Hurt = (&'static str, fn(&mut Evidence, &mut World));
 
 #[test]
 fn each_fact_that_will_hurt_has_its_note() {
-    let cases: [Hurt; 41] = [
+    let cases: [Hurt; 46] = [
         ("warning wal-level west-1/db", |e, _| pg(e).wal_level = "minimal".into()),
         ("warning wal-senders west-1/db", |e, _| pg(e).max_wal_senders = 2),
         ("warning wal-not-kept west-1/db", |e, _| pg(e).wal_keep_bytes = 0),
@@ -420,6 +440,17 @@ fn each_fact_that_will_hurt_has_its_note() {
         ("warning certificate-expires west-1", |e, _| {
             node(e, NodeFacts { at: NOW, ahead_ms: 0, certificate_until: Some(Timestamp(1)) })
         }),
+        ("warning clocks-apart", |e, w| {
+            coordinator(2, NodeFacts { at: NOW, ahead_ms: 2_500, certificate_until: later(w, 9999) }, w, e);
+        }),
+        ("warning certificate-expires", |e, w| {
+            coordinator(3, NodeFacts { at: NOW, ahead_ms: 0, certificate_until: later(w, 24) }, w, e);
+        }),
+        ("warning certificate-expires", |e, w| {
+            coordinator(3, NodeFacts { at: Moment(0), ahead_ms: 9_000, certificate_until: Some(Timestamp(1)) }, w, e);
+        }),
+        ("warning certificate-expires", |e, w| e.papers.certificate_until = later(w, 24)),
+        ("warning certificate-expires", |e, w| e.papers.authority_until = later(w, 24)),
         ("warning backup-missing west-1/db", |e, _| backup(e).newest = None),
         ("warning backup-unreadable west-1/db", |e, _| backup(e).problem = "no such folder".into()),
         ("warning backup-old west-1/db", |e, _| newest(e).age = hours(27)),
@@ -526,6 +557,21 @@ fn pg(evidence: &mut Evidence) -> &mut PostgresFacts {
 
 fn node(evidence: &mut Evidence, node: NodeFacts) {
     evidence.contacts.get_mut(&west()).unwrap().node = Some(node);
+}
+
+/// A member with its machine.
+fn coordinator(id: u64, machine: NodeFacts, world: &mut World, evidence: &mut Evidence) {
+    let id = CoordinatorId(id);
+    let known = Coordinator {
+        id,
+        identity: IdentityId(format!("c{id}")),
+        region: RegionId::new("r").unwrap(),
+        grpc: "127.0.0.1:1".into(),
+        dashboard: "127.0.0.1:2".into(),
+        dns: "127.0.0.1:3".into(),
+    };
+    world.state.coordinators.insert(id, known);
+    evidence.machines.insert(id, machine);
 }
 
 fn later(world: &World, in_hours: u64) -> Option<Timestamp> {
