@@ -230,6 +230,8 @@ pub struct Found {
     pub backup: Option<BackupFacts>,
     /// Whether the other clusters answer as a rejoin would need; what was said if not.
     pub reaches: std::collections::BTreeMap<String, Result<(), String>>,
+    /// Why its settings could not be looked at; empty if they could.
+    pub problem: String,
 }
 
 /// What a drill does, beside the resource and never with it.

@@ -87,6 +87,7 @@ impl Fact {
                     detail: answer.clone().err().unwrap_or_default(),
                 })
                 .collect(),
+            problem: self.found.problem.clone(),
         }
     }
 }

@@ -104,6 +104,7 @@ impl Engine {
                 evidence.leading_since = None;
                 evidence.calm_since = None;
                 evidence.relayed.clear();
+                evidence.machines.clear();
             }
         });
         if leading && !self.leading {

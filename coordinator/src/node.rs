@@ -60,7 +60,7 @@ impl Node {
         look(&self.evidence.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Notes what this coordinator sees. Called by observer and engine only.
+    /// Notes what this coordinator sees. Called by observer and engine only, and once at the start.
     pub fn note<R>(&self, change: impl FnOnce(&mut Evidence) -> R) -> R {
         change(&mut self.evidence.write().unwrap_or_else(PoisonError::into_inner))
     }

@@ -370,11 +370,11 @@ impl Post {
             let agent = |name: &str| ClusterId::new(name).is_ok_and(|id| state.agents.contains_key(&id));
             report.witnesses.retain(|witness| agent(&witness.cluster));
         });
-        for seen in &mut report.resources {
-            for text in [&mut seen.detail, &mut seen.position_text, &mut seen.system_id] {
-                if text.len() > TEXT_LIMIT {
-                    *text = text.chars().take(TEXT_LIMIT / 4).collect();
-                }
+        let of_probes = report.resources.iter_mut();
+        let texts = of_probes.flat_map(|seen| [&mut seen.detail, &mut seen.position_text, &mut seen.system_id]);
+        for text in texts.chain(report.facts.iter_mut().map(|found| &mut found.problem)) {
+            if text.len() > TEXT_LIMIT {
+                *text = text.chars().take(TEXT_LIMIT / 4).collect();
             }
         }
         report

@@ -9,7 +9,10 @@ use anyhow::Context;
 use clap::Parser;
 use futures::future::BoxFuture;
 use regent_core::entry::Coordinator;
+use regent_core::facts::Papers;
 use regent_core::id::CoordinatorId;
+use regent_core::time::Timestamp;
+use regent_proto::tls::expires;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -127,6 +130,9 @@ async fn run(config: Config, beside: Option<Beside>) -> anyhow::Result<ExitCode>
 
     let works = Works::new(id, raft, clock::of_this_machine());
     let node = works.node().clone();
+    let until = |file: &Path| expires(file).map(|seconds| Timestamp(seconds.saturating_mul(1000)));
+    let (certificate_until, authority_until) = (until(&config.tls.certificate), until(&config.tls.ca));
+    node.note(|evidence| evidence.papers = Papers { certificate_until, authority_until });
     if let Some(beside) = beside {
         beside(&node);
     }

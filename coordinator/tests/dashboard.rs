@@ -7,7 +7,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use regent_coordinator::admin::{self, AdminError, Latch, Readiness};
+use regent_core::decide::Viewpoint;
 use regent_core::evidence::Health;
+use regent_core::preflight::Severity;
+use regent_core::readiness;
 use regent_core::run::{Abort, RunStatus, StepState};
 use regent_core::state::{CommitWindow, ORDER_STANDS, Order, OrderState, Origin, Pause, Wish};
 use regent_core::time::{Span, Timestamp};
@@ -452,6 +455,20 @@ async fn metrics_tell_the_state() {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
     assert!(!text.contains(r#"regent_replica_lag_bytes{application="shop",cluster="eu-west-1""#), "unknown is absent");
+    for severity in [Severity::Blocker, Severity::Warning, Severity::Info] {
+        let start = format!(r#"regent_readiness_notes{{application="shop",severity="{}"}} "#, severity.as_str());
+        let told = text.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or_else(|| panic!("{start}\n{text}"));
+        // What is only worth knowing here does not change with time: nobody has told any settings.
+        if severity == Severity::Info {
+            let (node, shop) = (&server.world.node, application("shop"));
+            let view = Viewpoint { me: node.id, now: node.now(), wall: node.wall() };
+            let notes = node.replica.read(|state| node.see(|evidence| readiness::notes(state, evidence, view, &shop)));
+            let notes = notes.unwrap();
+            let count = notes.iter().filter(|(_, note)| note.severity == severity).count();
+            assert!(count > 0, "{notes:?}");
+            assert_eq!(told, format!("{count}.0"));
+        }
+    }
 
     // The state forgets old runs; the counter does not fall.
     server.world.change(|state| {

@@ -15,6 +15,9 @@ use crate::lease::{Fence, Lease, Reading};
 use crate::uplink::convert::wire_token;
 use crate::uplink::{LinkId, Pace, say};
 
+/// Between two words on this machine over one stream: its clock and its certificate.
+const NODE_INTERVAL: Span = Span::from_secs(60);
+
 /// A stream that is up.
 pub(super) struct Link {
     pub(super) coordinator: CoordinatorId,
@@ -27,6 +30,8 @@ pub(super) struct Link {
     pub(super) soon: bool,
     /// Up to where results have been reported over this stream.
     reported: u64,
+    /// When something was last said of this machine.
+    node_said: Option<Reading>,
     /// When the heartbeats in flight were sent.
     in_flight: BTreeMap<u64, Reading>,
 }
@@ -34,7 +39,17 @@ pub(super) struct Link {
 impl Link {
     pub(super) const fn new(coordinator: CoordinatorId, say: mpsc::Sender<ConnectRequest>) -> Self {
         let in_flight = BTreeMap::new();
-        Self { coordinator, say, receipt: 0, named_receipt: 0, last_beat: None, soon: true, reported: 0, in_flight }
+        Self {
+            coordinator,
+            say,
+            receipt: 0,
+            named_receipt: 0,
+            last_beat: None,
+            soon: true,
+            reported: 0,
+            node_said: None,
+            in_flight,
+        }
     }
 
     /// Until its next heartbeat.
@@ -42,6 +57,11 @@ impl Link {
         let Some(last) = self.last_beat else { return Duration::ZERO };
         let wait = if self.soon { pace.least() } else { pace.heartbeat() };
         wait.saturating_sub(Duration::from_millis(now.held_since(last).millis()))
+    }
+
+    /// Whether something is to be said of this machine again.
+    fn node_due(&self, now: Reading) -> bool {
+        self.node_said.is_none_or(|said| now.held_since(said) >= NODE_INTERVAL)
     }
 
     /// How long the answer to a heartbeat took; none if it is not of this stream.
@@ -73,6 +93,8 @@ impl Agent {
         let now = self.clock.reading();
         let applications = self.leases.values().map(|lease| self.application_beat(lease, now)).collect();
         let Some(link) = self.links.get(&id) else { return };
+        let report = self.report_since(link.reported, link.node_due(now), now);
+        let of_node = report.as_ref().is_some_and(|report| report.node.is_some());
         let heartbeat = wire::Heartbeat {
             stamp: Some(wire::Stamp {
                 installation: self.installation.to_string(),
@@ -81,7 +103,7 @@ impl Agent {
             }),
             receipt: link.receipt,
             applications,
-            report: self.report_since(link.reported, now),
+            report,
         };
         let coordinator = link.coordinator;
         let sent = say(&link.say, Say::Heartbeat(heartbeat));
@@ -95,6 +117,7 @@ impl Agent {
         if sent {
             link.named_receipt = link.receipt;
             link.reported = sequence;
+            link.node_said = if of_node { Some(now) } else { link.node_said };
             link.in_flight.insert(number, now);
             while link.in_flight.len() > 64 {
                 link.in_flight.pop_first();
@@ -145,8 +168,9 @@ impl Agent {
         }
     }
 
-    /// Results that are newer than what this stream has heard; none if there are none.
-    fn report_since(&self, sequence: u64, now: Reading) -> Option<wire::Report> {
+    /// Results that are newer than what this stream has heard, and a word on this machine where one is due; none if there
+    /// is neither.
+    fn report_since(&self, sequence: u64, node_due: bool, now: Reading) -> Option<wire::Report> {
         let new = |number: &u64| *number > sequence;
         let resources = self.sights.values().filter(|(number, _)| new(number)).map(|(_, sight)| sight.report(now));
         let witnesses = self.signs.values().filter(|(number, _)| new(number)).map(|(_, sign)| wire::WitnessReport {
@@ -165,7 +189,7 @@ impl Agent {
         );
         let facts: Vec<_> =
             self.facts.values().filter(|(number, _)| new(number)).map(|(_, fact)| fact.report(now)).collect();
-        let node = (!facts.is_empty()).then(|| wire::NodeFacts {
+        let node = node_due.then(|| wire::NodeFacts {
             wall_ms: self.clock.wall().0,
             certificate_until_ms: self.settings.certificate_until.map(|until| until.0),
         });
@@ -179,7 +203,8 @@ impl Agent {
         let empty = report.resources.is_empty()
             && report.witnesses.is_empty()
             && report.promises_asked.is_empty()
-            && report.facts.is_empty();
+            && report.facts.is_empty()
+            && report.node.is_none();
         (!empty).then_some(report)
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use regent_core::facts::NO_STATUS_COMMAND;
 use tokio::time::Instant;
 
 use super::process::children::Children;
@@ -144,7 +145,7 @@ impl Driver for CommandDriver {
             Status::Running => (Health::Healthy, "running".to_owned()),
             Status::NotRunning(text) => (Health::Failed, text),
             Status::Unknown(text) => (Health::Unknown, text),
-            Status::NotListed => (Health::Unknown, "no status command is listed in agent.yaml".to_owned()),
+            Status::NotListed => (Health::Unknown, NO_STATUS_COMMAND.to_owned()),
         };
         Probe { role: Role::None, ..Probe::without_answer(health, detail) }
     }

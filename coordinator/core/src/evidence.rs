@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::facts::{Facts, NodeFacts};
+use crate::facts::{Facts, NodeFacts, Papers};
 use crate::id::{
     ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId, LogIndex, ResourceId, RunId, SystemId,
     Token,
@@ -20,6 +20,10 @@ pub struct Evidence {
     pub contacts: BTreeMap<ClusterId, Contact>,
     /// Leader only: what other coordinators relayed, dated by the leader's clock.
     pub relayed: BTreeMap<CoordinatorId, BTreeMap<ClusterId, Contact>>,
+    /// Leader only: what other coordinators last said of their machines.
+    pub machines: BTreeMap<CoordinatorId, NodeFacts>,
+    /// This coordinator's own certificates.
+    pub papers: Papers,
     /// When this process applied each standing vote; those from a snapshot or the disk: when it was loaded.
     pub votes_applied: BTreeMap<LogIndex, Moment>,
     /// Leader only: when each voter last acknowledged.
@@ -171,6 +175,8 @@ pub struct Sighting {
     pub closed_since: Option<Moment>,
     /// Since which probe, without a break, a standby has had no link to its upstream; none while it has one.
     pub unlinked_since: Option<Moment>,
+    /// Since when, and from what, a standby's lag has grown without ever falling; none where no lag is known.
+    pub lag_rising: Option<(Moment, Span)>,
     /// The last position that was reported, with its date: a database that has failed reports none.
     pub last_position: Option<LastPosition>,
     /// For humans.
@@ -227,6 +233,17 @@ impl Sighting {
         let unlinked = self.upstream.as_ref().is_some_and(|upstream| !upstream.connected);
         let since = self.without_break(before).and_then(|before| before.unlinked_since);
         unlinked.then(|| since.unwrap_or(self.at))
+    }
+
+    /// Since when, and from what, the lag has grown without ever falling, given the sighting before. While it stays what it
+    /// was at first, it does not grow yet.
+    #[must_use]
+    pub fn lag_rising_after(&self, before: Option<&Self>) -> Option<(Moment, Span)> {
+        let lag_of = |seen: &Self| seen.upstream.as_ref().and_then(|upstream| upstream.lag);
+        let lag = lag_of(self)?;
+        let before = self.without_break(before).filter(|before| lag_of(before).is_some_and(|last| last <= lag));
+        let since = before.and_then(|before| before.lag_rising).filter(|(_, from)| *from < lag);
+        Some(since.unwrap_or((self.at, lag)))
     }
 
     /// The sighting before, unless so much time lies between that anything may have happened.

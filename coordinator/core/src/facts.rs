@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use crate::id::ClusterId;
 use crate::time::{Moment, Span, Timestamp};
 
+/// What an agent says of a service whose state it has no command to ask for.
+pub const NO_STATUS_COMMAND: &str = "no status command is listed in agent.yaml";
+
 /// Of one resource in one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -20,6 +23,8 @@ pub struct Facts {
     pub backup: Option<BackupFacts>,
     /// Whether what a rejoin needs of the other clusters answers; what was said if not.
     pub reaches: BTreeMap<ClusterId, Result<(), String>>,
+    /// Why its settings could not be looked at; empty if they could, or the agent does not say.
+    pub problem: String,
 }
 
 impl Facts {
@@ -103,7 +108,19 @@ pub struct NewestBackup {
     pub whole: Option<Result<(), String>>,
 }
 
-/// Of an agent's machine.
+/// Between two words of an agent on its machine; a coordinator says more.
+const NODE_INTERVAL: Span = Span::from_secs(60);
+
+/// Until when a coordinator's certificates are good, as it loaded them; none: unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Papers {
+    /// Its own.
+    pub certificate_until: Option<Timestamp>,
+    /// The authority's that it trusts.
+    pub authority_until: Option<Timestamp>,
+}
+
+/// Of the machine of an agent or a coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeFacts {
     /// When it was told.
@@ -112,4 +129,12 @@ pub struct NodeFacts {
     pub ahead_ms: i64,
     /// When its certificate expires; none: unknown.
     pub certificate_until: Option<Timestamp>,
+}
+
+impl NodeFacts {
+    /// Older than three intervals they are unknown.
+    #[must_use]
+    pub fn is_fresh(&self, now: Moment) -> bool {
+        now.since(self.at) <= NODE_INTERVAL.times(3)
+    }
 }

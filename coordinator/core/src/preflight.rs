@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::application::Action;
-use crate::plan::{Forecast, SWITCHOVER};
+use crate::plan::{SWITCHOVER, Shown};
 use crate::readiness;
 use crate::run::{Step, StepKind};
 use crate::time::{Span, Timestamp};
@@ -60,17 +60,12 @@ pub(crate) fn remark(topic: &str, detail: impl Into<String>) -> Note {
     Note { severity: Severity::Info, code: topic.to_owned(), detail: detail.into() }
 }
 
-/// What to know of a planned move beside what would refuse it.
-pub(crate) fn of_move(
-    scene: &Scene<'_>,
-    steps: &[Step],
-    forecast: &Forecast,
-    max_write_outage: Span,
-    wall: Timestamp,
-) -> Vec<Note> {
-    // What blocks is among the refusals.
-    let apart = readiness::between_sides(scene).into_iter().filter(|(_, note)| note.severity != Severity::Blocker);
-    let mut notes: Vec<Note> = apart.map(|(place, note)| place.before(note)).collect();
+/// What to know of a planned move beside what refuses it, which is on the plan already.
+pub(crate) fn of_move(scene: &Scene<'_>, shown: &Shown, max_write_outage: Span, wall: Timestamp) -> Vec<Note> {
+    let Shown { steps, forecast, to, notes: refused, .. } = shown;
+    let to = to.as_ref();
+    let mut notes = readiness::before_move(scene, to, wall);
+    notes.retain(|note| !refused.iter().any(|blocker| (&blocker.code, &blocker.detail) == (&note.code, &note.detail)));
     let known = scene.known;
     if let Some(window) = &known.window {
         notes.push(warning(

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::application::Action;
+use crate::application::{Action, Application, Line, Manner};
 use crate::entry::{Cause, Finding, Gap};
 use crate::evidence::{Health, LeaseState};
 use crate::id::{ApplicationId, ClusterId, ResourceId, RunId};
@@ -70,6 +70,21 @@ pub fn preflight(scene: &Scene<'_>, purpose: Purpose, wish: Option<&ClusterId>) 
 
 /// Every rule that refuses a planned move now, most important first, and the cluster it would go to if it is fit.
 pub(crate) fn look(scene: &Scene<'_>, purpose: Purpose, wish: Option<&ClusterId>) -> (Option<Candidate>, Vec<Rule>) {
+    let mut refusals = of_application(scene);
+    let to = match destination(scene, purpose, wish) {
+        Ok(to) => to,
+        Err(refusal) => {
+            refusals.push(refusal);
+            return (None, refusals);
+        }
+    };
+    let (candidate, unready) = obstacles(scene, &to);
+    refusals.extend(unready);
+    (candidate, refusals)
+}
+
+/// What refuses a planned move wherever it goes, most important first.
+pub(crate) fn of_application(scene: &Scene<'_>) -> Vec<Rule> {
     let known = scene.known;
     let mut refusals = Vec::new();
     if !known.document.runbooks.contains_key(SWITCHOVER) {
@@ -95,16 +110,24 @@ pub(crate) fn look(scene: &Scene<'_>, purpose: Purpose, wish: Option<&ClusterId>
         let detail = format!("{resource} was added and the primary's agent has not confirmed that it guards it");
         refusals.push(rule("unconfirmed-database", detail));
     }
-    let to = match destination(scene, purpose, wish) {
-        Ok(to) => to,
-        Err(refusal) => {
-            refusals.push(refusal);
-            return (None, refusals);
-        }
-    };
-    let (candidate, unready) = obstacles(scene, &to);
-    refusals.extend(unready);
-    (candidate, refusals)
+    if let Some(command) = irrevocable(&known.document) {
+        let detail = format!(
+            "the runbook {SWITCHOVER} runs the command {command} before its last catchUp: until then a switchover may be \
+             undone, and nothing undoes a command; put it after, and apply the document again"
+        );
+        refusals.push(rule("command-before-catch-up", detail));
+    }
+    refusals
+}
+
+/// A command that stands before the last `catchUp` of the runbook. No document that is written now has one; one that was
+/// stored by an older release may.
+fn irrevocable(document: &Application) -> Option<&str> {
+    let lines = &document.runbooks.get(SWITCHOVER)?.lines;
+    let lines: Vec<&Line> = lines.iter().filter(|line| line.when != Some(Manner::Ungraceful)).collect();
+    let last = lines.iter().rposition(|line| line.action == Action::CatchUp)?;
+    let before = lines.into_iter().take(last).find(|line| line.action == Action::Run)?;
+    Some(&before.command)
 }
 
 /// To where a move of this purpose goes.
@@ -114,9 +137,11 @@ fn destination(scene: &Scene<'_>, purpose: Purpose, wish: Option<&ClusterId>) ->
     }
     let known = scene.known;
     let fit = || target::rank(scene).into_iter().flatten().map(|candidate| candidate.cluster);
+    // What a candidate lacks for a planned move alone is no reason to stay: another one may lack nothing.
+    let ready = || scene.others().filter(|cluster| of_target(scene, cluster).1.is_empty()).cloned();
     match purpose {
         Purpose::Switchover => {
-            let first = fit().next();
+            let first = ready().next().or_else(|| fit().next());
             first.ok_or_else(|| rule(NO_TARGET, "no other cluster can take over; name one with --to to see why"))
         }
         Purpose::Failback => {
@@ -125,7 +150,8 @@ fn destination(scene: &Scene<'_>, purpose: Purpose, wish: Option<&ClusterId>) ->
             let earlier = |cluster: &ClusterId| preferred(cluster) < here;
             // If none of them is fit, the first one says why.
             let named = || known.document.clusters.iter().find(|cluster| earlier(cluster)).cloned();
-            fit().find(earlier).or_else(named).ok_or_else(|| {
+            let first = ready().find(earlier).or_else(|| fit().find(earlier));
+            first.or_else(named).ok_or_else(|| {
                 rule("at-preferred", format!("{} is the preferred cluster, and the primary is there", scene.primary))
             })
         }
@@ -155,13 +181,22 @@ pub(crate) fn readiness(scene: &Scene<'_>, to: &ClusterId) -> Result<Candidate, 
 
 /// What is not well on either side.
 fn obstacles(scene: &Scene<'_>, to: &ClusterId) -> (Option<Candidate>, Vec<Rule>) {
+    let (candidate, unready) = of_target(scene, to);
+    // Where there is nowhere to go, how the primary does says nothing.
+    let listed = to != scene.primary && scene.known.document.clusters.contains(to);
+    let primary = listed.then(|| primary_serves(scene).err()).flatten();
+    (candidate, primary.into_iter().chain(unready).collect())
+}
+
+/// What is not well in the cluster that would take over, and it as a candidate if it is one.
+pub(crate) fn of_target(scene: &Scene<'_>, to: &ClusterId) -> (Option<Candidate>, Vec<Rule>) {
     if to == scene.primary {
         return (None, vec![rule("same-cluster", format!("{to} is the primary"))]);
     }
     if !scene.known.document.clusters.contains(to) {
         return (None, vec![rule("unlisted-cluster", format!("{to} is not listed"))]);
     }
-    let mut unready: Vec<Rule> = primary_serves(scene).err().into_iter().collect();
+    let mut unready = Vec::new();
     let judged = target::rank(scene).into_iter().find(|judged| match judged {
         Ok(candidate) => candidate.cluster == *to,
         Err(unfit) => unfit.cluster == *to,
@@ -193,7 +228,11 @@ pub(crate) fn receives(scene: &Scene<'_>, cluster: &ClusterId, resource: &Resour
     seen.and_then(|seen| seen.upstream.as_ref()).is_some_and(|upstream| upstream.connected)
 }
 
-fn primary_serves(scene: &Scene<'_>) -> Result<(), Rule> {
+/// The primary is well enough to be moved from.
+///
+/// # Errors
+/// What it lacks.
+pub(crate) fn primary_serves(scene: &Scene<'_>) -> Result<(), Rule> {
     let primary = scene.primary;
     if !scene.agent_reachable() {
         return Err(rule("primary-not-ready", format!("the agent of {primary} is not heard just now")));

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use regent_core::evidence::{Beat, Contact, FenceState, Health, LeaseState, Role, Sighting};
+use regent_core::facts::NodeFacts;
 use regent_core::id::{ApplicationId, ClusterId, CoordinatorId, Incarnation, InstallationId, ResourceId};
-use regent_core::time::{Moment, Span};
+use regent_core::time::{Moment, Span, Timestamp};
 use regent_proto::agent::v1 as wire;
 use regent_proto::peer::v1::{Observation, ObserveRequest, RelayedStatus};
 use tokio_util::sync::CancellationToken;
@@ -77,18 +78,29 @@ fn observe(post: &Post) -> ObserveRequest {
         number,
         observations,
         step_statuses: post.kept_for_leader().into_iter().map(relayed).collect(),
+        wall_ms: Some(node.wall().0),
+        certificate_until_ms: node.see(|evidence| evidence.papers.certificate_until).map(|until| until.0),
     }
+}
+
+/// What a coordinator says of its machine, heard at this moment and this time; none from an older release.
+fn machine(request: &ObserveRequest, now: Moment, wall: Timestamp) -> Option<NodeFacts> {
+    let said = wire::NodeFacts { wall_ms: request.wall_ms?, certificate_until_ms: request.certificate_until_ms };
+    Some(convert::of_node(&said, now, wall))
 }
 
 /// The leader dates what another coordinator heard by its own clock.
 pub fn take(post: &Post, from: CoordinatorId, request: &ObserveRequest) {
     let node = post.node();
-    let now = node.now();
+    let (now, wall) = (node.now(), node.wall());
     // One that was given up may come after the next: what it says of heartbeats and fences has been overtaken.
     let newest = post.is_newest_relay(from, (request.incarnation, request.number));
     node.note(|evidence| {
         if !newest {
             return;
+        }
+        if let Some(machine) = machine(request, now, wall) {
+            evidence.machines.insert(from, machine);
         }
         let relayed = evidence.relayed.entry(from).or_default();
         for observation in &request.observations {
@@ -253,6 +265,15 @@ fn beat_of(id: &ApplicationId, beat: &Beat) -> wire::ApplicationBeat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_coordinator_tells_its_clock_and_its_certificate() {
+        let (now, wall) = (Moment(7), Timestamp(10_000));
+        let said = ObserveRequest { wall_ms: Some(7_000), certificate_until_ms: Some(99), ..Default::default() };
+        let wanted = NodeFacts { at: now, ahead_ms: -3_000, certificate_until: Some(Timestamp(99)) };
+        assert_eq!(machine(&said, now, wall), Some(wanted));
+        assert_eq!(machine(&ObserveRequest::default(), now, wall), None, "an older release says nothing");
+    }
 
     #[test]
     fn a_relay_that_was_overtaken_says_nothing() {

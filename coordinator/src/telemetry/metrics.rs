@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use regent_core::id::RunId;
+use regent_core::preflight::Severity;
 use regent_core::state::State;
 
 use super::names::{self, Name};
@@ -177,6 +178,11 @@ fn of_application(sheet: &mut Sheet, application: &ApplicationView) {
     sheet.flag(names::APPLICATION_HELD, &labels(), application.held.is_some());
     if let Some(found) = &application.protection {
         sheet.flag(names::APPLICATION_PROTECTED, &labels(), found.protected);
+    }
+    for severity in [Severity::Blocker, Severity::Warning, Severity::Info].map(Severity::as_str) {
+        let labels = vec![("application", application.name.clone()), ("severity", severity.to_owned())];
+        let notes = application.readiness.iter().filter(|note| note.severity == severity);
+        sheet.count(names::READINESS_NOTES, &labels, notes.count() as u64);
     }
     let open = application.commit_window.as_ref().map_or(0, |window| window.left_ms);
     sheet.seconds(names::APPLICATION_COMMIT_WINDOW_SECONDS, &labels(), Some(open));

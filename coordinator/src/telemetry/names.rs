@@ -44,6 +44,7 @@ names! {
     APPLICATION_HELD = "regent_application_held", "1 while planned moves of the application are held";
     APPLICATION_PROTECTED = "regent_application_protected", "1 if another cluster could take over within the limits; absent until adopted";
     APPLICATION_COMMIT_WINDOW_SECONDS = "regent_application_commit_window_seconds", "How long the last switchover can still be rolled back; 0 if it cannot";
+    READINESS_NOTES = "regent_readiness_notes", "Notes of the application's readiness, by severity: blocker, warning or info";
     LEASE_HELD = "regent_lease_held", "1 if the agent's lease is known to run";
     LEASE_LEFT_SECONDS = "regent_lease_left_seconds", "How long the lease still runs; absent unless it is known to";
     GUARD_ALIVE = "regent_guard_alive", "1 if the agent's guard process is known to answer";

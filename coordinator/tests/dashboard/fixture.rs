@@ -463,6 +463,7 @@ fn contact(name: &str, at: regent_core::time::Moment, primary: bool) -> Contact 
         ailing_since: None,
         closed_since: None,
         unlinked_since: None,
+        lag_rising: None,
         last_position: None,
         upstream: None,
         detail: detail.to_owned(),

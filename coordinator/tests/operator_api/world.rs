@@ -384,6 +384,7 @@ pub(crate) fn contact(node: &Node, primary: bool) -> Contact {
         ailing_since: None,
         closed_since: None,
         unlinked_since: None,
+        lag_rising: None,
         last_position: Some(LastPosition { at: now, position: 50_331_648, text: "0/3000000".into() }),
         upstream: (!primary).then(|| UpstreamSight {
             connected: true,

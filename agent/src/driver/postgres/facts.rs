@@ -42,6 +42,7 @@ SELECT name, setting FROM pg_settings WHERE name IN ('max_connections', 'max_wor
 impl Postgres {
     pub(super) async fn look_around(&self) -> Found {
         let looked = tokio::time::timeout(LOOK_LIMIT, self.look_at_settings()).await;
+        let looked = looked.unwrap_or(Err(SqlError::TimedOut(LOOK_LIMIT)));
         let backup = match &self.options.backups {
             Some(options) => Some(self.backups.facts(options, self.judge()).await),
             None => None,
@@ -57,7 +58,8 @@ impl Postgres {
             (cluster.clone(), answer.map_err(|error| error.to_string()))
         });
         let reaches: BTreeMap<_, _> = futures::future::join_all(reaches).await.into_iter().collect();
-        Found { postgres: looked.ok().and_then(Result::ok), redis: None, backup, reaches }
+        let problem = looked.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        Found { postgres: looked.ok(), redis: None, backup, reaches, problem }
     }
 
     async fn look_at_settings(&self) -> Result<PostgresFacts, SqlError> {

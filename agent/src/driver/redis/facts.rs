@@ -25,7 +25,9 @@ impl Redis {
             (cluster.clone(), reach(&login).await.map_err(|failure| failure.to_string()))
         });
         let reaches: BTreeMap<_, _> = futures::future::join_all(reaches).await.into_iter().collect();
-        Found { postgres: None, redis: self.look_at_settings().await.ok(), backup, reaches }
+        let looked = self.look_at_settings().await;
+        let problem = looked.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        Found { postgres: None, redis: looked.ok(), backup, reaches, problem }
     }
 
     async fn look_at_settings(&self) -> Result<RedisFacts, Failure> {

@@ -72,7 +72,7 @@ pub fn switchover(scene: &Scene<'_>, view: Viewpoint, asked: &Asked<'_>) -> Show
     let to = to.or_else(|| asked.to.cloned()).or_else(|| scene.others().next().cloned());
     let mut shown = show(scene, cause, to, Begins::Before);
     shown.notes = refusals.into_iter().map(Note::from).collect();
-    let more = preflight::of_move(scene, &shown.steps, &shown.forecast, max_write_outage, view.wall);
+    let more = preflight::of_move(scene, &shown, max_write_outage, view.wall);
     shown.notes.extend(more);
     if let Some(candidate) = &candidate {
         let lags = candidate.gaps.iter().map(|(resource, gap)| {

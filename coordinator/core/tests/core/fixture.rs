@@ -295,6 +295,7 @@ pub fn sighting(at: Moment, role: Role, position: Option<u64>) -> Sighting {
         ailing_since: None,
         closed_since: None,
         unlinked_since: None,
+        lag_rising: None,
         last_position: position.map(|position| LastPosition { at, position, text: String::new() }),
         upstream: (role == Role::Standby).then_some(UpstreamSight {
             connected: false,
@@ -341,6 +342,16 @@ pub fn evidence(now: Moment, silent: Moment) -> Evidence {
         leading_since: Some(Moment(0)),
         led_since: Some(Moment(0)),
         ..Evidence::default()
+    }
+}
+
+/// Services, names and checks are well in every cluster that is heard.
+pub fn serving(evidence: &mut Evidence, now: Moment) {
+    for contact in evidence.contacts.values_mut() {
+        let seen = contact.resources.entry(app()).or_default();
+        for name in ["core", "edge", "www", "checks"] {
+            seen.insert(resource(name), sighting(now, Role::None, None));
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod intervening;
 mod late;
 mod measuring;
 mod members;
+mod moving;
 mod observing;
 mod ordering;
 mod planning;

@@ -1,10 +1,14 @@
 //! Readiness: each fact that will hurt has its note, with its severity and place, and a world that is well has few.
 
+use std::collections::BTreeMap;
+
 use regent_core::application::{Action, Runbook};
-use regent_core::entry::Entry;
-use regent_core::evidence::Evidence;
-use regent_core::facts::{BackupFacts, Facts, NewestBackup, NodeFacts, PostgresFacts, RedisFacts, SlotFacts};
-use regent_core::id::{ClusterId, RunId};
+use regent_core::entry::{Coordinator, Entry};
+use regent_core::evidence::{Evidence, Health, Sighting};
+use regent_core::facts::{
+    BackupFacts, Facts, NO_STATUS_COMMAND, NewestBackup, NodeFacts, Papers, PostgresFacts, RedisFacts, SlotFacts,
+};
+use regent_core::id::{ClusterId, CoordinatorId, IdentityId, RegionId, ResourceId, RunId};
 use regent_core::plan::{Asked, show_failover, show_switchover};
 use regent_core::preflight::{Note, Severity};
 use regent_core::readiness;
@@ -16,7 +20,7 @@ use regent_core::why::explain;
 
 use crate::fixture::*;
 
-const NOW: Moment = Moment(1_000_000);
+pub const NOW: Moment = Moment(1_000_000);
 
 fn hours(hours: u64) -> Span {
     Span::from_secs(hours * 3600)
@@ -45,6 +49,7 @@ fn found() -> Facts {
         redis: None,
         backup: None,
         reaches: [].into(),
+        problem: String::new(),
     }
 }
 
@@ -54,7 +59,7 @@ fn redis() -> Facts {
 }
 
 /// A world that is well, with both sides' facts.
-fn well() -> (World, Evidence) {
+pub fn well() -> (World, Evidence) {
     let mut world = World::fresh();
     let mut document = document();
     let drill = vec![line(Action::Promote, &["db"]), line(Action::Restore, &["db"]), line(Action::Verify, &["db"])];
@@ -75,16 +80,17 @@ fn well() -> (World, Evidence) {
             seen.upstream.iter_mut().for_each(|upstream| upstream.connected = true);
         }
     }
+    serving(&mut evidence, NOW);
     (world, evidence)
 }
 
-fn facts<'e>(evidence: &'e mut Evidence, at: &ClusterId, name: &str) -> &'e mut Facts {
+pub fn facts<'e>(evidence: &'e mut Evidence, at: &ClusterId, name: &str) -> &'e mut Facts {
     let of_application = evidence.contacts.get_mut(at).unwrap().facts.get_mut(&app()).unwrap();
     of_application.get_mut(&resource(name)).unwrap()
 }
 
 /// The notes as "severity code cluster/resource".
-fn notes(world: &World, evidence: &Evidence) -> Vec<String> {
+pub fn notes(world: &World, evidence: &Evidence) -> Vec<String> {
     let notes = readiness::notes(&world.state, evidence, view(NOW, world), &app()).unwrap();
     let place = |place: &readiness::Place| {
         let cluster = place.cluster.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -153,7 +159,72 @@ fn a_second_standby_that_could_not_take_over_is_told_of() {
     world.done(Entry::Applied { application: Box::new(wider), by: "ann".into() });
     world.confirm(&west());
     let told: Vec<String> = notes(&world, &evidence).into_iter().filter(|note| !note.starts_with("info ")).collect();
-    assert_eq!(told, ["warning not-heard north-1"]);
+    // Nothing of it has ever been reported.
+    let unheard = ["warning not-heard north-1"].into_iter();
+    let unseen = ["checks", "core", "edge", "www"].map(|name| format!("warning not-probed north-1/{name}"));
+    assert_eq!(told, unheard.map(str::to_owned).chain(unseen).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_lag_that_grows_is_told_once_it_has_grown_for_a_minute_and_by_enough() {
+    let (world, mut evidence) = well();
+    let grown = |evidence: &mut Evidence, secs, from, to| {
+        let seen = service(evidence, &central(), "db");
+        seen.upstream.as_mut().unwrap().lag = Some(Span::from_millis(to));
+        seen.lag_rising = Some((NOW.before(Span::from_secs(secs)), Span::from_millis(from)));
+    };
+    for (secs, from, to) in [(59, 0, 2_000), (3_600, 1_500, 2_499)] {
+        grown(&mut evidence, secs, from, to);
+        assert_eq!(notes(&world, &evidence), Vec::<String>::new());
+    }
+    grown(&mut evidence, 90, 500, 1_500);
+    let all = readiness::notes(&world.state, &evidence, view(NOW, &world), &app()).unwrap();
+    let details: Vec<&str> = all.iter().map(|(_, note)| note.detail.as_str()).collect();
+    assert_eq!(details, ["its lag has grown from 500ms to 1s500ms within 1m30s; maxDataLoss is 5s"]);
+    // A tenth of what is allowed, where that is more than a second.
+    let mut wide = world.copy();
+    wide.state.applications.get_mut(&app()).unwrap().document.automation.max_data_loss = Span::from_secs(20);
+    assert_eq!(notes(&wide, &evidence), Vec::<String>::new());
+    grown(&mut evidence, 90, 500, 2_500);
+    assert_eq!(notes(&wide, &evidence), ["warning lag-grows central-1/db"]);
+}
+
+#[test]
+fn a_coordinator_is_named_and_one_that_is_no_member_is_not() {
+    let (mut world, mut evidence) = well();
+    let of = |until| NodeFacts { at: NOW, ahead_ms: 2_500, certificate_until: until };
+    let expires = later(&world, 24);
+    coordinator(2, of(expires), &mut world, &mut evidence);
+    evidence.machines.insert(CoordinatorId(9), of(expires));
+    evidence.papers = Papers { certificate_until: Some(Timestamp(1)), authority_until: expires };
+    let all = readiness::notes(&world.state, &evidence, view(NOW, &world), &app()).unwrap();
+    let mut details: Vec<&str> = all.iter().map(|(_, note)| note.detail.as_str()).collect();
+    details.sort_unstable();
+    let wanted = [
+        "the certificate of coordinator 1 has expired: nothing connects by it anew",
+        "the certificate of coordinator 2 expires in 1d",
+        "the certificate of the authority that all trust expires in 1d",
+        "the clock of coordinator 2 is 2s500ms ahead of that of coordinator 1",
+    ];
+    assert_eq!(details, wanted);
+}
+
+#[test]
+fn what_is_old_says_nothing() {
+    let (world, mut evidence) = well();
+    let contact = evidence.contacts.get_mut(&central()).unwrap();
+    let seen = contact.resources.get_mut(&app()).unwrap().get_mut(&resource("db")).unwrap();
+    seen.upstream.as_mut().unwrap().lag = Some(Span::from_secs(3));
+    seen.at = NOW.before(Span::from_secs(2));
+    assert_eq!(notes(&world, &evidence), ["blocker stale central-1"]);
+    let (world, mut evidence) = well();
+    let long_ago = NOW.before(Span::from_secs(181));
+    let of_node = |until| NodeFacts { at: long_ago, ahead_ms: 9_000, certificate_until: until };
+    node(&mut evidence, of_node(later(&world, 24)));
+    assert_eq!(notes(&world, &evidence), Vec::<String>::new());
+    // It may be why the agent is silent.
+    node(&mut evidence, of_node(Some(Timestamp(1))));
+    assert_eq!(notes(&world, &evidence), ["warning certificate-expires west-1"]);
 }
 
 /// One that speaks against it.
@@ -161,7 +232,7 @@ type Hurt = (&'static str, fn(&mut Evidence, &mut World));
 
 #[test]
 fn each_fact_that_will_hurt_has_its_note() {
-    let cases: [Hurt; 25] = [
+    let cases: [Hurt; 46] = [
         ("warning wal-level west-1/db", |e, _| pg(e).wal_level = "minimal".into()),
         ("warning wal-senders west-1/db", |e, _| pg(e).max_wal_senders = 2),
         ("warning wal-not-kept west-1/db", |e, _| pg(e).wal_keep_bytes = 0),
@@ -189,6 +260,23 @@ fn each_fact_that_will_hurt_has_its_note() {
             drop(facts(e, &west(), "db").reaches.insert(central(), Err("connection refused".into())));
         }),
         ("info facts-missing west-1/db", |e, _| facts(e, &west(), "db").at = Moment(0)),
+        ("warning facts-missing west-1/db", |e, _| facts(e, &west(), "db").postgres = None),
+        ("warning facts-missing central-1/cache", |e, _| facts(e, &central(), "cache").redis = None),
+        ("warning not-probed central-1/core", |e, _| drop(services(e, &central()).remove(&resource("core")))),
+        ("warning not-probed west-1/www", |e, _| drop(services(e, &west()).remove(&resource("www")))),
+        ("warning stale central-1/checks", |e, _| service(e, &central(), "checks").at = NOW.before(hours(1))),
+        ("warning driver-unknown central-1/checks", |e, _| unknown(e, &central(), "checks", "no answer within 3 s")),
+        ("warning driver-unknown west-1/www", |e, _| unknown(e, &west(), "www", "127.0.0.53: no answer")),
+        ("warning driver-unknown west-1/core", |e, _| unknown(e, &west(), "core", "it was ended by a signal")),
+        ("info driver-unknown central-1/core", |e, _| unknown(e, &central(), "core", NO_STATUS_COMMAND)),
+        ("warning driver-unknown central-1/www", |e, _| unknown(e, &central(), "www", NO_STATUS_COMMAND)),
+        ("warning probe-failed west-1/core", |e, _| fails(e, &west(), "core")),
+        ("warning probe-failed west-1/checks", |e, _| fails(e, &west(), "checks")),
+        ("warning probe-failed west-1/www", |e, _| fails(e, &west(), "www")),
+        ("warning probe-failed central-1/www", |e, _| fails(e, &central(), "www")),
+        ("warning wal-level central-1/db", |e, _| {
+            facts(e, &central(), "db").postgres.as_mut().unwrap().wal_level = "minimal".into();
+        }),
         ("warning clocks-apart west-1", |e, w| {
             node(e, NodeFacts { at: NOW, ahead_ms: -2_500, certificate_until: later(w, 9999) })
         }),
@@ -198,12 +286,28 @@ fn each_fact_that_will_hurt_has_its_note() {
         ("warning certificate-expires west-1", |e, _| {
             node(e, NodeFacts { at: NOW, ahead_ms: 0, certificate_until: Some(Timestamp(1)) })
         }),
+        ("warning clocks-apart", |e, w| {
+            coordinator(2, NodeFacts { at: NOW, ahead_ms: 2_500, certificate_until: later(w, 9999) }, w, e);
+        }),
+        ("warning certificate-expires", |e, w| {
+            coordinator(3, NodeFacts { at: NOW, ahead_ms: 0, certificate_until: later(w, 24) }, w, e);
+        }),
+        ("warning certificate-expires", |e, w| {
+            coordinator(3, NodeFacts { at: Moment(0), ahead_ms: 9_000, certificate_until: Some(Timestamp(1)) }, w, e);
+        }),
+        ("warning certificate-expires", |e, w| e.papers.certificate_until = later(w, 24)),
+        ("warning certificate-expires", |e, w| e.papers.authority_until = later(w, 24)),
         ("warning backup-missing west-1/db", |e, _| backup(e).newest = None),
         ("warning backup-unreadable west-1/db", |e, _| backup(e).problem = "no such folder".into()),
         ("warning backup-old west-1/db", |e, _| newest(e).age = hours(27)),
         ("warning backup-damaged west-1/db", |e, _| newest(e).whole = Some(Err("it ends in the middle".into()))),
         ("warning backup-size west-1/db", |e, _| newest(e).bytes = 400),
         ("warning backup-size west-1/db", |e, _| newest(e).bytes = 2_002),
+        ("warning lag-grows central-1/db", |e, _| {
+            let seen = service(e, &central(), "db");
+            seen.upstream.as_mut().unwrap().lag = Some(Span::from_secs(2));
+            seen.lag_rising = Some((NOW.before(Span::from_secs(60)), Span::from_secs(1)));
+        }),
         ("warning lag-near-limit central-1/db", |e, _| {
             let contact = e.contacts.get_mut(&central()).unwrap();
             let seen = contact.resources.get_mut(&app()).unwrap().get_mut(&resource("db")).unwrap();
@@ -251,15 +355,72 @@ fn the_worst_comes_first() {
     assert_eq!(severities, [Severity::Blocker, Severity::Warning, Severity::Info]);
 }
 
-fn pg(evidence: &mut Evidence) -> &mut PostgresFacts {
+#[test]
+fn a_service_that_is_stopped_where_nobody_is_served_is_as_it_should_be() {
+    let (world, mut evidence) = well();
+    fails(&mut evidence, &central(), "core");
+    fails(&mut evidence, &central(), "checks");
+    assert_eq!(notes(&world, &evidence), Vec::<String>::new());
+}
+
+#[test]
+fn services_of_the_side_that_would_be_left_are_nothing_to_a_failover() {
+    let (world, mut evidence) = well();
+    fails(&mut evidence, &west(), "core");
+    unknown(&mut evidence, &central(), "edge", "it was ended by a signal");
+    facts(&mut evidence, &central(), "db").postgres = None;
+    facts(&mut evidence, &central(), "db").problem = "permission denied for function pg_stat_get_wal_senders".into();
+    let (application, at) = (app(), view(NOW, &world));
+    let scene = Scene::new(&world.state, &evidence, NOW, at.me, &application).unwrap();
+    let told = show_failover(&scene, at).notes;
+    let warned = told.iter().filter(|note| note.severity == Severity::Warning).map(|note| note.detail.as_str());
+    let denied = "db in central-1: its agent could not look at its settings: permission denied for function \
+                  pg_stat_get_wal_senders";
+    assert_eq!(warned.collect::<Vec<_>>(), [denied, "edge in central-1: it was ended by a signal"]);
+}
+
+fn services<'e>(evidence: &'e mut Evidence, at: &ClusterId) -> &'e mut BTreeMap<ResourceId, Sighting> {
+    evidence.contacts.get_mut(at).unwrap().resources.get_mut(&app()).unwrap()
+}
+
+pub fn service<'e>(evidence: &'e mut Evidence, at: &ClusterId, name: &str) -> &'e mut Sighting {
+    services(evidence, at).get_mut(&resource(name)).unwrap()
+}
+
+fn unknown(evidence: &mut Evidence, at: &ClusterId, name: &str, why: &str) {
+    let seen = service(evidence, at, name);
+    (seen.health, seen.detail) = (Health::Unknown, why.into());
+}
+
+fn fails(evidence: &mut Evidence, at: &ClusterId, name: &str) {
+    let seen = service(evidence, at, name);
+    (seen.health, seen.detail) = (Health::Failed, "it said no".into());
+}
+
+pub fn pg(evidence: &mut Evidence) -> &mut PostgresFacts {
     facts(evidence, &west(), "db").postgres.as_mut().unwrap()
 }
 
-fn node(evidence: &mut Evidence, node: NodeFacts) {
+pub fn node(evidence: &mut Evidence, node: NodeFacts) {
     evidence.contacts.get_mut(&west()).unwrap().node = Some(node);
 }
 
-fn later(world: &World, in_hours: u64) -> Option<Timestamp> {
+/// A member with its machine.
+fn coordinator(id: u64, machine: NodeFacts, world: &mut World, evidence: &mut Evidence) {
+    let id = CoordinatorId(id);
+    let known = Coordinator {
+        id,
+        identity: IdentityId(format!("c{id}")),
+        region: RegionId::new("r").unwrap(),
+        grpc: "127.0.0.1:1".into(),
+        dashboard: "127.0.0.1:2".into(),
+        dns: "127.0.0.1:3".into(),
+    };
+    world.state.coordinators.insert(id, known);
+    evidence.machines.insert(id, machine);
+}
+
+pub fn later(world: &World, in_hours: u64) -> Option<Timestamp> {
     Some(Timestamp(world.wall + i64::try_from(hours(in_hours).millis()).unwrap()))
 }
 

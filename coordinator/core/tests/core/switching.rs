@@ -77,6 +77,7 @@ pub fn well() -> Evidence {
     let mut evidence = evidence(NOW, NOW);
     let standby = evidence.contacts.get_mut(&central()).unwrap().resources.get_mut(&app()).unwrap();
     standby.values_mut().for_each(|seen| seen.upstream.as_mut().unwrap().connected = true);
+    serving(&mut evidence, NOW);
     evidence
 }
 

@@ -14,7 +14,9 @@ use crate::words;
 #[derive(Args)]
 #[command(after_help = "\
 It is looked at all the time, and changes nothing: lag, replication settings, slots, versions and settings that differ
-between the sides, whether a rejoin would reach the other side, backups, certificates, clocks, and the age of the last drill.
+between the sides, whether a rejoin would reach the other side, backups, certificates, clocks, services, names and checks, and
+the age of the last drill. Lag and probes are of this moment; settings, slots and backups are looked at once a minute, so
+what is said of them may be a minute old.
 
   blocker   a switchover is refused now; a failover, which nobody chooses, would go badly
   warning   it will hurt on the day it matters

@@ -146,7 +146,14 @@ fn one_beat(beat: &wire::ApplicationBeat) -> Beat {
 /// Adds a report that was sent at `sent` to what is known of an agent. Names that are none are passed over: they
 /// can name nothing that is known.
 pub fn take_report(contact: &mut Contact, report: &wire::Report, sent: Moment) {
-    contact.reported = contact.reported.max(Some(sent));
+    // A word on the machine alone is none on its resources: absence counts only where it was looked for.
+    if !report.resources.is_empty()
+        || !report.witnesses.is_empty()
+        || !report.promises_asked.is_empty()
+        || !report.facts.is_empty()
+    {
+        contact.reported = contact.reported.max(Some(sent));
+    }
     for seen in &report.resources {
         let (Ok(application), Ok(resource)) = (ApplicationId::new(&seen.application), ResourceId::new(&seen.resource))
         else {
@@ -214,6 +221,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
         ailing_since: None,
         closed_since: None,
         unlinked_since: None,
+        lag_rising: None,
         last_position: None,
         upstream: seen.upstream.as_ref().map(|upstream| UpstreamSight {
             connected: upstream.connected,
@@ -227,6 +235,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
     sighting.ailing_since = sighting.ailing_after(before);
     sighting.closed_since = sighting.closed_after(before);
     sighting.unlinked_since = sighting.unlinked_after(before);
+    sighting.lag_rising = sighting.lag_rising_after(before);
     sighting.last_position = sighting.last_position_after(before);
     sighting
 }
@@ -364,6 +373,18 @@ mod tests {
     use regent_core::lease::TimeBound;
 
     use super::*;
+
+    #[test]
+    fn a_word_on_the_machine_alone_is_no_report() {
+        let mut contact = Contact::default();
+        let node = wire::NodeFacts { wall_ms: 1, certificate_until_ms: None };
+        let alone = wire::Report { node: Some(node), ..wire::Report::default() };
+        take_report(&mut contact, &alone, Moment(1_000));
+        assert_eq!(contact.reported, None);
+        let seen = wire::ResourceReport { application: "shop".into(), resource: "db".into(), ..Default::default() };
+        take_report(&mut contact, &wire::Report { resources: vec![seen], ..alone }, Moment(2_000));
+        assert_eq!(contact.reported, Some(Moment(2_000)));
+    }
 
     #[test]
     fn both_sets_of_a_joint_consensus_go_down() {

@@ -172,6 +172,7 @@ mod tests {
             ailing_since: None,
             closed_since: None,
             unlinked_since: None,
+            lag_rising: None,
             last_position: None,
             upstream: None,
             detail: "accepts connections".into(),

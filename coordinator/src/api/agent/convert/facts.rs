@@ -21,6 +21,7 @@ pub(super) fn of_resource(found: &wire::ResourceFacts, sent: Moment) -> Facts {
         }),
         backup: found.backup.as_ref().map(backup),
         reaches: reaches.collect(),
+        problem: found.problem.clone(),
     }
 }
 

@@ -1,0 +1,98 @@
+//! Whether a switchover would start, and how far the standbys are behind.
+
+use super::sides::VERSIONS_DIFFER;
+use super::{Looking, Place, place};
+use crate::evidence::Sighting;
+use crate::plan::SWITCHOVER;
+use crate::preflight::Severity;
+use crate::switchover::{self, NO_TARGET};
+use crate::target;
+use crate::time::Span;
+use crate::verdict::Scene;
+
+/// A lag that has grown for less may be one long transaction.
+const TREND_AFTER: Span = Span::from_secs(60);
+/// By how much at least; and by a tenth of what is allowed.
+const TREND_BY: Span = Span::from_secs(1);
+
+impl Looking<'_> {
+    /// How far the standbys are behind.
+    pub(super) fn of_lag(&mut self, scene: &Scene<'_>) {
+        let limit = self.document().automation.max_data_loss;
+        for cluster in scene.others() {
+            for resource in self.document().guarded() {
+                let seen = self.evidence.sighting(cluster, self.application, &resource);
+                // An old one says nothing: that it is old is told with the cluster.
+                let seen = seen.filter(|seen| seen.is_fresh(self.view.now));
+                if let Some(seen) = seen {
+                    self.of_trend(&place(cluster, &resource), seen);
+                }
+                let lag = seen.and_then(|seen| seen.upstream.as_ref()).and_then(|upstream| upstream.lag);
+                if let Some(lag) = lag.filter(|lag| *lag > limit.divided(2)) {
+                    let detail = format!("{resource} is {lag} behind; maxDataLoss is {limit}");
+                    self.add(place(cluster, &resource), Severity::Warning, "lag-near-limit", detail);
+                }
+            }
+        }
+    }
+
+    /// Whether the lag grows.
+    fn of_trend(&mut self, here: &Place, seen: &Sighting) {
+        let limit = self.document().automation.max_data_loss;
+        let lag = seen.upstream.as_ref().and_then(|upstream| upstream.lag);
+        let Some(((since, from), lag)) = seen.lag_rising.zip(lag) else { return };
+        let (lasts, by) = (seen.at.since(since), lag.minus(from));
+        if lasts >= TREND_AFTER && by >= TREND_BY.max(limit.divided(10)) {
+            let detail = format!("its lag has grown from {from} to {lag} within {lasts}; maxDataLoss is {limit}");
+            self.add(here.clone(), Severity::Warning, "lag-grows", detail);
+        }
+    }
+
+    /// What would refuse a switchover, and how far the standbys are behind.
+    pub(super) fn of_moving(&mut self) {
+        let Some(scene) = self.scene() else {
+            return self.add(Place::default(), Severity::Blocker, "not-adopted", "no primary is known yet");
+        };
+        self.of_lag(&scene);
+        if !self.document().runbooks.contains_key(SWITCHOVER) {
+            // It can only fail over: who could not take over is all the same worth a warning.
+            for unfit in target::rank(&scene).into_iter().filter_map(Result::err) {
+                self.add(Place::of(&unfit.cluster), Severity::Warning, unfit.code, unfit.detail);
+            }
+            let detail = "the document has no runbook for a switchover: it can only fail over";
+            return self.add(Place::default(), Severity::Info, "no-switchover-runbook", detail);
+        }
+        for rule in switchover::of_application(&scene) {
+            self.add(Place::default(), Severity::Blocker, &rule.code, rule.detail);
+        }
+        if let Err(rule) = switchover::primary_serves(&scene) {
+            self.add(Place::of(scene.primary), Severity::Blocker, &rule.code, rule.detail);
+        }
+        let severity = of_others(&scene);
+        for cluster in scene.others() {
+            let (_, obstacles) = switchover::of_target(&scene, cluster);
+            // What differs each place tells of itself.
+            for rule in obstacles.into_iter().filter(|rule| rule.code != VERSIONS_DIFFER) {
+                self.add(Place::of(cluster), severity, &rule.code, rule.detail);
+            }
+        }
+        if scene.others().next().is_none() {
+            self.add(Place::default(), Severity::Blocker, NO_TARGET, "no other cluster is listed");
+        }
+    }
+
+    /// What keeps one cluster from taking over blocks nothing as long as another one can.
+    pub(super) fn weigh_differences(&mut self) {
+        let Some(scene) = self.scene() else { return };
+        let at_worst = of_others(&scene);
+        for (_, note) in self.notes.iter_mut().filter(|(_, note)| note.code == VERSIONS_DIFFER) {
+            note.severity = note.severity.max(at_worst);
+        }
+    }
+}
+
+/// How much it weighs that some cluster cannot be moved to: as long as there is one that can, it blocks nothing.
+fn of_others(scene: &Scene<'_>) -> Severity {
+    let ready = scene.others().any(|cluster| switchover::of_target(scene, cluster).1.is_empty());
+    if ready { Severity::Warning } else { Severity::Blocker }
+}
