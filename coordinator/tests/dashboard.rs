@@ -19,6 +19,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+#[path = "dashboard/cards.rs"]
+mod cards;
 #[path = "dashboard/fixture.rs"]
 mod fixture;
 

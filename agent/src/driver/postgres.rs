@@ -207,7 +207,7 @@ impl Driver for Postgres {
     }
 
     async fn quiesce(&self) -> DriverResult {
-        self.fence_gently(Duration::from_millis(100)).await
+        self.fence_gently(self.options.grace).await
     }
 
     async fn catch_up(&self, position: u64) -> DriverResult {

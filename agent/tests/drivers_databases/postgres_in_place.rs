@@ -1,9 +1,10 @@
 //! PostgreSQL where it is: closed at rest, opened, fenced and ended.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use regent_agent::driver::postgres::PostgresOptions;
+use regent_agent::driver::postgres::{Postgres, PostgresOptions};
 use regent_agent::driver::process::table::family;
 use regent_agent::driver::{Driver, Health, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +23,13 @@ fn postgres_options_read_as_documented() {
     let options: PostgresOptions = serde_json::from_str(text).unwrap();
     assert!(!format!("{options:?}").contains("hunter2"));
     assert!(serde_json::from_str::<PostgresOptions>(&text.replace("osUser", "osuser")).is_err());
+    assert_eq!(options.grace, Duration::from_millis(100));
+    let with_grace =
+        |grace| serde_json::from_str::<PostgresOptions>(&text.replacen('{', &format!("{{ \"grace\": \"{grace}\","), 1));
+    assert_eq!(with_grace("30s").unwrap().grace, Duration::from_secs(30));
+    assert_eq!(with_grace("0s").unwrap().grace, Duration::ZERO);
+    let refused = with_grace("30s1ms").unwrap_err().to_string();
+    assert!(refused.contains("30s1ms") && refused.contains("at most 30s"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,6 +159,62 @@ async fn postgres_fence_cuts_and_refuses_everybody() {
     assert_eq!(code(&primary.accepts_write("postgres").await.unwrap_err()), "28000");
     driver.unfence().await.unwrap();
     primary.accepts_write("app").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_lets_transactions_end_within_the_grace_alone() {
+    let grace = Duration::from_secs(2);
+    let server = Server::primary("");
+    let driver = Arc::new(Postgres::new(PostgresOptions { grace, ..server.options(&[]) }, "a"));
+    driver.guard(&marker("a")).await.unwrap();
+    let write = |said: &'static str| {
+        let client = server.connect("app");
+        async move {
+            let client = client.await.unwrap();
+            client.batch_execute(&format!("BEGIN; INSERT INTO rows (said) VALUES ('{said}')")).await.unwrap();
+            client
+        }
+    };
+    let (short, long) = (write("short").await, write("long").await);
+    let refuses = async || server.accepts_write("app").await.is_err_and(|error| code(&error) == "28000");
+
+    let quiescing = Arc::clone(&driver);
+    let began = Instant::now();
+    let quiescing = tokio::spawn(async move { quiescing.quiesce().await });
+    until("new logins are refused", &refuses).await;
+    while began.elapsed() < grace / 2 {
+        assert!(refuses().await, "a new login while others may finish");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    short.batch_execute("COMMIT").await.unwrap();
+    assert!(began.elapsed() < grace, "this machine is too slow for what is tried here");
+    while !quiescing.is_finished() {
+        assert!(refuses().await, "a new login while others may finish");
+        assert!(began.elapsed() < 2 * grace, "the grace did not end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let done = quiescing.await.unwrap().unwrap();
+    println!("quiesce: {:?}, {}", began.elapsed(), done.message);
+    assert!(began.elapsed() >= grace, "the long one was not waited for");
+    assert!(!done.already);
+    assert!(long.batch_execute("COMMIT").await.is_err(), "it outlived the grace");
+    assert!(refuses().await);
+    driver.unfence().await.unwrap();
+    assert_eq!(server.value("SELECT count(*) FROM rows WHERE said = 'short'").await, "1");
+    assert_eq!(server.value("SELECT count(*) FROM rows WHERE said = 'long'").await, "0");
+
+    // Nobody is waited for once nothing is left of the work; and a fence waits for nobody.
+    let began = Instant::now();
+    driver.quiesce().await.unwrap();
+    assert!(began.elapsed() < grace, "{:?}", began.elapsed());
+    driver.unfence().await.unwrap();
+    let long = write("fenced").await;
+    let began = Instant::now();
+    driver.fence().await.unwrap();
+    assert!(began.elapsed() < grace, "{:?}", began.elapsed());
+    assert!(long.batch_execute("COMMIT").await.is_err());
+    driver.unfence().await.unwrap();
+    assert_eq!(server.value("SELECT count(*) FROM rows WHERE said = 'fenced'").await, "0");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -267,6 +267,7 @@ impl Server {
             os_user: "postgres".into(),
             start: pg_ctl(&["-l", self.socket.join("log").to_str().unwrap(), "start"]),
             stop: pg_ctl(&["-m", "fast", "stop"]),
+            grace: Duration::from_millis(100),
             fence: regent_agent::driver::elsewhere::FenceAt::Local,
             hard_fence: Vec::new(),
             upstreams: conninfos("regent", " dbname=postgres"),

@@ -20,7 +20,7 @@ use super::{GLANCE, Postgres, STATEMENT_LIMIT, hba};
 use crate::driver::process::table::{Process, living};
 use crate::driver::{Done, DriverError, DriverResult, Marker};
 
-/// Everything a gentle fence may take; the agent goes hard long before.
+/// Everything a gentle fence may take beside its grace; the agent goes hard long before.
 const FENCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Writing the block: into the page cache, no sync.
@@ -62,7 +62,7 @@ impl Postgres {
     /// Fences; live sessions may finish within `grace`.
     pub(super) async fn fence_gently(&self, grace: Duration) -> DriverResult {
         self.gate.fence_begins();
-        match tokio::time::timeout(FENCE_LIMIT, self.fence_within(grace)).await {
+        match tokio::time::timeout(FENCE_LIMIT + grace, self.fence_within(grace)).await {
             Ok(done) => done,
             Err(_) => Err(unconfirmed("the server did not settle")),
         }

@@ -2,13 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use regent_core::time::Span;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error};
 
 use crate::driver::backup::BackupOptions;
 use crate::driver::elsewhere::FenceAt;
 use crate::driver::scratch::{Check, ScratchOptions};
 use crate::secret::Secret;
+
+/// Nobody can write meanwhile but those that were at it: a longer one had better be an outage that was planned.
+const LONGEST_GRACE: Duration = Duration::from_secs(30);
 
 /// One PostgreSQL server on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -44,6 +50,11 @@ pub struct PostgresOptions {
     pub start: Vec<String>,
     /// Stops the server and returns.
     pub stop: Vec<String>,
+    /// How long transactions may take to end by themselves once a `quiesce` step has shut the doors to new logins; then
+    /// they are cut. It counts within `maxWriteOutage`, and an undo waits for it. No fence waits. Default: `100ms`; at
+    /// most `30s`; `0s` cuts at once.
+    #[serde(default = "grace", deserialize_with = "limited")]
+    pub grace: Duration,
     /// Where its processes are: `remote` if not on this machine, and PGDATA is only reached from here. Default: `local`.
     #[serde(default)]
     pub fence: FenceAt,
@@ -85,6 +96,22 @@ fn user() -> String {
 
 fn os_user() -> String {
     "postgres".to_owned()
+}
+
+fn grace() -> Duration {
+    Duration::from_millis(100)
+}
+
+fn limited<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let span = Span::deserialize(deserializer)?;
+    let grace = Duration::from_millis(span.millis());
+    if grace > LONGEST_GRACE {
+        let most = LONGEST_GRACE.as_secs();
+        return Err(D::Error::custom(format!(
+            "a grace of {span} is too long: whoever else wants to write waits for it; write at most {most}s"
+        )));
+    }
+    Ok(grace)
 }
 
 impl PostgresOptions {
