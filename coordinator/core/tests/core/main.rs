@@ -29,6 +29,7 @@ mod random;
 mod readying;
 mod recovering;
 mod rejoining;
+mod restoring;
 mod running;
 mod stuck;
 mod switching;
