@@ -57,9 +57,24 @@ pub struct BackupOptions {
     /// `pg_dump` only: arguments of `initdb`. Default: `[--encoding=UTF8, --locale=C.UTF-8]`.
     #[serde(default = "initdb")]
     pub initdb: Vec<String>,
+    /// What a restore does where something is already. A new PostgreSQL is a data directory that is absent or empty: one
+    /// that `initdb` has just made is not. A new Redis has no keys. Default: `refuse`.
+    #[serde(default)]
+    pub over: Over,
     /// The newest must not be older. Default: `26h`, a day and two hours.
     #[serde(default = "a_day", deserialize_with = "span")]
     pub max_age: Duration,
+}
+
+/// What a restore does where something is already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Over {
+    /// It is refused: what is there may be newer than any backup.
+    #[default]
+    Refuse,
+    /// What is there makes room, and is kept beside it.
+    SetAside,
 }
 
 /// What backups are.
@@ -386,6 +401,16 @@ pub fn note(passed_over: &[String]) -> String {
     } else {
         format!("; passed over as not whole: {}", passed_over.join("; "))
     }
+}
+
+/// What a restore meets where nothing should be; `what` and where, as the beginning of a sentence.
+#[must_use]
+pub fn not_empty(what: &str) -> DriverError {
+    let message = format!(
+        "{what}: a restore is for a new or an emptied place; move away what is there, or let it be set aside (`over: setAside` \
+         of this resource's backups in agent.yaml)"
+    );
+    DriverError::permanent("restore-not-empty", message)
 }
 
 /// A resource whose backups nobody named.

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use regent_agent::driver::backup::{BackupKind, BackupOptions};
+use regent_agent::driver::backup::{BackupKind, BackupOptions, Over};
 use regent_agent::driver::elsewhere::FenceAt;
 use regent_agent::driver::postgres::{Postgres, PostgresOptions};
 use regent_agent::driver::redis::{Redis, RedisOptions};
@@ -111,7 +111,7 @@ async fn a_dump_takes_the_place_of_what_was_there() {
     let named = backups(BackupKind::Dump, place.path().join("*.dump")).unwrap();
     options.backups = Some(BackupOptions { globals: Some(globals), ..named });
     options.checks = vec![Check { query: "SELECT count(*) FROM rows".into(), expect: Some("3".into()) }];
-    let driver = Postgres::new(options, "b");
+    let driver = Postgres::new(options.clone(), "b");
     driver.guard(&marker("b")).await.unwrap();
     let refused = driver.restore(7).await.unwrap_err();
     assert_eq!(refused.code, "restore-writable", "{refused}");
@@ -119,6 +119,12 @@ async fn a_dump_takes_the_place_of_what_was_there() {
     b.accepts_write("app").await.unwrap();
 
     b.stop();
+    let refused = driver.restore(7).await.unwrap_err();
+    assert_eq!(refused.code, "restore-not-empty", "{refused}");
+    assert!(set_aside(&b).is_empty() && b.data.join("PG_VERSION").exists(), "nothing was begun");
+    let backups = options.backups.take().unwrap();
+    options.backups = Some(BackupOptions { over: Over::SetAside, ..backups });
+    let driver = Postgres::new(options, "b");
     let done = driver.restore(7).await.unwrap();
     println!("{}", done.message);
     let aside = set_aside(&b);
@@ -171,10 +177,24 @@ async fn a_base_backup_is_restored_to_the_end_of_its_wal_or_to_a_time() {
         driver.rehearse(Rehearsal::Verify, 7).await.unwrap();
         driver.rehearse(Rehearsal::CleanUp, 7).await.unwrap();
     }
-    // In earnest, where nothing follows and nothing serves: the marker of another cluster does not come along.
+    // In earnest, where nothing is but what the agent puts there: the marker of another cluster does not come along.
     b.stop();
     let driver = Postgres::new(options.clone(), "b");
+    assert_eq!(driver.restore(7).await.unwrap_err().code, "restore-not-empty");
+    std::fs::rename(&b.data, b.data.with_file_name("away")).unwrap();
+    std::fs::create_dir(&b.data).unwrap();
+    std::os::unix::fs::chown(&b.data, Some(owner), None).unwrap();
+    driver.guard(&marker("b")).await.unwrap();
+    assert!(b.data.join("standby.signal").exists(), "it is closed at rest while it is empty");
+    // Its configuration comes with the backup, but for its place.
+    let place = format!("-c port={} -c unix_socket_directories={}", b.port, b.socket.display());
+    options.start.extend(["-o".to_owned(), place]);
+    let driver = Postgres::new(options.clone(), "b");
     driver.restore(7).await.unwrap();
+    assert!(driver.restore(7).await.unwrap().already, "what it has restored itself is no obstacle");
+    assert_eq!(driver.restore(8).await.unwrap_err().code, "restore-not-empty", "to another run it is one");
+    assert!(set_aside(&b).is_empty());
+    assert!(std::fs::read_to_string(b.data.join("regent.marker")).unwrap().contains("\"b\""));
     assert_eq!(driver.probe().await.system_id, a.driver("a", &[]).probe().await.system_id);
     driver.promote(None).await.unwrap();
     assert_eq!(b.value("SELECT count(*) FROM rows").await, "7");
@@ -236,7 +256,7 @@ async fn a_snapshot_takes_the_place_of_what_redis_had() {
         clients: Vec::new(),
         ..b.options(&[])
     };
-    let driver = Redis::new(options, "b");
+    let driver = Redis::new(options.clone(), "b");
     let done = driver.rehearse(Rehearsal::Restore, 7).await.unwrap();
     println!("{}", done.message);
     assert!(done.message.contains("3 keys") && done.message.contains("half.rdb"), "{}", done.message);
@@ -245,6 +265,11 @@ async fn a_snapshot_takes_the_place_of_what_redis_had() {
     assert_eq!(driver.restore(7).await.unwrap_err().code, "restore-writable");
     driver.guard(&marker("b")).await.unwrap();
     driver.fence().await.unwrap();
+    assert_eq!(driver.restore(7).await.unwrap_err().code, "restore-not-empty");
+    assert_eq!(b.cli(&["EXISTS", "old"]), "1");
+    let named = options.backups.clone().unwrap();
+    let over = RedisOptions { backups: Some(BackupOptions { over: Over::SetAside, ..named }), ..options.clone() };
+    let driver = Redis::new(over, "b");
     let done = driver.restore(7).await.unwrap();
     println!("{}", done.message);
     assert!(done.message.contains("regent-set-aside"), "{}", done.message);
@@ -255,4 +280,15 @@ async fn a_snapshot_takes_the_place_of_what_redis_had() {
     assert_eq!(b.cli(&["MGET", "a", "b", "c"]).lines().collect::<Vec<_>>(), ["1", "1", "1"]);
     assert_eq!(b.cli(&["EXISTS", "old"]), "0");
     assert_eq!(b.cli(&["SET", "new", "1"]), "OK");
+
+    // Where nothing is, nothing has to be said or set aside.
+    let c = redis::Server::new("");
+    let options = RedisOptions { backups: options.backups, clients: Vec::new(), ..c.options(&[]) };
+    let driver = Redis::new(options, "c");
+    driver.guard(&marker("c")).await.unwrap();
+    driver.fence().await.unwrap();
+    let done = driver.restore(7).await.unwrap();
+    assert!(!done.message.contains("regent-set-aside"), "{}", done.message);
+    driver.promote(None).await.unwrap();
+    assert_eq!(c.cli(&["MGET", "a", "b", "c"]).lines().collect::<Vec<_>>(), ["1", "1", "1"]);
 }

@@ -236,7 +236,12 @@ fn no_target(scene: &Scene<'_>, unfit: &[Unfit], trigger: &Trigger) -> Rule {
         };
         return rule("beyond-max-data-loss", detail(&advice));
     }
-    let why: Vec<String> = unfit.iter().map(|one| format!("{}: {}", one.cluster, one.detail)).collect();
+    let mut why: Vec<String> = unfit.iter().map(|one| format!("{}: {}", one.cluster, one.detail)).collect();
+    // What no standby has may be in a backup; whether that is enough is for an operator to say.
+    if let Some(cluster) = scene.others().find(|cluster| target::judge_for(scene, cluster, true).is_ok()) {
+        let command = format!("regentctl failover {} --to {cluster} --allow-data-loss REASON", scene.application);
+        why.push(format!("the runbook can restore {cluster} from a backup: `{command}`"));
+    }
     rule("no-target", format!("no other cluster can take over: {}", why.join("; ")))
 }
 

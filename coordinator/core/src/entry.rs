@@ -594,7 +594,7 @@ pub struct Gap {
     pub candidate: Option<u64>,
     /// How far behind the candidate said it was, in time; none if unknown.
     pub lag: Option<Span>,
-    /// Position in the engine's own writing, primary's and candidate's.
+    /// Position in the engine's own writing, primary's and candidate's; or that the candidate has nothing but a backup.
     pub text: String,
 }
 

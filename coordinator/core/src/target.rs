@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::application::{Beyond, ResourceKind};
+use crate::application::{Action, Beyond, Manner, ResourceKind};
 use crate::entry::{Finding, Gap};
 use crate::evidence::{Health, Role, Sighting};
 use crate::id::{ClusterId, ResourceId};
@@ -44,14 +44,30 @@ pub struct Unfit {
     pub detail: String,
 }
 
-/// All clusters beside the primary, in order of preference.
+/// What may be lost by a failover to a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Allowed {
+    /// What the document lets go.
+    ByDocument,
+    /// Anything, but a standby must be there that has something.
+    AnyLoss,
+    /// Anything: where the runbook restores a database before it promotes it, nothing needs to be there.
+    FromBackup,
+}
+
+/// All clusters beside the primary, in order of preference. Each must have a standby: what nobody has ordered begins with
+/// no backup.
 #[must_use]
 pub fn rank(scene: &Scene<'_>) -> Vec<Result<Candidate, Unfit>> {
-    let allowed = |cluster| scene.known.order.as_ref().is_some_and(|order| order.allows_loss_in(cluster));
+    let allowed = |cluster| match scene.known.order.as_ref().is_some_and(|order| order.allows_loss_in(cluster)) {
+        true => Allowed::AnyLoss,
+        false => Allowed::ByDocument,
+    };
     scene.others().map(|cluster| judge(scene, cluster, allowed(cluster))).collect()
 }
 
-/// One cluster, with or without the word that any loss is allowed.
+/// One cluster for an operator's failover, with or without the word that any loss is allowed. With it, a database that the
+/// runbook restores before it promotes it may be down, empty or another one.
 ///
 /// # Errors
 /// Why it cannot take over.
@@ -66,10 +82,10 @@ pub fn judge_for(scene: &Scene<'_>, cluster: &ClusterId, any_loss: bool) -> Resu
             detail: "it is not listed".to_owned(),
         });
     }
-    judge(scene, cluster, any_loss)
+    judge(scene, cluster, if any_loss { Allowed::FromBackup } else { Allowed::ByDocument })
 }
 
-fn judge(scene: &Scene<'_>, cluster: &ClusterId, any_loss: bool) -> Result<Candidate, Unfit> {
+fn judge(scene: &Scene<'_>, cluster: &ClusterId, allowed: Allowed) -> Result<Candidate, Unfit> {
     let unfit = |code, detail: String| Err(Unfit { cluster: cluster.clone(), code, detail });
     let under_way = scene.known.run.and_then(|run| scene.state.runs.get(&run));
     if let Some(run) = under_way.filter(|run| run.gives_way() && run.from == *cluster) {
@@ -103,30 +119,65 @@ fn judge(scene: &Scene<'_>, cluster: &ClusterId, any_loss: bool) -> Result<Candi
         if !seen.is_fresh(scene.now) {
             return unfit("stale", format!("the last report on {resource} is older than three probes"));
         }
-        if seen.health != Health::Healthy {
-            return unfit("unhealthy", format!("{resource}: {}", seen.detail));
-        }
-        if seen.role != Role::Standby {
-            return unfit("no-standby", format!("{resource} is no standby"));
-        }
-        if let Some(why) = parted(scene, &resource, seen) {
-            return unfit("another-history", why);
-        }
-        let Some(position) = seen.position else {
-            return unfit("no-position", format!("{resource} answers probes and reports no position"));
+        let (gap, expected) = match fitness(scene, &resource, seen) {
+            Ok(position) => gap(scene, cluster, &resource, position),
+            Err((_, why)) if allowed == Allowed::FromBackup && restores(scene, &resource) && !seen.writable => {
+                (of_backup(scene, &resource, &why), None)
+            }
+            Err((code, why)) => return unfit(code, why),
         };
-        let (gap, expected) = gap(scene, cluster, &resource, position);
         loss = loss.zip(expected).map(|(so_far, one)| so_far.max(one));
         gaps.insert(resource, gap);
     }
     let candidate = Candidate { cluster: cluster.clone(), gaps, loss };
     let limit = scene.known.document.automation.max_data_loss;
     let within = candidate.loss.is_some_and(|loss| loss <= limit);
+    let any_loss = match allowed {
+        Allowed::ByDocument => false,
+        Allowed::AnyLoss | Allowed::FromBackup => true,
+    };
     if within || any_loss || scene.known.document.automation.beyond_max_data_loss == Beyond::Accept {
         return Ok(candidate);
     }
     let told = candidate.loss.map_or_else(|| "cannot be told".to_owned(), |loss| format!("would be {loss}"));
     unfit("beyond-max-data-loss", format!("the loss {told}, the limit is {limit}"))
+}
+
+/// What a database has that could be promoted as it is: its position; else why not, by a stable code and for humans.
+fn fitness(scene: &Scene<'_>, resource: &ResourceId, seen: &Sighting) -> Result<u64, (&'static str, String)> {
+    let unfit = |code, detail: String| Err((code, detail));
+    if seen.health != Health::Healthy {
+        return unfit("unhealthy", format!("{resource}: {}", seen.detail));
+    }
+    if seen.role != Role::Standby {
+        return unfit("no-standby", format!("{resource} is no standby"));
+    }
+    if let Some(why) = parted(scene, resource, seen) {
+        return unfit("another-history", why);
+    }
+    let nothing = || unfit("no-position", format!("{resource} answers probes and reports no position"));
+    seen.position.map_or_else(nothing, Ok)
+}
+
+/// Whether a failover's runbook brings this database back from a backup before it promotes it.
+fn restores(scene: &Scene<'_>, resource: &ResourceId) -> bool {
+    let lines = scene.known.document.runbooks.get("failover").map(|runbook| runbook.lines.as_slice());
+    let mut lines = lines.unwrap_or_default().iter().filter(|line| line.when != Some(Manner::Graceful));
+    let first = lines
+        .find(|line| matches!(line.action, Action::Restore | Action::Promote) && line.resources.contains(resource));
+    first.is_some_and(|line| line.action == Action::Restore)
+}
+
+/// Nothing is there but a backup: how much it lacks, nobody knows.
+fn of_backup(scene: &Scene<'_>, resource: &ResourceId, why: &str) -> Gap {
+    let last = scene.evidence.last_position(scene.primary, scene.application, resource);
+    Gap {
+        primary: last.map(|last| last.position),
+        primary_age: last.map(|last| scene.now.since(last.at)),
+        candidate: None,
+        lag: None,
+        text: format!("restored from a backup: {why}"),
+    }
 }
 
 /// A standby whose history is not the primary's: another database, or one that stayed on a timeline which the primary has

@@ -1,5 +1,5 @@
-//! A failover whose runbook brings the database back from a backup: into a place that was emptied, and never into that of
-//! a database that serves.
+//! A failover whose runbook brings the database back from a backup: into a place that was emptied, before the region was
+//! lost or after, and never into that of a database that serves.
 
 use std::time::Duration;
 
@@ -90,6 +90,69 @@ async fn a_failover_restores_into_an_emptied_place_and_never_over_what_serves() 
     let aside = set_aside(&other.postgres.data())?;
     ensure!(aside.is_empty(), "there was nothing to set aside, and there is {aside:?}");
     // Whoever starts it again finds that it is this cluster's.
+    let marker = other.postgres.data().join("regent.marker");
+    ensure!(std::fs::read_to_string(&marker)?.contains(&other.name), "{} names another", marker.display());
+    let epoch = ctl.status().await?.application(APPLICATION)?.epoch;
+    ensure!(epoch == 2, "it is epoch {epoch}");
+    scene.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_but_a_backup_is_an_operator_has_it_restored() -> Result<()> {
+    let scene = Scene::start(Duration::from_secs(6), Duration::from_millis(500)).await?;
+    scene.lead_from("eu-central").await?;
+    let (ctl, other) = (scene.world.ctl(), scene.other().cluster()?);
+    let writer = scene.writer().await?;
+    let backups = scene.world.folder().join("backups");
+    place::passable(&backups)?;
+    place::give_to_postgres(&backups)?;
+    scene.old().cluster()?.postgres.base_backup(&backups.join("one")).await?;
+    let saved = writer.record().acknowledged.first().context("no rows")?.n;
+    knows_backups(&scene, &backups.join("*")).await?;
+    let promote = format!("    failover:\n      - promote: [{DATABASE}, {CACHE}]\n");
+    let lines = format!("    failover:\n      - restore: [{DATABASE}]\n      - promote: [{DATABASE}, {CACHE}]\n");
+    scene.change_document(&promote, &lines).await?;
+
+    // Its disk is new before anything is decided: no standby, no database, an agent that says so.
+    other.postgres.kill_and_switch_off().await?;
+    std::fs::remove_dir_all(other.postgres.data())?;
+    other.postgres.switch_on()?;
+    let last = writer.record().acknowledged.last().context("no rows")?.n;
+    writer.acknowledged_when("rows that are in no backup", PATIENCE, |row| row.n > last + 100).await?;
+    scene.old().lose().await?;
+    // It says what would help, and nothing goes there by itself.
+    wait::until("the word of what is left", PATIENCE, || async {
+        let why = ctl.why(APPLICATION).await?;
+        ensure!(why.reason().contains("--allow-data-loss"), "it says {:?}", why.reason());
+        Ok(())
+    })
+    .await?;
+    ensure!(ctl.runs().await?.is_empty(), "something began by itself");
+    let plain = ctl.run(&["failover", APPLICATION, "--to", &other.name]).await.expect_err("nothing was allowed");
+    ensure!(format!("{plain:#}").contains("unhealthy"), "it said {plain:#}");
+
+    let allowed = ["failover", APPLICATION, "--to", &other.name, "--allow-data-loss", "nothing else is left"];
+    println!("{}", ctl.run(&allowed).await?);
+    scene.first_write_at_the_other_side(&writer, PATIENCE).await?;
+    let ended = scene.finished_run().await;
+    let run = newest_run(&scene).await?.id;
+    let shown = ctl.run(&["runs", &run.to_string()]).await?;
+    println!("{shown}");
+    ensure!(ended.with_context(|| shown.clone())? == run, "another run began");
+    ensure!(shown.contains("was restored"), "it does not say what was restored: {shown}");
+    ensure!(other.postgres.rows().await?.contains(&saved), "a row of before the backup is missing");
+    writer.acknowledged_anew(PATIENCE).await?;
+    let record = writer.stop().await?;
+    let missing = record.missing(&other.postgres.rows().await?);
+    ensure!(missing.len() >= 100, "nothing was lost, so nothing was tried");
+    let report = ctl.report(run).await?;
+    let loss = report.losses.iter().find(|loss| loss.resource == DATABASE).context("it reports no loss")?;
+    ensure!(loss.bytes.is_none(), "it claims to know how much: {loss:?}");
+    let told = ctl.run(&["report", &run.to_string()]).await?;
+    println!("{told}");
+    ensure!(told.contains("after its backup was made is not there"), "the report does not state the loss: {told}");
+    ensure!(told.contains("nothing else is left"), "the report does not say who allowed it: {told}");
+    scene.judge(record, run).await?;
     let marker = other.postgres.data().join("regent.marker");
     ensure!(std::fs::read_to_string(&marker)?.contains(&other.name), "{} names another", marker.display());
     let epoch = ctl.status().await?.application(APPLICATION)?.epoch;

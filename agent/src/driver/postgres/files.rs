@@ -17,6 +17,9 @@ pub(super) const STANDBY_SIGNAL: &str = "standby.signal";
 /// Says whose database this is.
 pub(super) const MARKER: &str = "regent.marker";
 
+/// What closing at rest and marking leave in an empty PGDATA.
+const OWN: [&str; 2] = [STANDBY_SIGNAL, MARKER];
+
 /// Asks for a promotion: PostgreSQL's own.
 const PROMOTE: &str = "promote";
 
@@ -57,6 +60,32 @@ pub(super) fn close_at_rest(data: &Path) -> io::Result<bool> {
     }
     replace(&signal, b"", Durability::Synced)?;
     Ok(true)
+}
+
+/// Whether PGDATA holds anything but what the agent puts there where it finds no database.
+pub(super) fn holds_something(data: &Path) -> io::Result<bool> {
+    let entries = match std::fs::read_dir(data) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        if !OWN.iter().any(|own| name == *own) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Takes away what the agent has put where there is no database.
+pub(super) fn remove_own(data: &Path) -> io::Result<()> {
+    for name in OWN {
+        match std::fs::remove_file(data.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The marker; none if there is none or if it cannot be read.
@@ -104,5 +133,28 @@ pub(super) fn unask(data: &Path) -> io::Result<()> {
     match std::fs::remove_file(data.join(PROMOTE)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_agent_puts_there_is_no_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        assert!(!holds_something(&data).unwrap(), "it is absent");
+        std::fs::create_dir(&data).unwrap();
+        assert!(!holds_something(&data).unwrap());
+        close_at_rest(&data).unwrap();
+        std::fs::write(data.join(MARKER), "{}").unwrap();
+        assert!(!holds_something(&data).unwrap());
+        std::fs::write(data.join("PG_VERSION"), "17").unwrap();
+        assert!(holds_something(&data).unwrap());
+        std::fs::remove_file(data.join("PG_VERSION")).unwrap();
+        remove_own(&data).unwrap();
+        remove_own(&data).unwrap();
+        std::fs::remove_dir(&data).unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! What the agent's configuration says of a PostgreSQL server.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use regent_core::time::Span;
@@ -115,7 +115,8 @@ fn limited<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Er
 }
 
 impl PostgresOptions {
-    /// The folder of PostgreSQL's programs: the configured one, else the one that fits the version of the data.
+    /// The folder of PostgreSQL's programs: the configured one, else the one that fits the version of the data, else the
+    /// newest that is installed.
     #[must_use]
     pub fn programs(&self) -> PathBuf {
         if let Some(folder) = &self.bin_directory {
@@ -123,6 +124,12 @@ impl PostgresOptions {
         }
         let version = std::fs::read_to_string(self.data_directory.join("PG_VERSION")).unwrap_or_default();
         let version = version.trim();
+        if version.is_empty() {
+            // There is no database yet, or no longer.
+            if let Some(folder) = newest_programs(Path::new("/usr/lib/postgresql")) {
+                return folder;
+            }
+        }
         [
             PathBuf::from(format!("/usr/lib/postgresql/{version}/bin")),
             PathBuf::from(format!("/usr/pgsql-{version}/bin")),
@@ -133,4 +140,14 @@ impl PostgresOptions {
         .find(|folder| folder.join("pg_rewind").exists())
         .unwrap_or_else(|| PathBuf::from("/usr/bin"))
     }
+}
+
+fn newest_programs(versions: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(versions).ok()?.flatten();
+    let numbered = entries.filter_map(|entry| {
+        let version: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let folder = entry.path().join("bin");
+        folder.join("pg_rewind").exists().then_some((version, folder))
+    });
+    numbered.max().map(|(_, folder)| folder)
 }

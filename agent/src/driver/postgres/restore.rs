@@ -6,6 +6,9 @@
 //!                         in PGDATA.regent-restoring/new          old PGDATA ─► PGDATA.regent-set-aside-TIME
 //! ```
 //!
+//! It goes where nothing is: PGDATA is absent, or holds nothing but what the agent itself puts there. Anything else is
+//! refused, unless agent.yaml lets it be set aside.
+//!
 //! A crash before the exchange leaves PGDATA as it was; one within it leaves none; and what stands there at last was
 //! shut down cleanly. So nothing half restored ever looks whole. What was there is set aside, never deleted (S5). The
 //! restored database follows nobody and refuses writes until it is promoted.
@@ -16,7 +19,7 @@ use std::time::Instant;
 use super::lab::{LONG, Lab};
 use super::session::{SqlError, run};
 use super::{DISK_LIMIT, Postgres, files, follow};
-use crate::driver::backup::{Backup, BackupKind, BackupOptions, DumpForm, Judge, form, note, unnamed};
+use crate::driver::backup::{Backup, BackupKind, BackupOptions, DumpForm, Judge, Over, form, not_empty, note, unnamed};
 use crate::driver::process::Program;
 use crate::driver::scratch::{BACKUP, Ready, Scratch};
 use crate::driver::{Done, DriverError, DriverResult};
@@ -97,6 +100,7 @@ impl Postgres {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.refuse_over(options).await?;
         let (backup, passed_over) = options.newest(&self.judge()).await?;
         let lab = Lab::at(self, scratch.place(NEW));
         lab.stop().await?;
@@ -120,6 +124,17 @@ impl Postgres {
             timeline: sight.timeline,
             ..Done::default()
         })
+    }
+
+    /// What no longer streams may still be newer than any backup: only by agent.yaml's word does it make room.
+    async fn refuse_over(&self, options: &BackupOptions) -> Result<(), DriverError> {
+        let data = self.data.clone();
+        let there =
+            files::blocking(DISK_LIMIT, "looking for what is in PGDATA", move || files::holds_something(&data)).await?;
+        match options.over {
+            Over::Refuse if there => Err(not_empty(&format!("there is something in {}", self.data.display()))),
+            Over::Refuse | Over::SetAside => Ok(()),
+        }
     }
 
     /// The same step has done it before.
@@ -266,7 +281,7 @@ impl Postgres {
         let ours = self.cluster.clone();
         self.stop().await?;
         files::blocking(LONG, "putting the restored database into the place of PGDATA", move || {
-            let there = data.exists() && std::fs::read_dir(&data)?.next().is_some();
+            let there = files::holds_something(&data)?;
             if there {
                 follow::save(&data)?;
             }
@@ -284,6 +299,7 @@ impl Postgres {
             if there {
                 std::fs::rename(&data, &aside)?;
             } else if data.exists() {
+                files::remove_own(&data)?;
                 std::fs::remove_dir(&data)?;
             }
             std::fs::rename(&new, &data)?;

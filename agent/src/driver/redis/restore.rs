@@ -1,5 +1,6 @@
 //! Bringing Redis back from a snapshot: loaded by an instance that nobody reaches, counted there, and only then put into the
-//! place of its own. It comes up closed and follows nobody, until it is promoted.
+//! place of its own. It comes up closed and follows nobody, until it is promoted. A Redis that has keys is refused, unless
+//! agent.yaml lets them be set aside.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use super::closed;
 use super::lab::Lab;
 use super::server::no_config_file;
 use super::{CLOSED, DISK_LIMIT, GLANCE, Redis};
-use crate::driver::backup::{Backup, BackupKind, BackupOptions, Judge, note, unnamed};
+use crate::driver::backup::{Backup, BackupKind, BackupOptions, Judge, Over, not_empty, note, unnamed};
 use crate::driver::process::{Program, disk};
 use crate::driver::scratch::{BACKUP, Ready, Scratch};
 use crate::driver::{Done, DriverError, DriverResult};
@@ -76,6 +77,10 @@ impl Redis {
         }
         let options = self.backups()?;
         self.refuse_what_serves().await?;
+        // What is linked no more may still be newer than any backup: only by agent.yaml's word does it make room.
+        if options.over == Over::Refuse && !self.info().await?.has_no_keys() {
+            return Err(not_empty(&format!("Redis at {}:{} has keys", self.options.host, self.options.port)));
+        }
         let (backup, passed_over) = options.newest(&self.judge()).await?;
         let lab = Lab::at(self, scratch.place(NEW));
         lab.stop().await?;

@@ -7,7 +7,7 @@ use crate::cause::{self, Standing};
 use crate::entry::{Cause, Entry, Ground};
 use crate::run::{self, Proposal, Run, RunStatus};
 use crate::switchover;
-use crate::target;
+use crate::target::{self, Candidate};
 use crate::verdict::Scene;
 
 /// A run's next intents, time-outs and decision.
@@ -92,7 +92,7 @@ pub(super) fn decide_switched(scene: &Scene<'_>, run: &Run) -> Option<Entry> {
 
 fn decide_fenced(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry> {
     let terms = scene.known.terms.last()?.number;
-    let candidate = target::rank(scene).into_iter().flatten().find(|candidate| candidate.cluster == run.to)?;
+    let candidate = candidate(scene, run)?;
     if is_frozen(scene.state) {
         return None;
     }
@@ -107,4 +107,24 @@ fn decide_fenced(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry>
         ground: Ground::Fenced { run: run.id },
         finding,
     })
+}
+
+/// The target as its run's cause lets it be judged: only an operator's order may go to where nothing is but a backup.
+fn candidate(scene: &Scene<'_>, run: &Run) -> Option<Candidate> {
+    match run.cause {
+        Cause::Forced { .. } => {
+            let allowed = scene.known.order.as_ref().is_some_and(|order| order.allows_loss_in(&run.to));
+            target::judge_for(scene, &run.to, allowed).ok()
+        }
+        Cause::RegionLost
+        | Cause::ResourceFailed { .. }
+        | Cause::AgentUnreachable
+        | Cause::SelfFenced
+        | Cause::Switchover { .. }
+        | Cause::Rejoin { .. }
+        | Cause::Recovered
+        | Cause::Drill { .. } => {
+            target::rank(scene).into_iter().flatten().find(|candidate| candidate.cluster == run.to)
+        }
+    }
 }

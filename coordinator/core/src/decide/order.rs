@@ -13,7 +13,7 @@ use crate::entry::{Cause, Entry, Ground};
 use crate::id::{ApplicationId, ClusterId};
 use crate::run::Run;
 use crate::state::{ORDER_STANDS, Order, OrderState, Origin, Wish};
-use crate::target::{self, Candidate};
+use crate::target::{self, Candidate, Unfit};
 use crate::terms::Window;
 use crate::time::Span;
 use crate::verdict::{Loss, Scene, rule};
@@ -77,15 +77,26 @@ pub fn look(scene: &Scene<'_>, wish: &Wish) -> (Option<Candidate>, Way, Vec<Rule
     let candidate = match target::judge_for(scene, &wish.to, wish.allow_data_loss.is_some()) {
         Ok(candidate) => Some(candidate),
         Err(unfit) => {
-            let advice = match unfit.code {
-                "beyond-max-data-loss" => "; to allow it for this once: --allow-data-loss REASON",
-                _ => "",
-            };
-            refusals.push(rule(unfit.code, format!("{}: {}{advice}", wish.to, unfit.detail)));
+            refusals.push(rule(unfit.code, format!("{}: {}{}", wish.to, unfit.detail, advice(scene, wish, &unfit))));
             None
         }
     };
     (candidate, way, refusals)
+}
+
+/// What the operator could allow, as the end of a sentence; empty if nothing of that kind helps.
+fn advice(scene: &Scene<'_>, wish: &Wish, unfit: &Unfit) -> &'static str {
+    if wish.allow_data_loss.is_some() {
+        return "";
+    }
+    if unfit.code == "beyond-max-data-loss" {
+        return "; to allow it for this once: --allow-data-loss REASON";
+    }
+    // Whether that is so is for the judge to say: nothing else about the cluster may be amiss.
+    match target::judge_for(scene, &wish.to, true) {
+        Ok(_) => "; the runbook restores it from a backup if any loss is allowed: --allow-data-loss REASON",
+        Err(_) => "",
+    }
 }
 
 fn way(scene: &Scene<'_>, loss: Option<&Loss>) -> Way {

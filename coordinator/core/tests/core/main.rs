@@ -30,6 +30,7 @@ mod random;
 mod readying;
 mod recovering;
 mod rejoining;
+mod restoring;
 mod running;
 mod stuck;
 mod switching;
