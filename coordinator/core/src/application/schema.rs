@@ -113,7 +113,7 @@ fn resource() -> Value {
                 ResourceKind::Dns => "A DNS name that follows the primary.",
                 ResourceKind::Http => "An HTTP check.",
             }),
-            "after": described(names(), "Resources that must be done first when both stand in one step. Default: none."),
+            "after": described(names(), "Resources that are done first when both stand in one step; what is stopped goes the other way. Default: none."),
             "name": {
                 "type": "string",
                 "description": "dns only, and required there: the absolute name of the host, in lower case. The final dot is added if it is left out.",
