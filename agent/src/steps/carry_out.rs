@@ -205,7 +205,8 @@ impl Bench {
         let done = act(order, driver, waits).await;
         let took = began.elapsed();
         self.show(order, Side::After).await;
-        if order.action == Action::Restore && done.is_ok() {
+        // What is no database has no marker, and nothing that opens it.
+        if order.action == Action::Restore && done.is_ok() && driver.fence_reach() != FenceReach::Nothing {
             self.mark_restored(order, driver).await?;
         }
         self.note_effect(order, resource, outcome(done.map_err(refused)?, took)).await

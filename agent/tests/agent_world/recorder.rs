@@ -171,6 +171,14 @@ impl Driver for Recorder {
         Self::done("serves")
     }
 
+    async fn restore(&self, _run: u64) -> DriverResult {
+        self.call("restore");
+        if self.unhealthy.load(Ordering::Relaxed) {
+            return Err(DriverError::retryable("command-failed", "it failed"));
+        }
+        Self::done("restored")
+    }
+
     async fn run(&self, _command: &str) -> DriverResult {
         self.call("run");
         if self.unhealthy.load(Ordering::Relaxed) {

@@ -251,7 +251,9 @@ fn step(action: Action) -> Value {
         Action::Redirect => "Point DNS names to the new side, and wait until every server says so.",
         Action::Verify => "Check; the step fails if it is not so.",
         Action::Rejoin => "Make the old side a standby of the new one.",
-        Action::Restore => "Bring data back from a backup.",
+        Action::Restore => {
+            "Bring data back from a backup: a database from the newest whole one, a command resource by the command that the agent's file lists, while it does not run."
+        }
         Action::Run => "Run a command that the agent's file lists under the resource.",
         Action::Approve => {
             "Wait for a human (regentctl approve); the text is what they are asked. Silence until the timeout is no yes: then onFailure counts."
