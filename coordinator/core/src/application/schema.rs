@@ -163,7 +163,7 @@ fn automation() -> Value {
             "commitWithin": described(span(), "So long after a switchover it can be rolled back (regentctl rollback), until it is committed: by regentctl commit, by the next move, or when the time has passed. Default: there is no such window."),
             "twoPerson": {
                 "type": "boolean",
-                "description": "What an operator allows or attests beyond the rules (regentctl failover --allow-data-loss, --attest-primary-off) counts only when another operator has confirmed it. Default: false.",
+                "description": "What an operator allows or attests beyond the rules (regentctl failover --allow-data-loss, --attest-primary-off) counts only when another operator has confirmed it. Whoever takes this out of the document still needs that, until somebody else has applied it without, too. Default: false.",
                 "default": false,
             },
             "approveWithin": described(span(), &format!("mode: approve: so long a failover that is due waits for an answer. Default: {}.", default::APPROVE_WITHIN))
