@@ -356,7 +356,8 @@ pub trait Driver: Send + Sync {
     }
 
     /// Brings it back from the newest whole backup, closed; what was there is set aside. Refuses if it is writable or
-    /// follows another. A repeated step of the same run changes nothing.
+    /// follows another. A repeated step of the same run changes nothing. What is no database is brought back by a listed
+    /// command, which is not run again once it has ended well: the agent remembers that.
     async fn restore(&self, _run: u64) -> DriverResult {
         Err(DriverError::unsupported(self.kind(), "be restored"))
     }

@@ -13,6 +13,7 @@ use regent_proto::agent::v1 as wire;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::driver::{Driver, FenceReach};
 use crate::journal::{Outcome, Record, View};
 
 mod before;
@@ -260,8 +261,20 @@ impl Steps {
                 && status.phase() == wire::StepPhase::Succeeded
                 && status.token.is_some_and(|ended| ended.restoration == token.restoration)
         };
-        let status = lately().find(of_the_command).filter(|_| matches!(order.action, Action::Run(_)))?;
+        let status = lately().find(of_the_command).filter(|_| self.runs_a_command(order))?;
         Some(wire::StepStatus { attempt: order.name.attempt, token: Some(token), ..status.clone() })
+    }
+
+    /// A step of which no driver can read in reality whether it was done: what a listed command does, only its author knows.
+    fn runs_a_command(&self, order: &Order) -> bool {
+        let of_no_database = |targets: BTreeMap<ResourceId, Arc<dyn Driver>>| {
+            targets.values().all(|driver| driver.fence_reach() == FenceReach::Nothing)
+        };
+        match order.action {
+            Action::Run(_) => true,
+            Action::Restore => self.bench.targets(order).is_ok_and(of_no_database),
+            _ => false,
+        }
     }
 
     /// How the step of this very token ended, if that is on record. A listed command that has ended well is not run
@@ -274,9 +287,9 @@ impl Steps {
         let application = view.applications.get(&order.application)?;
         let resources = order.resource.iter();
         let any = application.resources.keys().filter(|_| order.resource.is_none());
-        let name = order.name;
+        let (name, runs_a_command) = (order.name, self.runs_a_command(order));
         let same = |begun: &crate::journal::Begun| {
-            let again = matches!(order.action, Action::Run(_)) && (begun.run, begun.step) == (name.run, name.step);
+            let again = runs_a_command && (begun.run, begun.step) == (name.run, name.step);
             again && begun.token.restoration == name.token.restoration
         };
         resources.chain(any).find_map(|resource| {

@@ -136,7 +136,7 @@ impl Rehearsal {
     fn set(kind: Kind, schedule: Schedule<'_>, folder: &Path) -> Result<Self> {
         let (mut state, mut wall) = (State::default(), 1_000_000);
         state.apply_membership(LogIndex(1), vec![(1..=3).map(CoordinatorId).collect()]);
-        for entry in scene::protected()? {
+        for entry in scene::protected(scene::document(kind)?) {
             done(&mut state, &mut wall, entry)?;
         }
         let confirmed = scene::confirmed(&state).context("nothing to confirm")?;
@@ -337,7 +337,7 @@ impl Rehearsal {
             open.then(|| decide::foresee(&self.state, &Evidence::default(), self.viewpoint(), run.id, &endings))
         });
         let Some(mut follows) = follows else { return Ok(()) };
-        if self.kind == Kind::Undo {
+        if self.kind.gives_up() {
             // Its leader has not caught up in time: it does not decide in the same round.
             let decided = follows.iter().position(|entry| matches!(entry, Entry::Decide { .. }));
             follows.truncate(decided.unwrap_or(follows.len()));
@@ -419,13 +419,13 @@ impl Rehearsal {
 
     /// The leader of a switchover that is to be undone waits for the catch-up no longer.
     fn undo_is_due(&self) -> bool {
-        self.kind == Kind::Undo && self.run().is_some_and(scene::has_caught_up)
+        self.kind.gives_up() && self.run().is_some_and(scene::has_caught_up)
     }
 
     fn decision(&self) -> Result<Entry> {
         let known = self.state.applications.get(&scene::application()).context("no application")?;
         let ground = match self.kind {
-            Kind::Switchover | Kind::Undo => Ground::Switched { run: self.run },
+            Kind::Switchover | Kind::Undo | Kind::QuiescedUndo => Ground::Switched { run: self.run },
             Kind::Failover | Kind::Loss | Kind::Rejoin => Ground::Fenced { run: self.run },
         };
         Ok(Entry::Decide {
@@ -440,14 +440,16 @@ impl Rehearsal {
 
     fn ending(&self) -> Result<Ending> {
         let known = self.state.applications.get(&scene::application()).context("no application")?;
+        // Nobody waits until the old side has stopped its service: with its agent that may be lost. An undo starts it again,
+        // and that is waited for.
+        let left_alone = (!self.kind.gives_up()).then(scene::left_alone);
         Ok(Ending {
             status: self.run().context("no run")?.status,
             epoch: known.epoch.0,
             primary: known.primary.as_ref().map(ToString::to_string).unwrap_or_default(),
             serial: self.state.dns_serial,
             excluded: known.excluded.keys().map(ToString::to_string).collect(),
-            // Nobody waits until the old side has stopped its service: with its agent that may be lost.
-            effects: self.effects.seen_but_for(&scene::left_alone()),
+            effects: self.effects.seen_but_for(left_alone.as_deref()),
         })
     }
 }

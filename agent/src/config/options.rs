@@ -25,6 +25,13 @@ pub struct CommandOptions {
     /// Exits with 0 if the service runs. Default: none; whether it runs is then unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<CommandLine>,
+    /// Brings the service's data back from a backup, while `status` says that it does not run. Bounded by the `timeout`
+    /// of its step, not by that of the resource. Default: none; the resource cannot be restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<CommandLine>,
+    /// Looks at what `restore` has brought back, before the service is started; exits with 0 if it is good. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify_restored: Option<CommandLine>,
     /// Commands for `run` steps, by name. Default: none.
     #[serde(default)]
     pub commands: BTreeMap<String, CommandLine>,

@@ -19,6 +19,8 @@ use crate::secret::Secret;
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// Secrets shorter than this are not looked for in the output: they would hide ordinary text.
 const SHORTEST_SECRET: usize = 4;
+/// A restore takes as long as its step allows; this only ends what no step would.
+const RESTORE_LIMIT: Duration = Duration::from_secs(24 * 3600);
 /// Between two looks at a service that comes up or goes.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -75,8 +77,8 @@ impl CommandDriver {
     }
 
     /// Runs a command that must succeed; gives the end of its output as the end of a message.
-    async fn succeed(&self, line: &CommandLine) -> Result<String, DriverError> {
-        let ended = self.execute(line, self.options.timeout).await.map_err(|error| self.failed(&error))?;
+    async fn succeed(&self, line: &CommandLine, limit: Duration) -> Result<String, DriverError> {
+        let ended = self.execute(line, limit).await.map_err(|error| self.failed(&error))?;
         let tail = self.shown(&ended.tail);
         if ended.success() {
             return Ok(tail);
@@ -165,7 +167,7 @@ impl Driver for CommandDriver {
         if matches!(self.status(self.options.timeout).await, Status::Running) {
             return Ok(already("it already runs"));
         }
-        let tail = self.succeed(line).await?;
+        let tail = self.succeed(line, self.options.timeout).await?;
         self.settle(true).await?;
         Ok(done(format!("started{tail}")))
     }
@@ -175,7 +177,7 @@ impl Driver for CommandDriver {
         if matches!(self.status(self.options.timeout).await, Status::NotRunning(_)) {
             return Ok(already("it does not run"));
         }
-        let tail = self.succeed(line).await?;
+        let tail = self.succeed(line, self.options.timeout).await?;
         self.settle(false).await?;
         Ok(done(format!("stopped{tail}")))
     }
@@ -190,9 +192,40 @@ impl Driver for CommandDriver {
         }
     }
 
+    /// Only what certainly rests: the command would work under a running service. It reads no reality, so the agent's
+    /// memory sees to it that a step that has ended well does not come here again.
+    async fn restore(&self, _run: u64) -> DriverResult {
+        let Some(line) = &self.options.restore else { return Err(not_listed("restore", &BTreeMap::new())) };
+        match self.status(self.options.timeout).await {
+            Status::NotRunning(_) => {}
+            Status::Running => {
+                let message = "the service runs, and only what does not run is restored; stop it";
+                return Err(DriverError::retryable("restore-running", message));
+            }
+            Status::Unknown(text) => {
+                let message = format!("only what does not run is restored, and whether it runs is not known: {text}");
+                return Err(DriverError::retryable("restore-running", message));
+            }
+            Status::NotListed => {
+                let message = "only what does not run is restored; list `status` beside `restore` in agent.yaml";
+                return Err(DriverError::permanent("command-not-listed", message));
+            }
+        }
+        let tail = self.succeed(line, RESTORE_LIMIT).await?;
+        let Some(look) = &self.options.verify_restored else { return Ok(done(format!("restored{tail}"))) };
+        match self.succeed(look, self.options.timeout).await {
+            Ok(seen) => Ok(done(format!("restored{tail}; and looked at{seen}"))),
+            // Another restore would take away what a human should look at.
+            Err(DriverError { message, .. }) => {
+                let message = format!("restored, but it does not pass: {message}");
+                Err(DriverError::permanent("restore-unverified", message))
+            }
+        }
+    }
+
     async fn run(&self, command: &str) -> DriverResult {
         let line = self.options.commands.get(command).ok_or_else(|| not_listed(command, &self.options.commands))?;
-        let tail = self.succeed(line).await?;
+        let tail = self.succeed(line, self.options.timeout).await?;
         Ok(done(format!("{command} ended well{tail}")))
     }
 }

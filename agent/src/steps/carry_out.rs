@@ -76,7 +76,8 @@ impl Bench {
         ending: &[CancellationToken],
         waits: &(dyn Fn(String) + Send + Sync),
     ) -> Outcome {
-        let outcome = match tokio::time::timeout(order.timeout, self.begin_and_do(order, ending, waits)).await {
+        let again = self.began_before(order);
+        let mut outcome = match tokio::time::timeout(order.timeout, self.begin_and_do(order, ending, waits)).await {
             Ok(Ok(done)) if done.stored => return done.outcome,
             Ok(Ok(done)) => done.outcome,
             Ok(Err(refused)) => refused.outcome(),
@@ -85,8 +86,22 @@ impl Bench {
                 Refused::for_now("timeout", message).outcome()
             }
         };
+        // What is at rest may have been stopped by this very step, whose word was lost: then its undo has to start it.
+        outcome.already &= !(again && matches!(order.action, Action::Quiesce | Action::Deactivate));
         self.store_end(order, &outcome);
         outcome
+    }
+
+    /// An attempt at this step began here, perhaps in a process before this one.
+    fn began_before(&self, order: &Order) -> bool {
+        let view = self.journal.view();
+        let resources = view.applications.get(&order.application).map(|view| &view.resources);
+        let stored = order.resource.as_ref().and_then(|resource| resources?.get(resource));
+        let name = order.name;
+        stored.into_iter().flat_map(|view| &view.steps).any(|step| {
+            let begun = &step.begun;
+            (begun.run, begun.step) == (name.run, name.step) && begun.token.restoration == name.token.restoration
+        })
     }
 
     /// Stores how it ended. The word of it does not wait for the disk: what is lost in a crash runs again, and drivers
@@ -190,7 +205,8 @@ impl Bench {
         let done = act(order, driver, waits).await;
         let took = began.elapsed();
         self.show(order, Side::After).await;
-        if order.action == Action::Restore && done.is_ok() {
+        // What is no database has no marker, and nothing that opens it.
+        if order.action == Action::Restore && done.is_ok() && driver.fence_reach() != FenceReach::Nothing {
             self.mark_restored(order, driver).await?;
         }
         self.note_effect(order, resource, outcome(done.map_err(refused)?, took)).await

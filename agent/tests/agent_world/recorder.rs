@@ -11,6 +11,8 @@ pub(crate) struct Recorder {
     calls: Mutex<Vec<(Instant, &'static str)>>,
     pub(crate) writable: AtomicBool,
     pub(crate) unhealthy: AtomicBool,
+    /// It is no database.
+    pub(crate) service: AtomicBool,
     /// It cannot be marked.
     pub(crate) unmarkable: AtomicBool,
     /// The gentle fence never ends.
@@ -25,6 +27,8 @@ pub(crate) struct Recorder {
     pub(crate) slow: AtomicBool,
     /// It is a service that comes up with its machines.
     pub(crate) rests: AtomicBool,
+    /// It is at rest already.
+    pub(crate) at_rest: AtomicBool,
     /// It never comes to rest.
     pub(crate) slow_rest: AtomicBool,
     /// The copying of a drill never ends.
@@ -44,6 +48,10 @@ impl Recorder {
         self.calls.lock().unwrap().iter().rev().find(|(_, call)| *call == name).map(|(at, _)| *at)
     }
 
+    pub(crate) fn of_a_service() -> Self {
+        Self { service: AtomicBool::new(true), ..Self::default() }
+    }
+
     fn call(&self, name: &'static str) {
         self.calls.lock().unwrap().push((Instant::now(), name));
     }
@@ -60,7 +68,7 @@ impl Driver for Recorder {
     }
 
     fn fence_reach(&self) -> FenceReach {
-        FenceReach::Local
+        if self.service.load(Ordering::Relaxed) { FenceReach::Nothing } else { FenceReach::Local }
     }
 
     async fn probe(&self) -> Probe {
@@ -132,7 +140,8 @@ impl Driver for Recorder {
         if self.slow_rest.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
-        Self::done("at rest")
+        let already = self.at_rest.load(Ordering::Relaxed);
+        Self::done("at rest").map(|done| Done { already, ..done })
     }
 
     async fn catch_up(&self, position: u64) -> DriverResult {
@@ -160,6 +169,14 @@ impl Driver for Recorder {
     async fn verify(&self) -> DriverResult {
         self.call("verify");
         Self::done("serves")
+    }
+
+    async fn restore(&self, _run: u64) -> DriverResult {
+        self.call("restore");
+        if self.unhealthy.load(Ordering::Relaxed) {
+            return Err(DriverError::retryable("command-failed", "it failed"));
+        }
+        Self::done("restored")
     }
 
     async fn run(&self, _command: &str) -> DriverResult {

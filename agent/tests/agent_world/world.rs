@@ -27,6 +27,7 @@ use super::recorder::Recorder;
 pub(crate) const SHOP: &str = "shop";
 pub(crate) const DB: &str = "db";
 pub(crate) const CACHE: &str = "cache";
+pub(crate) const UPLOADS: &str = "uploads";
 
 pub(crate) fn names() -> (ApplicationId, ResourceId) {
     (ApplicationId::new(SHOP).unwrap(), ResourceId::new(DB).unwrap())
@@ -126,6 +127,8 @@ pub(crate) struct Member {
     pub(crate) driver: Arc<Recorder>,
     /// Of a second database, which only some terms guard.
     pub(crate) cache: Arc<Recorder>,
+    /// What is no database; few tests have it.
+    pub(crate) uploads: Option<Arc<Recorder>>,
     pub(crate) directory: tempfile::TempDir,
     listener: std::net::TcpListener,
     pub(crate) coordinators: Vec<String>,
@@ -153,6 +156,7 @@ impl Member {
             key,
             driver: Arc::new(Recorder::default()),
             cache: Arc::new(Recorder::default()),
+            uploads: None,
             directory,
             listener,
             coordinators: coordinators.iter().map(|coordinator| coordinator.address.to_string()).collect(),
@@ -163,7 +167,11 @@ impl Member {
         let (application, resource) = names();
         let (driver, cache): (Arc<dyn Driver>, Arc<dyn Driver>) = (self.driver.clone(), self.cache.clone());
         let second = ResourceId::new(CACHE).unwrap();
-        BTreeMap::from([(application, BTreeMap::from([(resource, driver), (second, cache)]))])
+        let mut drivers = BTreeMap::from([(resource, driver), (second, cache)]);
+        if let Some(uploads) = self.uploads.clone() {
+            drivers.insert(ResourceId::new(UPLOADS).unwrap(), uploads);
+        }
+        BTreeMap::from([(application, drivers)])
     }
 
     pub(crate) fn runtime(&self) -> PathBuf {

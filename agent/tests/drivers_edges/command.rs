@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use regent_agent::driver::{Driver, Health};
+use regent_agent::driver::{Driver, Health, Rehearsal};
 
 use crate::support::{driver, until};
 
@@ -43,6 +43,52 @@ async fn a_service_is_started_and_stopped_once() {
     service.verify().await.unwrap();
     assert!(!service.quiesce().await.unwrap().already);
     assert!(!folder.path().join("running").exists());
+}
+
+#[tokio::test]
+async fn only_what_certainly_rests_is_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let lines = || std::fs::read_to_string(&data).unwrap_or_default().lines().count();
+    let service = service(
+        folder.path(),
+        &format!(
+            "restore: [/bin/sh, -c, 'echo brought back >> {0}; echo from Sunday']\nverifyRestored: [/bin/grep, -q, back, \
+             {0}]",
+            data.display()
+        ),
+    );
+    service.activate().await.unwrap();
+    let error = service.restore(1).await.unwrap_err();
+    assert_eq!((error.code, error.retryable, lines()), ("restore-running", true, 0));
+    service.deactivate().await.unwrap();
+    let done = service.restore(1).await.unwrap();
+    assert!(!done.already && done.message.contains("from Sunday"), "{}", done.message);
+    assert_eq!(lines(), 1);
+    assert!(!folder.path().join("running").exists(), "it is not started by that");
+    let error = service.rehearse(Rehearsal::Restore, 1).await.unwrap_err();
+    assert_eq!((error.code, lines()), ("unsupported", 1), "a drill leaves it alone");
+
+    let of = |more: &str| driver(&format!("kind: command\n{more}"));
+    // Killed: it said neither yes nor no.
+    let unknown = of("restore: [/bin/true]\nstatus: [/bin/sh, -c, 'kill -9 $$']");
+    let error = unknown.restore(1).await.unwrap_err();
+    assert!(error.code == "restore-running" && error.message.contains("not known"), "{error}");
+    let error = of("restore: [/bin/true]").restore(1).await.unwrap_err();
+    assert_eq!((error.code, error.retryable), ("command-not-listed", false));
+    assert!(error.message.contains("list `status`"), "{error}");
+    let error = of("status: [/bin/false]").restore(1).await.unwrap_err();
+    assert!(error.code == "command-not-listed" && error.message.contains("restore"), "{error}");
+}
+
+#[tokio::test]
+async fn a_restore_that_does_not_pass_is_not_repeated_and_one_may_take_its_time() {
+    let of = |more: &str| driver(&format!("kind: command\nstatus: [/bin/false]\n{more}"));
+    let error = of("restore: [/bin/true]\nverifyRestored: [/bin/false]").restore(1).await.unwrap_err();
+    assert_eq!((error.code, error.retryable), ("restore-unverified", false));
+    let error = of("restore: [/bin/false]").restore(1).await.unwrap_err();
+    assert_eq!((error.code, error.retryable), ("command-failed", true));
+    of("restore: [/bin/sleep, '0.5']\ntimeout: 200ms").restore(1).await.unwrap();
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ pub struct Objectives {
 pub struct Resource {
     /// Which driver.
     pub kind: ResourceKind,
-    /// Resources that must be done first when both stand in one step.
+    /// Resources that are done first when both stand in one step; what is stopped goes the other way.
     pub after: BTreeSet<ResourceId>,
     /// `dns` only.
     pub dns: Option<DnsName>,

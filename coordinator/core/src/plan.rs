@@ -269,12 +269,13 @@ impl Planning<'_> {
         }
     }
 
-    /// What was stopped on the old side starts again, once its databases are open.
+    /// What was stopped on the old side starts again, once its databases are open: each after what it depends on.
     fn undo_services(&mut self, lines: &[&Line]) {
         let opened: Vec<StepId> =
             self.steps.iter().filter(|step| step.stage == UNDO_STAGE).map(|step| step.id).collect();
-        let stops = |line: &&&Line| matches!(line.action, Action::Quiesce | Action::Deactivate);
-        let stopped: BTreeSet<&ResourceId> = lines.iter().filter(stops).flat_map(|line| &line.resources).collect();
+        let stopped: BTreeSet<&ResourceId> =
+            lines.iter().filter(|line| stops(line.action)).flat_map(|line| &line.resources).collect();
+        let mut ids = BTreeMap::new();
         for resource in stopped {
             let kind = self.document.resources.get(resource).map(|spec| spec.kind);
             if !kind.is_some_and(ResourceKind::is_service) {
@@ -284,8 +285,9 @@ impl Planning<'_> {
             step.stage = UNDO_STAGE;
             step.after.clone_from(&opened);
             step.timeout = default::timeout(Action::Activate, None);
-            self.push(step);
+            ids.insert(resource.clone(), self.push(step));
         }
+        self.order(Action::Activate, &ids);
     }
 
     fn line(&mut self, line: &Line) {
@@ -331,7 +333,7 @@ impl Planning<'_> {
                 ids.insert(resource.clone(), id);
             }
         }
-        self.order_within_line(&ids);
+        self.order(line.action, &ids);
         self.stage += 1;
     }
 
@@ -341,27 +343,50 @@ impl Planning<'_> {
         guarded && !self.route.promotable.contains(resource)
     }
 
-    /// `after`, as far as both stand in the same line; through resources that do not stand in it, too.
-    fn order_within_line(&mut self, ids: &BTreeMap<ResourceId, StepId>) {
+    /// `after`, as far as both are among these; through resources that are not, too. What is stopped goes the other way:
+    /// what depends on others stops before them.
+    fn order(&mut self, action: Action, ids: &BTreeMap<ResourceId, StepId>) {
         for (resource, id) in ids {
-            let mut first = BTreeSet::new();
-            let mut open: Vec<&ResourceId> =
-                self.document.resources.get(resource).into_iter().flat_map(|spec| &spec.after).collect();
-            let mut seen = BTreeSet::new();
-            while let Some(before) = open.pop() {
-                if !seen.insert(before) {
-                    continue;
+            for before in self.depends_on(resource, ids) {
+                let (first, then) = if stops(action) { (*id, before) } else { (before, *id) };
+                if let Some(step) = self.steps.iter_mut().find(|step| step.id == then) {
+                    step.after.push(first);
                 }
-                match ids.get(before) {
-                    Some(step) => {
-                        first.insert(*step);
-                    }
-                    None => open.extend(self.document.resources.get(before).into_iter().flat_map(|spec| &spec.after)),
-                }
-            }
-            if let Some(step) = self.steps.iter_mut().find(|step| step.id == *id) {
-                step.after = first.into_iter().collect();
             }
         }
+    }
+
+    fn depends_on(&self, resource: &ResourceId, ids: &BTreeMap<ResourceId, StepId>) -> BTreeSet<StepId> {
+        let after = |of: &ResourceId| self.document.resources.get(of).into_iter().flat_map(|spec| &spec.after);
+        let (mut first, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        let mut open: Vec<&ResourceId> = after(resource).collect();
+        while let Some(before) = open.pop() {
+            if !seen.insert(before) {
+                continue;
+            }
+            match ids.get(before) {
+                Some(step) => _ = first.insert(*step),
+                None => open.extend(after(before)),
+            }
+        }
+        first
+    }
+}
+
+/// Takes service away: in the order opposite to that in which it is given.
+const fn stops(action: Action) -> bool {
+    match action {
+        Action::Quiesce | Action::Deactivate => true,
+        Action::Fence
+        | Action::CatchUp
+        | Action::Promote
+        | Action::Activate
+        | Action::Redirect
+        | Action::Verify
+        | Action::Rejoin
+        | Action::Restore
+        | Action::Run
+        | Action::Approve
+        | Action::Wait => false,
     }
 }

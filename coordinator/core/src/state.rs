@@ -32,12 +32,14 @@ pub(crate) mod order;
 mod recovery;
 pub(crate) mod register;
 mod rejoin;
+mod two_person;
 mod votes;
 pub(crate) mod window;
 
 pub use audit::{AUDIT_LIMIT, AuditRecord};
 pub use drill::{Drilled, Rehearsed};
 pub use order::{ORDER_STANDS, Order, OrderState, Origin, Wish};
+pub use two_person::Dropped;
 pub use window::{CommitWindow, rolls_back};
 
 /// How many request ids are remembered.
@@ -168,6 +170,9 @@ pub struct ApplicationState {
     /// The failover that was ordered, or that asks.
     #[serde(default)]
     pub order: Option<Order>,
+    /// One person alone has taken `twoPerson` out of the document.
+    #[serde(default)]
+    pub dropped: Option<Dropped>,
 }
 
 /// What a DNS name answers.

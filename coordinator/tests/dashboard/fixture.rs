@@ -426,6 +426,7 @@ fn adopted(document: Application, primary: &str, epoch: u64) -> ApplicationState
         held: None,
         window: None,
         order: None,
+        dropped: None,
     }
 }
 

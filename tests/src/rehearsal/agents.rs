@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc};
 
 use super::effects::World;
-use super::{Happening, Shared, scene};
+use super::{Happening, Kind, Shared, scene};
 
 /// Longer than any run.
 const LEASE: Span = Span::from_secs(3600);
@@ -84,7 +84,8 @@ impl Agent {
     }
 
     fn drivers(&self) -> Result<Drivers> {
-        let document = scene::document()?;
+        // The resources are those of every kind of run.
+        let document = scene::document(Kind::Switchover)?;
         let primary = self.cluster == scene::from();
         let of_resource = |(name, resource): (&regent_core::id::ResourceId, &regent_core::application::Resource)| {
             let driver = match resource.kind {

@@ -36,14 +36,14 @@ impl World {
         Self::default()
     }
 
-    /// Everything but what happened in this place.
-    pub(super) fn seen_but_for(&self, left_alone: &str) -> Effects {
+    /// Everything but what happened in this place, if one is left alone.
+    pub(super) fn seen_but_for(&self, left_alone: Option<&str>) -> Effects {
         let things = self.lock();
         let mut seen = things.seen.clone();
         // The state at the end is part of what has to be the same.
         seen.extend(things.databases.iter().map(|(place, it)| (format!("{place} is {it:?}"), 1)));
         seen.extend(things.services.iter().map(|(place, runs)| (format!("{place} runs"), u32::from(*runs))));
-        seen.retain(|what, _| !what.starts_with(left_alone));
+        seen.retain(|what, _| !left_alone.is_some_and(|place| what.starts_with(place)));
         seen
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use regent_core::application::{Action, Application, ResourceKind, parse};
 use regent_core::entry::{Agent, Cause, Database, Endpoint, Entry, Finding, Ground};
 use regent_core::id::{
@@ -24,6 +24,8 @@ pub enum Kind {
     Switchover,
     /// The same, given up when the new side has caught up.
     Undo,
+    /// The same where the runbook stops the service before it fences: what was stopped is started again.
+    QuiescedUndo,
     /// Fenced first: a database died.
     Failover,
     /// The region is gone.
@@ -34,7 +36,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Switchover, Self::Undo, Self::Failover, Self::Loss, Self::Rejoin];
+    pub const ALL: [Self; 6] =
+        [Self::Switchover, Self::Undo, Self::QuiescedUndo, Self::Failover, Self::Loss, Self::Rejoin];
+
+    /// When the new side has caught up.
+    pub(super) const fn gives_up(self) -> bool {
+        matches!(self, Self::Undo | Self::QuiescedUndo)
+    }
 
     pub(super) const fn loses_the_region(self) -> bool {
         matches!(self, Self::Loss)
@@ -51,7 +59,7 @@ impl Kind {
             plan: None,
         };
         match self {
-            Self::Switchover | Self::Undo => {
+            Self::Switchover | Self::Undo | Self::QuiescedUndo => {
                 vec![started(Cause::Switchover {
                     by: "ann".to_owned(),
                     max_write_outage: Span::from_secs(3600),
@@ -109,10 +117,15 @@ pub(super) fn to() -> ClusterId {
     cluster(1)
 }
 
-pub(super) fn document() -> Result<Application> {
+pub(super) fn document(kind: Kind) -> Result<Application> {
     let (from, to) = (from(), to());
     let (failover_after, loss) = (Duration::from_secs(10), Duration::from_secs(5));
-    let text = config::application(&[from.as_str(), to.as_str()], failover_after, loss, "command");
+    let mut text = config::application(&[from.as_str(), to.as_str()], failover_after, loss, "command");
+    if kind == Kind::QuiescedUndo {
+        let runbook = "    switchover:\n";
+        ensure!(text.matches(runbook).count() == 1, "the document has no {runbook:?} any more");
+        text = text.replace(runbook, &format!("{runbook}      - quiesce: [service]\n"));
+    }
     parse(&text).map_err(|mistakes| anyhow::anyhow!("{mistakes:?}"))
 }
 
@@ -134,7 +147,7 @@ pub(super) fn has_caught_up(run: &Run) -> bool {
 pub fn protected_application() -> Result<ApplicationState> {
     let (mut state, mut wall) = (State::default(), 1_000_000);
     state.apply_membership(LogIndex(1), vec![(1..=3).map(CoordinatorId).collect()]);
-    for entry in protected()? {
+    for entry in protected(document(Kind::Switchover)?) {
         super::done(&mut state, &mut wall, entry)?;
     }
     let confirmation = confirmed(&state).context("nothing to confirm")?;
@@ -143,8 +156,7 @@ pub fn protected_application() -> Result<ApplicationState> {
 }
 
 /// From an empty group to a protected application.
-pub(super) fn protected() -> Result<Vec<Entry>> {
-    let document = document()?;
+pub(super) fn protected(document: Application) -> Vec<Entry> {
     let databases: BTreeMap<_, _> = document
         .guarded()
         .into_iter()
@@ -162,7 +174,7 @@ pub(super) fn protected() -> Result<Vec<Entry>> {
     }
     entries.push(Entry::Applied { application: Box::new(document), by: "ann".to_owned() });
     entries.push(Entry::Adopt { application: application(), primary: from(), databases });
-    Ok(entries)
+    entries
 }
 
 fn agent(document: &Application, region: usize) -> Agent {

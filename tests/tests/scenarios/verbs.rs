@@ -1,5 +1,6 @@
 //! An operator's day on real parts, with clients that write through the name all the time: a plan that is read and begun, its
-//! rollback, a switchover aborted in its middle, and a failover that is ordered while the primary's agent answers.
+//! rollback, a switchover aborted in its middle, and a failover that is ordered while the primary's agent answers. And a
+//! switchover that quiesces the service first, aborted and not.
 
 use std::time::{Duration, Instant};
 
@@ -86,14 +87,7 @@ async fn an_operator_plans_rolls_back_aborts_and_orders() -> Result<()> {
     let standby = other.cluster()?.postgres.connect_as_agent().await?;
     standby.execute("SELECT pg_wal_replay_pause()", &[]).await?;
     ctl.run(&["switchover", APPLICATION]).await?;
-    let run = wait::until("the catch-up", PATIENCE, || async {
-        let runs = ctl.runs().await?;
-        let run = runs.first().context("there is no run")?;
-        let waits = run.steps.iter().any(|step| step.kind == "catchUp" && step.state() == "running");
-        ensure!(waits, "run {} does not catch up", run.id);
-        Ok(run.id.to_string())
-    })
-    .await?;
+    let run = catching_up(ctl).await?;
     let word = Instant::now();
     let said = ctl.run(&["abort", &run, "--reason", "the release goes first"]).await?;
     ensure!(said.contains("undoing") || said.contains("undone"), "{said}");
@@ -127,6 +121,65 @@ async fn an_operator_plans_rolls_back_aborts_and_orders() -> Result<()> {
     }
     let record = clients.stop().await?;
     ensure!(changes(&record).len() == 3, "the sides acknowledged in overlapping time: {:?}", changes(&record));
+    scene.end().await
+}
+
+/// The newest run, once it waits for the new side to catch up.
+async fn catching_up(ctl: &Ctl) -> Result<String> {
+    wait::until("the catch-up", PATIENCE, || async {
+        let runs = ctl.runs().await?;
+        let run = runs.first().context("there is no run")?;
+        let waits = run.steps.iter().any(|step| step.kind == "catchUp" && step.state() == "running");
+        ensure!(waits, "run {} does not catch up", run.id);
+        Ok(run.id.to_string())
+    })
+    .await
+}
+
+/// Where the service runs, by its own word: at the old side, at the other.
+fn serving(scene: &Scene) -> Result<(bool, bool)> {
+    Ok((scene.old().cluster()?.service()?.is_some(), scene.other().cluster()?.service()?.is_some()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiesced_service_serves_again_after_an_abort_and_moves_when_nobody_aborts() -> Result<()> {
+    let scene = Scene::start(Duration::from_secs(10), Duration::from_millis(500)).await?;
+    scene.change_document("    mode: automatic\n", "    mode: automatic\n    maxWriteOutage: 20s\n").await?;
+    scene.change_document("    switchover:\n", "    switchover:\n      - quiesce: [service]\n").await?;
+    let clients = Clients::start(&scene).await?;
+    let (old, other, ctl) = (scene.old(), scene.other(), scene.world.ctl());
+    ensure!(serving(&scene)? == (true, false), "at the start: {:?}", serving(&scene)?);
+
+    // Aborted with the service stopped and the databases fenced: both are undone, the databases first.
+    let standby = other.cluster()?.postgres.connect_as_agent().await?;
+    standby.execute("SELECT pg_wal_replay_pause()", &[]).await?;
+    ctl.run(&["switchover", APPLICATION]).await?;
+    let run = catching_up(ctl).await?;
+    ensure!(serving(&scene)? == (false, false), "it was to be quiet: {:?}", serving(&scene)?);
+    let word = Instant::now();
+    ctl.run(&["abort", &run, "--reason", "not today"]).await?;
+    clients.all_write(Some(old)).await?;
+    let served = clients.record().acknowledged.iter().find(|row| row.at > word).context("no row")?.at - word;
+    println!("after the word of abort the service acknowledged within {:.0} ms", served.as_secs_f32() * 1000.0);
+    newest_run(&scene, "undone").await?;
+    ensure!(served < Duration::from_secs(1), "it served only after {served:?}");
+    ensure!(serving(&scene)? == (true, false), "after the undo: {:?}", serving(&scene)?);
+    standby.execute("SELECT pg_wal_replay_resume()", &[]).await?;
+    scene.world.protected(old, other).await?;
+
+    // And carried out: it is quiet before the fence, and runs on the new side alone.
+    ctl.run(&["switchover", APPLICATION]).await?;
+    let run = newest_run(&scene, "succeeded").await?;
+    clients.all_write(Some(other)).await?;
+    ensure!(serving(&scene)? == (false, true), "after the switchover: {:?}", serving(&scene)?);
+    let runs = ctl.runs().await?;
+    let done = runs.iter().find(|one| one.id == run).context("no run")?;
+    let kinds: Vec<&str> = done.steps.iter().map(|step| step.kind.as_str()).collect();
+    ensure!(kinds.starts_with(&["quiesce", "fence", "fence"]), "its steps: {kinds:?}");
+    scene.world.protected(other, old).await?;
+    let record = clients.stop().await?;
+    nothing_missing(&record, other).await?;
+    ensure!(changes(&record).len() == 1, "the sides acknowledged in overlapping time: {:?}", changes(&record));
     scene.end().await
 }
 

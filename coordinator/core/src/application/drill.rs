@@ -116,6 +116,13 @@ fn resource<'d>(
             let message = format!("a drill promotes copies of databases, and {value} is of kind {kind}; use run");
             mistakes.add(at, message);
         }
+        (Action::Restore, ResourceKind::Command) => {
+            let message = format!(
+                "a drill restores beside the database, and {value} is of kind {kind}: its command would work on the \
+                 live service; use run with one that restores elsewhere"
+            );
+            mistakes.add(at, message);
+        }
         (Action::Promote | Action::Restore, _) => {
             copied.insert(value);
         }

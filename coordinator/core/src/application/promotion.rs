@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::draft::{LineDraft, Operand, RunbookDraft, StepDraft};
 use super::mistake::{Mistakes, Place, Placed};
 use super::resource::Known;
-use super::{Action, ResourceKind};
+use super::{Action, Manner, ResourceKind};
 
 /// Checks one runbook.
 pub(super) fn check(draft: &RunbookDraft, known: &Known<'_>, mistakes: &mut Mistakes) {
@@ -22,6 +22,8 @@ pub(super) fn check(draft: &RunbookDraft, known: &Known<'_>, mistakes: &mut Mist
         each_once(Action::CatchUp, draft, lines, known, mistakes);
         opens_late(lines, mistakes);
         restores_nothing(lines, mistakes);
+    } else {
+        restores_before_it_starts(lines, known, mistakes);
     }
 }
 
@@ -64,6 +66,29 @@ fn restores_nothing(lines: &[LineDraft], mistakes: &mut Mistakes) {
             let message = "restore is nothing for a switchover: the new side has every write, and no backup has; \
                            put it under failover";
             mistakes.add(at, message);
+        }
+    }
+}
+
+/// What runs is not restored by a command: the agent refuses, and the runbook would be stuck there every time.
+fn restores_before_it_starts(lines: &[LineDraft], known: &Known<'_>, mistakes: &mut Mistakes) {
+    let mut started: BTreeMap<&str, Action> = BTreeMap::new();
+    // A failover is never graceful: such a line is not done.
+    let done = |line: &&LineDraft| !line.when.given().is_some_and(|when| when.value == Manner::Graceful);
+    for StepDraft { action, operand, .. } in lines.iter().filter(done).filter_map(|line| line.step.as_ref()) {
+        let Operand::Resources(names, _) = operand else { continue };
+        for Placed { value, at } in names {
+            let is_command = matches!(known.get(value.as_str()), Some(Some(ResourceKind::Command)));
+            match action {
+                Action::Activate | Action::Promote => _ = started.entry(value).or_insert(*action),
+                Action::Restore if is_command => {
+                    if let Some(before) = started.get(value.as_str()) {
+                        let why = "what runs is not restored; put it before";
+                        mistakes.add(at, format_args!("restore of {value} stands after {before}: {why}"));
+                    }
+                }
+                _ => {}
+            }
         }
     }
 }

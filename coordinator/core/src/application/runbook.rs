@@ -100,8 +100,8 @@ fn resources(action: Action, names: &[Placed<String>], known: &Known<'_>, mistak
 pub(super) const fn fits(action: Action, kind: ResourceKind) -> bool {
     let command = matches!(kind, ResourceKind::Command);
     match action {
-        Action::Fence | Action::CatchUp | Action::Rejoin | Action::Restore => kind.is_guarded(),
-        Action::Promote => kind.is_guarded() || command,
+        Action::Fence | Action::CatchUp | Action::Rejoin => kind.is_guarded(),
+        Action::Promote | Action::Restore => kind.is_guarded() || command,
         Action::Quiesce => kind.is_guarded() || kind.is_service(),
         Action::Activate | Action::Deactivate | Action::Run => kind.is_service(),
         Action::Redirect => matches!(kind, ResourceKind::Dns),
@@ -113,8 +113,8 @@ pub(super) const fn fits(action: Action, kind: ResourceKind) -> bool {
 /// The kinds that have the action, in the words of a message.
 pub(super) const fn suited(action: Action) -> &'static str {
     match action {
-        Action::Fence | Action::CatchUp | Action::Rejoin | Action::Restore => "databases",
-        Action::Promote => "databases and command resources",
+        Action::Fence | Action::CatchUp | Action::Rejoin => "databases",
+        Action::Promote | Action::Restore => "databases and command resources",
         Action::Quiesce => "databases, command and kubernetes resources",
         Action::Activate | Action::Deactivate | Action::Run => "command and kubernetes resources",
         Action::Redirect => "dns resources",

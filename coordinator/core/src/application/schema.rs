@@ -113,7 +113,7 @@ fn resource() -> Value {
                 ResourceKind::Dns => "A DNS name that follows the primary.",
                 ResourceKind::Http => "An HTTP check.",
             }),
-            "after": described(names(), "Resources that must be done first when both stand in one step. Default: none."),
+            "after": described(names(), "Resources that are done first when both stand in one step; what is stopped goes the other way. Default: none."),
             "name": {
                 "type": "string",
                 "description": "dns only, and required there: the absolute name of the host, in lower case. The final dot is added if it is left out.",
@@ -163,7 +163,7 @@ fn automation() -> Value {
             "commitWithin": described(span(), "So long after a switchover it can be rolled back (regentctl rollback), until it is committed: by regentctl commit, by the next move, or when the time has passed. Default: there is no such window."),
             "twoPerson": {
                 "type": "boolean",
-                "description": "What an operator allows or attests beyond the rules (regentctl failover --allow-data-loss, --attest-primary-off) counts only when another operator has confirmed it. Default: false.",
+                "description": "What an operator allows or attests beyond the rules (regentctl failover --allow-data-loss, --attest-primary-off) counts only when another operator has confirmed it. Whoever takes this out of the document still needs that, until somebody else has applied it without, too. Default: false.",
                 "default": false,
             },
             "approveWithin": described(span(), &format!("mode: approve: so long a failover that is due waits for an answer. Default: {}.", default::APPROVE_WITHIN))
@@ -251,7 +251,9 @@ fn step(action: Action) -> Value {
         Action::Redirect => "Point DNS names to the new side, and wait until every server says so.",
         Action::Verify => "Check; the step fails if it is not so.",
         Action::Rejoin => "Make the old side a standby of the new one.",
-        Action::Restore => "Bring data back from a backup.",
+        Action::Restore => {
+            "Bring data back from a backup: a database from the newest whole one, a command resource by the command that the agent's file lists, while it does not run."
+        }
         Action::Run => "Run a command that the agent's file lists under the resource.",
         Action::Approve => {
             "Wait for a human (regentctl approve); the text is what they are asked. Silence until the timeout is no yes: then onFailure counts."

@@ -27,6 +27,20 @@ impl Run {
         outcome: &Outcome,
         at: Timestamp,
     ) -> Result<Settled, &'static str> {
+        let settled = self.take(step, attempt, outcome, at)?;
+        if self.status == RunStatus::Undoing {
+            self.leave_at_rest();
+        }
+        Ok(settled)
+    }
+
+    fn take(
+        &mut self,
+        step: StepId,
+        attempt: Attempt,
+        outcome: &Outcome,
+        at: Timestamp,
+    ) -> Result<Settled, &'static str> {
         if self.status.is_final() {
             return Err("the run has ended");
         }

@@ -1,9 +1,10 @@
 //! Giving up before the point of no return; after it there is only forward.
 
 use super::apply::{finish_if_done, release};
-use super::{Run, RunStatus, StepState, UNDO_STAGE};
+use super::{Progress, Run, RunStatus, Step, StepKind, StepState, UNDO_STAGE};
+use crate::application::Action;
 use crate::effect::Effect;
-use crate::id::RunId;
+use crate::id::{Attempt, RunId};
 use crate::state::Applied;
 use crate::state::apply::{Applying, ignored, refused};
 
@@ -70,5 +71,40 @@ impl Run {
                 progress.state = StepState::FailedContinued;
             }
         }
+        self.leave_at_rest();
+    }
+
+    /// A service that this run has not stopped is not started by its undo: its stopping never began, or found it at rest.
+    pub(super) fn leave_at_rest(&mut self) {
+        let starts = |step: &Step| step.stage == UNDO_STAGE && step.kind == StepKind::Action(Action::Activate);
+        let stops = |step: &Step| {
+            step.stage != UNDO_STAGE && matches!(step.kind, StepKind::Action(Action::Quiesce | Action::Deactivate))
+        };
+        let rested: Vec<bool> = self
+            .steps
+            .iter()
+            .map(|undo| {
+                let same = |step: &Step| step.resource == undo.resource && step.cluster == undo.cluster;
+                starts(undo)
+                    && self
+                        .walk()
+                        .filter(|(step, _)| stops(step) && same(step))
+                        .all(|(_, progress)| progress.found_so())
+            })
+            .collect();
+        for (progress, rested) in self.progress.iter_mut().zip(rested) {
+            if rested && progress.state == StepState::Pending {
+                progress.state = StepState::Skipped;
+            }
+        }
+    }
+}
+
+impl Progress {
+    /// Nothing was done: it never began, or its only attempt found everything as asked. What a second attempt finds may be
+    /// the work of the first.
+    fn found_so(&self) -> bool {
+        let found = self.report.as_ref().is_some_and(|report| report.already);
+        self.token.is_none() || (self.state == StepState::Succeeded && self.attempts == Attempt(1) && found)
     }
 }

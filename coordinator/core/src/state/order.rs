@@ -179,7 +179,7 @@ pub(super) fn ordered(applying: &mut Applying<'_>, application: &ApplicationId, 
         return refused("order-stands", detail);
     }
     let permits = wish.allow_data_loss.is_some() || wish.attestation.is_some();
-    let asks = permits && known.document.automation.two_person;
+    let asks = permits && known.needs_second(&wish.by);
     let given = OrderState::Given { by: None, reason: String::new() };
     known.order = Some(Order {
         id,
@@ -376,8 +376,9 @@ pub(super) fn check_forced(known: &ApplicationState, ground: &Ground, to: &Clust
     if !same || order.second() != second.as_deref() {
         return Err(Broken("no-order", "the order that stands is another one".to_owned()));
     }
-    if known.document.automation.two_person && second.as_ref().is_none_or(|second| second == operator) {
-        return Err(Broken("second-person-missing", "the document wants another operator to confirm it".to_owned()));
+    if known.needs_second(operator) && second.as_ref().is_none_or(|second| second == operator) {
+        let why = "another operator has to confirm it: the document says so, or did until its author took that out";
+        return Err(Broken("second-person-missing", why.to_owned()));
     }
     Ok(())
 }

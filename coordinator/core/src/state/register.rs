@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::{Applying, ignored, refused};
 use super::recovery::refuse_recovering;
-use super::{Answer, ApplicationState, Applied, Pause, Rehearsed, State};
+use super::{Answer, ApplicationState, Applied, Pause, Rehearsed, State, two_person};
 use crate::application::Application;
 use crate::blast::{self, Limit};
 use crate::effect::Effect;
@@ -125,18 +125,19 @@ pub(super) fn installation_replaced(
 }
 
 pub(super) fn document(applying: &mut Applying<'_>, document: &Application, by: &str) -> Applied {
-    if let Some(conflict) = conflict(applying, document) {
-        return conflict;
+    if let Some(answer) = two_person::confirmed(applying, document, by).or_else(|| conflict(applying, document)) {
+        return answer;
     }
     let name = &document.name;
     if let Some(known) = applying.state.applications.get_mut(name) {
-        known.document = document.clone();
+        let before = std::mem::replace(&mut known.document, document.clone());
         known.revision = known.revision.next();
         known.rehearsed.begun = known.rehearsed.begun.or(document.drills.as_ref().map(|_| applying.at));
         let revision = known.revision;
         point_new_names(applying, name);
         renew_terms(applying, name);
         applying.audit("applied", Some(name), None, by, format!("revision {revision}"));
+        two_person::note(applying, name, before.automation.two_person, by);
     } else {
         let fresh = ApplicationState {
             document: document.clone(),
@@ -160,6 +161,7 @@ pub(super) fn document(applying: &mut Applying<'_>, document: &Application, by: 
             held: None,
             window: None,
             order: None,
+            dropped: None,
         };
         applying.state.applications.insert(name.clone(), fresh);
         applying.audit("applied", Some(name), None, by, "revision 1");

@@ -199,6 +199,88 @@ fn the_state_machine_takes_no_forced_decision_without_the_order_of_these_very_pe
     assert_eq!(world.refused(entry), "second-person-missing");
 }
 
+/// The document, with or without two people, by this one.
+fn wants_two(wanted: bool, by: &str) -> Entry {
+    let mut changed = document();
+    changed.automation.two_person = wanted;
+    Entry::Applied { application: Box::new(changed), by: by.into() }
+}
+
+fn by(operator: &str) -> Wish {
+    Wish { by: operator.into(), ..attested() }
+}
+
+/// Whether an order of this operator waits for a second person; it is taken back at once.
+fn waits(world: &mut World, operator: &str) -> bool {
+    let id = order(world, by(operator));
+    let waits = !world.known().order.as_ref().unwrap().is_given();
+    let back = Entry::OrderClosed { application: app(), order: id, by: operator.into(), reason: "not needed".into() };
+    world.done(back);
+    waits
+}
+
+fn drops(world: &World) -> Vec<(&str, &str)> {
+    let dropped = world.state.audit.iter().filter(|record| record.event == "two-person-dropped");
+    dropped.map(|record| (record.actor.as_str(), record.detail.as_str())).collect()
+}
+
+#[test]
+fn whoever_drops_the_second_person_still_needs_one() {
+    let mut world = with(|automation| automation.two_person = true);
+    assert!(drops(&world).is_empty() && waits(&mut world, "ann"));
+    world.done(wants_two(false, "eve"));
+    assert!(matches!(&drops(&world)[..], [("eve", detail)] if detail.contains("still waits for a second person")));
+    assert!(waits(&mut world, "eve"), "one person alone would have done both");
+    assert!(!waits(&mut world, "ann"), "eve and ann are two");
+    // Her other changes make no second person of her.
+    let mut changed = document();
+    changed.automation.max_data_loss = Span::from_secs(9);
+    world.done(Entry::Applied { application: Box::new(changed.clone()), by: "eve".into() });
+    world.ignored(Entry::Applied { application: Box::new(changed.clone()), by: "eve".into() });
+    assert!(waits(&mut world, "eve"));
+    let id = order(&mut world, by("eve"));
+    assert_eq!(world.refused(yes(id, "eve")), "same-person");
+    world.done(yes(id, "bob"));
+    world.done(Entry::OrderClosed { application: app(), order: id, by: "bob".into(), reason: "no".into() });
+    // Another person applies the very same.
+    let revision = world.known().revision;
+    world.done(Entry::Applied { application: Box::new(changed.clone()), by: "bob".into() });
+    assert_eq!((drops(&world).len(), world.known().revision), (2, revision));
+    assert!(!waits(&mut world, "eve"), "two people have dropped it");
+    world.ignored(Entry::Applied { application: Box::new(changed), by: "carol".into() });
+}
+
+#[test]
+fn two_people_are_wanted_again_and_dropped_again() {
+    let mut world = with(|automation| automation.two_person = true);
+    world.done(wants_two(false, "eve"));
+    world.done(wants_two(true, "eve"));
+    assert!(waits(&mut world, "ann") && world.known().dropped.is_none());
+    world.done(wants_two(false, "bob"));
+    assert!(waits(&mut world, "bob") && !waits(&mut world, "eve"));
+    // A document of another person that does not want it either is as good.
+    let mut changed = document();
+    changed.automation.max_data_loss = Span::from_secs(9);
+    world.done(Entry::Applied { application: Box::new(changed), by: "eve".into() });
+    assert!(!waits(&mut world, "bob") && world.known().dropped.is_none());
+}
+
+#[test]
+fn an_order_that_needed_nobody_does_not_outlive_the_drop_by_its_author() {
+    let mut world = World::protected();
+    order(&mut world, by("eve"));
+    assert!(world.known().order.as_ref().unwrap().is_given());
+    world.done(wants_two(true, "carol"));
+    world.done(wants_two(false, "eve"));
+    let entry = world.decide(Ground::Forced {
+        operator: "eve".into(),
+        second: None,
+        attestation: by("eve").attestation.unwrap(),
+        reason: "it burns".into(),
+    });
+    assert_eq!(world.refused(entry), "second-person-missing");
+}
+
 #[test]
 fn a_loss_beyond_the_limit_needs_a_word_that_counts_once() {
     let mut world = with(|automation| automation.two_person = true);

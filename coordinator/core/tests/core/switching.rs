@@ -255,6 +255,88 @@ fn a_failure_before_the_decision_opens_the_old_side_again() {
     assert_eq!((world.known().epoch, world.known().run), (Epoch(1), None));
 }
 
+/// Both services are quiesced before the fence: the edge depends on the core.
+fn with_two_services() -> World {
+    let mut world = ready();
+    let mut both = world.known().document.clone();
+    both.runbooks.get_mut("switchover").unwrap().lines[0] = line(Action::Quiesce, &["core", "edge"]);
+    world.done(Entry::Applied { application: Box::new(both), by: "ann".into() });
+    world
+}
+
+fn found_at_rest() -> Outcome {
+    Outcome::Succeeded(Report { already: true, ..Report::default() })
+}
+
+#[test]
+fn what_depends_on_others_stops_first_and_starts_last() {
+    let mut world = with_two_services();
+    let run = started(&mut world);
+    assert_eq!(due(&world, run), ["Quiesce edge@west-1"]);
+    perform(&mut world, run, "Quiesce edge@west-1");
+    assert_eq!(due(&world, run), ["Quiesce core@west-1"]);
+    perform(&mut world, run, "Quiesce core@west-1");
+    reach(&mut world, run, "Fence cache@west-1", at(50));
+    reach(&mut world, run, "Fence db@west-1", at(1000));
+    world.done(Entry::UndoBegun { run, reason: "too long".into() });
+    perform(&mut world, run, "Unfence cache@west-1");
+    perform(&mut world, run, "Unfence db@west-1");
+    assert_eq!(due(&world, run), ["Activate core@west-1"]);
+    perform(&mut world, run, "Activate core@west-1");
+    assert_eq!(due(&world, run), ["Activate edge@west-1"]);
+    perform(&mut world, run, "Activate edge@west-1");
+    assert_eq!(world.state.runs[&run].status, RunStatus::Undone);
+}
+
+#[test]
+fn what_was_at_rest_is_left_so_by_the_undo() {
+    let mut world = with_two_services();
+    let run = started(&mut world);
+    reach(&mut world, run, "Quiesce edge@west-1", found_at_rest());
+    // It ends only after the undo has begun.
+    let quiesce = begin(&mut world, run, "Quiesce core@west-1");
+    world.done(Entry::UndoBegun { run, reason: "too long".into() });
+    perform(&mut world, run, "Unfence cache@west-1");
+    perform(&mut world, run, "Unfence db@west-1");
+    assert_eq!(due(&world, run), Vec::<String>::new(), "what still closes is not opened beside it");
+    let mut rested = world.copy();
+    end(&mut rested, run, quiesce, found_at_rest());
+    assert_eq!(rested.state.runs[&run].status, RunStatus::Undone, "neither was stopped by this run");
+    end(&mut world, run, quiesce, succeeded());
+    assert_eq!(due(&world, run), ["Activate core@west-1"]);
+    perform(&mut world, run, "Activate core@west-1");
+    assert_eq!(world.state.runs[&run].status, RunStatus::Undone);
+    let edge = find(&world, run, "Activate edge@west-1");
+    assert_eq!(world.state.runs[&run].step(edge).unwrap().1.state, StepState::Skipped);
+}
+
+#[test]
+fn what_never_began_to_stop_is_not_started_by_the_undo() {
+    let mut world = with_two_services();
+    let run = started(&mut world);
+    perform(&mut world, run, "Quiesce edge@west-1");
+    world.done(Entry::UndoBegun { run, reason: "too long".into() });
+    let core = find(&world, run, "Activate core@west-1");
+    assert_eq!(world.state.runs[&run].step(core).unwrap().1.state, StepState::Skipped);
+    perform(&mut world, run, "Unfence cache@west-1");
+    perform(&mut world, run, "Unfence db@west-1");
+    assert_eq!(due(&world, run), ["Activate edge@west-1"], "it waits for nothing that is left alone");
+    perform(&mut world, run, "Activate edge@west-1");
+    assert_eq!(world.state.runs[&run].status, RunStatus::Undone);
+}
+
+#[test]
+fn what_a_second_attempt_finds_at_rest_is_started_by_the_undo() {
+    let mut world = with_two_services();
+    let run = started(&mut world);
+    reach(&mut world, run, "Quiesce edge@west-1", failed(true));
+    reach(&mut world, run, "Quiesce edge@west-1", found_at_rest());
+    world.done(Entry::UndoBegun { run, reason: "too long".into() });
+    perform(&mut world, run, "Unfence cache@west-1");
+    perform(&mut world, run, "Unfence db@west-1");
+    assert_eq!(due(&world, run), ["Activate edge@west-1"], "the first attempt may have stopped it");
+}
+
 #[test]
 fn a_failover_goes_before_the_undo_of_a_switchover_whose_source_has_failed() {
     let mut world = ready();

@@ -47,6 +47,7 @@ fn what_would_touch_the_real_thing_is_refused() {
         ("deactivate: [service]", "[0].deactivate", "deactivate is nothing for a drill"),
         ("redirect: [www]", "[0].redirect", "redirect is nothing for a drill"),
         ("promote: [service]", "[0].promote[0]", "a drill promotes copies of databases"),
+        ("restore: [service]", "[0].restore[0]", "a drill restores beside the database"),
         ("verify: [orders-db]", "[0].verify[0]", "there is no copy of orders-db yet"),
         ("verify: [www]", "[0].verify[0]", "www stays where it is"),
     ] {

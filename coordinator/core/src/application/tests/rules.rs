@@ -293,7 +293,7 @@ fn each_action_is_refused_for_kinds_that_cannot_do_it() {
         ("redirect", "www"),
         ("verify", "orders-db cache service www checks"),
         ("rejoin", "orders-db cache"),
-        ("restore", "orders-db cache"),
+        ("restore", "orders-db cache service"),
     ] {
         // A drill has no order of its own; what it has beside is in `drills.rs`.
         let text = format!("{SAMPLE}    drill:\n      - {action}: [orders-db, cache, service, www, checks]\n");
@@ -408,6 +408,24 @@ fn a_switchover_has_its_order() {
     );
     let text = text.replace("- redirect: [www]", "- restore: [orders-db]");
     assert_told(&text, &[("spec.runbooks.switchover[0].restore", 27, 18, &["restore is nothing for a switchover"])]);
+}
+
+#[test]
+fn a_command_restores_what_does_not_run_yet() {
+    let with = |line: &str| changed("- redirect: [www]", &format!("- {line}\n      - redirect: [www]"));
+    assert_told(&with("restore: [service]"), &[]);
+    let text = changed("      - activate: [service]", "      - activate: [service]\n      - restore: [service]");
+    let told = "spec.runbooks.failover[3].restore[0]";
+    assert_told(&text, &[(told, 25, 19, &["restore of service stands after activate", "put it before"])]);
+    let text = with("promote: [service]").replace("- redirect: [www]", "- restore: [service]");
+    let told = "spec.runbooks.failover[2].restore[0]";
+    assert_told(&text, &[(told, 24, 19, &["restore of service stands after promote"])]);
+    // What a failover never does starts nothing; and what a database needs its agent says.
+    assert_told(
+        &with("{ promote: [service], when: graceful }").replace("- redirect: [www]", "- restore: [service]"),
+        &[],
+    );
+    assert_told(&with("restore: [orders-db]"), &[]);
 }
 
 #[test]
