@@ -87,7 +87,8 @@ pub(crate) fn of_move(scene: &Scene<'_>, shown: &Shown, max_write_outage: Span, 
         ));
     }
     let rejoined = |resource: &_| {
-        let rejoins = |step: &&Step| step.kind == StepKind::Action(Action::Rejoin);
+        // What other standbys are made to follow is no word on the old side.
+        let rejoins = |step: &&Step| step.kind == StepKind::Action(Action::Rejoin) && step.cluster == *scene.primary;
         steps.iter().filter(rejoins).any(|step| step.resource.as_ref() == Some(resource))
     };
     if let Some(left) = known.document.guarded().iter().find(|resource| !rejoined(resource)) {
