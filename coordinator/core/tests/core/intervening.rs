@@ -1,14 +1,16 @@
 //! Whatever an operator says, and whenever: a named state follows, with what to do next, and no write is lost by it.
 
 use regent_core::advice;
-use regent_core::application::Action;
+use regent_core::application::{Action, OnFailure};
 use regent_core::decide::decide;
 use regent_core::entry::{Clearing, Entry};
 use regent_core::id::{RunId, StepId};
 use regent_core::run::{RunStatus, StepState};
-use regent_core::state::Applied;
+use regent_core::state::{Applied, Wish};
 use regent_core::time::{Moment, Timestamp};
 
+use crate::approving::{asking, time_out};
+use crate::drilling::{PROMOTE, drill, drilled};
 use crate::fixture::*;
 use crate::rejoining::{failed_over, rejoining};
 use crate::running::{begin, end, failed_database, lost, perform};
@@ -106,9 +108,44 @@ fn standings() -> Vec<(&'static str, World, RunId)> {
 /// A switchover of which only the following is left.
 pub fn moved(world: &mut World) -> RunId {
     let run = fenced(world);
+    add("asking", {
+        let (mut world, run, _) = asking(OnFailure::Stuck);
+        begin(&mut world, run, "Approve");
+        (world, run)
+    });
+    add("stuck question", {
+        let (mut world, run, _) = asking(OnFailure::Stuck);
+        begin(&mut world, run, "Approve");
+        let outcome = time_out(&mut world, run);
+        world.done(outcome);
+        (world, run)
+    });
+    add("drilling", {
+        let mut world = drilled();
+        let run = drill(&mut world);
+        begin(&mut world, run, PROMOTE[0]);
+        (world, run)
+    });
+    add("order that asks", order_that_asks());
     reach(world, run, "CatchUp db@central-1", at(1000));
     reach(world, run, "CatchUp cache@central-1", at(50));
     world.done(world.decide(regent_core::entry::Ground::Switched { run }));
+/// A switchover has ended, and an operator's failover back waits for the second person.
+fn order_that_asks() -> (World, RunId) {
+    let mut world = ready();
+    let mut changed = world.known().document.clone();
+    changed.automation.two_person = true;
+    world.done(Entry::Applied { application: Box::new(changed), by: "ann".into() });
+    let run = moved(&mut world);
+    perform(&mut world, run, "Rejoin db@west-1");
+    perform(&mut world, run, "Rejoin cache@west-1");
+    let allow_data_loss = Some("central-1 burns".to_owned());
+    let wish = Wish { by: "ann".into(), to: west(), reason: String::new(), allow_data_loss, attestation: None };
+    let epoch = world.known().epoch;
+    world.done(Entry::FailoverOrdered { application: app(), epoch, wish });
+    (world, run)
+}
+
     for step in ["Promote db@central-1", "Promote cache@central-1", "Redirect www@central-1", "Activate core@central-1"]
     {
         perform(world, run, step);
@@ -171,7 +208,12 @@ fn every_word_at_every_moment_leaves_a_named_state() {
         assert_eq!((name, world.state.runs[&run].status), (wanted, status));
         let mut check = |verb: &str, entries: &[Entry], (answer, after, state): (&str, RunStatus, &str)| {
             let mut copy = world.copy();
+        ("asking", Running, ("point-of-no-return", Running, "asking"), ("not-stuck", Running, "asking")),
+        ("stuck question", Stuck, ("point-of-no-return", Stuck, "stuck"), ("done", Running, "past-return")),
+        ("drilling", Running, ("done", Undoing, "cleaning-up"), ("not-stuck", Running, "drilling")),
+        ("order that asks", Succeeded, ("run-ended", Succeeded, "succeeded"), ("not-stuck", Succeeded, "succeeded")),
             let mut last = String::new();
+    assert_eq!(standings().len(), expected.len());
             for entry in entries {
                 last = word(&copy.apply(entry.clone())).to_owned();
             }
@@ -195,7 +237,11 @@ fn every_word_at_every_moment_leaves_a_named_state() {
         world.wall += 1;
     }
     assert!(seen.contains(&("pause".to_owned(), "undone", "paused")));
-    assert_eq!(seen.len(), 14 * 4);
+    // A question goes before all else.
+    for verb in ["abort", "clear", "pause", "resume"] {
+        assert!(seen.contains(&(verb.to_owned(), "order that asks", "asking")), "{verb}");
+    }
+    assert_eq!(seen.len(), expected.len() * 4);
 }
 
 #[test]
