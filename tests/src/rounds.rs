@@ -126,7 +126,8 @@ pub async fn play(world: &World, plan: Plan, tell: impl Fn(&Move)) -> Result<Pla
             let from = primary(world, sides).await?;
             let to = if sides[0].name() == from.name() { sides[1] } else { sides[0] };
             let fault = faulty.then(|| Fault::draw(&mut dice));
-            let after = Duration::from_millis(dice.random_range(0..400));
+            // Some while old answers expire, for a second, and most in what follows.
+            let after = Duration::from_millis(dice.random_range(700..1_400));
             let mut made = one(world, &clients, (from, to), fault.map(|fault| (fault, after))).await?;
             made.round = round + 1;
             changes += u64::from(made.status != "undone");
@@ -137,7 +138,6 @@ pub async fn play(world: &World, plan: Plan, tell: impl Fn(&Move)) -> Result<Pla
                 made.round,
                 made.status
             );
-            played.moves.push(made);
             if made.status == "undone" {
                 // Where nothing was closed, nobody may have noticed.
                 let served = made.served_again.unwrap_or(made.outage);
@@ -148,6 +148,7 @@ pub async fn play(world: &World, plan: Plan, tell: impl Fn(&Move)) -> Result<Pla
                     made.fault
                 );
             }
+            played.moves.push(made);
             let now = primary(world, sides).await?;
             ledger.judge(now, &clients.acknowledged()).await.with_context(|| format!("after round {}", round + 1))?;
         }
@@ -230,13 +231,13 @@ async fn one(
     let [old, new] = [from.cluster()?.address, to.cluster()?.address];
     let gap = ledger::gap(&sheets, begun, old, new).context("nothing was acknowledged")?;
     let text = ctl.run(&["runs", &run.id.to_string(), "-o", "json"]).await?;
-    let phases = (gap.moved).then(|| phases::read(&text, gap.last.wall(), gap.first.wall())).transpose()?;
     let served_again = if run.status() == "undone" {
         let audit = ctl.run(&["audit", APPLICATION, "--limit", "1000", "-o", "json"]).await?;
         undone::served_after(&text, &audit, &sheets)?
     } else {
         None
     };
+    let phases = (gap.moved).then(|| phases::read(&text, gap.last.wall(), gap.first.wall())).transpose()?;
     let rejoined =
         run.steps.iter().find(|step| step.kind == "rejoin" && step.resource == regent_deploy::config::DATABASE);
     Ok(Move {
@@ -244,8 +245,8 @@ async fn one(
         fault: fault.map(|(fault, _)| fault),
         status: run.status(),
         outage: gap.first.at.duration_since(gap.last.at),
-        phases,
         served_again,
+        phases,
         rejoined: rejoined.map(|step| step.message().to_owned()).unwrap_or_default(),
     })
 }

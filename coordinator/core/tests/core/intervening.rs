@@ -14,7 +14,7 @@ use crate::drilling::{PROMOTE, drill, drilled};
 use crate::fixture::*;
 use crate::rejoining::{failed_over, rejoining};
 use crate::running::{begin, end, failed_database, lost, perform};
-use crate::switching::{at, fenced, reach, ready, started};
+use crate::switching::{asked_for, at, fenced, reach, ready, started};
 
 /// Every way in which a run can stand, as a world with the run.
 fn standings() -> Vec<(&'static str, World, RunId)> {
@@ -23,6 +23,12 @@ fn standings() -> Vec<(&'static str, World, RunId)> {
     add("untouched", {
         let mut world = ready();
         let run = started(&mut world);
+        (world, run)
+    });
+    add("waiting", {
+        let mut world = ready();
+        let run = asked_for(&mut world);
+        begin(&mut world, run, "Wait");
         (world, run)
     });
     add("fenced", {
@@ -102,12 +108,6 @@ fn standings() -> Vec<(&'static str, World, RunId)> {
         world.done(abort(run));
         (world, run)
     });
-    all
-}
-
-/// A switchover of which only the following is left.
-pub fn moved(world: &mut World) -> RunId {
-    let run = fenced(world);
     add("asking", {
         let (mut world, run, _) = asking(OnFailure::Stuck);
         begin(&mut world, run, "Approve");
@@ -127,9 +127,9 @@ pub fn moved(world: &mut World) -> RunId {
         (world, run)
     });
     add("order that asks", order_that_asks());
-    reach(world, run, "CatchUp db@central-1", at(1000));
-    reach(world, run, "CatchUp cache@central-1", at(50));
-    world.done(world.decide(regent_core::entry::Ground::Switched { run }));
+    all
+}
+
 /// A switchover has ended, and an operator's failover back waits for the second person.
 fn order_that_asks() -> (World, RunId) {
     let mut world = ready();
@@ -146,6 +146,12 @@ fn order_that_asks() -> (World, RunId) {
     (world, run)
 }
 
+/// A switchover of which only the following is left.
+pub fn moved(world: &mut World) -> RunId {
+    let run = fenced(world);
+    reach(world, run, "CatchUp db@central-1", at(1000));
+    reach(world, run, "CatchUp cache@central-1", at(50));
+    world.done(world.decide(regent_core::entry::Ground::Switched { run }));
     for step in ["Promote db@central-1", "Promote cache@central-1", "Redirect www@central-1", "Activate core@central-1"]
     {
         perform(world, run, step);
@@ -188,6 +194,7 @@ fn every_word_at_every_moment_leaves_a_named_state() {
     // How it stands · abort, and the state after it · clear, and the state after it.
     let expected = [
         ("untouched", Running, ("done", Undone, "undone"), ("not-stuck", Running, "running")),
+        ("waiting", Running, ("done", Undone, "undone"), ("not-stuck", Running, "running")),
         ("fenced", Running, ("done", Undoing, "undoing"), ("not-stuck", Running, "running")),
         ("stuck fence", Stuck, ("done", Undoing, "undoing"), ("done", Running, "running")),
         ("undoing", Undoing, ("no-effect", Undoing, "undoing"), ("not-stuck", Undoing, "undoing")),
@@ -201,19 +208,19 @@ fn every_word_at_every_moment_leaves_a_named_state() {
         ("undone", Undone, ("run-ended", Undone, "undone"), ("not-stuck", Undone, "undone")),
         ("superseded", Superseded, ("run-ended", Superseded, "superseded"), ("not-stuck", Superseded, "superseded")),
         ("aborted", Aborted, ("run-ended", Aborted, "aborted"), ("not-stuck", Aborted, "aborted")),
+        ("asking", Running, ("point-of-no-return", Running, "asking"), ("not-stuck", Running, "asking")),
+        ("stuck question", Stuck, ("point-of-no-return", Stuck, "stuck"), ("done", Running, "past-return")),
+        ("drilling", Running, ("done", Undoing, "cleaning-up"), ("not-stuck", Running, "drilling")),
+        ("order that asks", Succeeded, ("run-ended", Succeeded, "succeeded"), ("not-stuck", Succeeded, "succeeded")),
     ];
+    assert_eq!(standings().len(), expected.len());
     let mut seen = Vec::new();
     for ((name, mut world, run), row) in standings().into_iter().zip(expected) {
         let (wanted, status, on_abort, on_clear) = row;
         assert_eq!((name, world.state.runs[&run].status), (wanted, status));
         let mut check = |verb: &str, entries: &[Entry], (answer, after, state): (&str, RunStatus, &str)| {
             let mut copy = world.copy();
-        ("asking", Running, ("point-of-no-return", Running, "asking"), ("not-stuck", Running, "asking")),
-        ("stuck question", Stuck, ("point-of-no-return", Stuck, "stuck"), ("done", Running, "past-return")),
-        ("drilling", Running, ("done", Undoing, "cleaning-up"), ("not-stuck", Running, "drilling")),
-        ("order that asks", Succeeded, ("run-ended", Succeeded, "succeeded"), ("not-stuck", Succeeded, "succeeded")),
             let mut last = String::new();
-    assert_eq!(standings().len(), expected.len());
             for entry in entries {
                 last = word(&copy.apply(entry.clone())).to_owned();
             }
