@@ -1,14 +1,20 @@
 //! The write outage of a planned switchover, as clients see it: Regent's beside Patroni's, on the same PostgreSQL in the
 //! same run, in turns. `tests/bench/switchover` installs what it needs and starts it.
+//!
+//! *The* outage is the column `Regent`: clients that go from host to host, as libpq does, so that both systems are measured
+//! alike; the median of it is what README tells of, and what `--limit` holds it to. `Regent by name` adds what clients
+//! need to ask the name again.
 
 #![allow(clippy::print_stdout, reason = "it prints its result")]
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use regent_core::time::Span;
 use regent_deploy::config::APPLICATION;
 use regent_deploy::world::{Options, World};
 use regent_deploy::writer::resolve::Resolver;
@@ -44,6 +50,9 @@ struct Bench {
     /// Where Patroni is installed; without it Regent is measured alone.
     #[arg(long)]
     patroni: Option<PathBuf>,
+    /// Fails if the median of the column `Regent`, which is the outage, exceeds this, e.g. `300ms`. Default: no limit.
+    #[arg(long, value_parser = Span::parse)]
+    limit: Option<Span>,
 }
 
 /// Outages of one kind, over all clients and of each client, in order.
@@ -54,7 +63,7 @@ struct Seen {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> Result<ExitCode> {
     let bench = Bench::parse();
     let folder = tempfile::Builder::new().prefix("regent-bench-").tempdir_in("/var/tmp")?;
     place::passable(folder.path())?;
@@ -101,7 +110,18 @@ async fn main() -> Result<()> {
         let ratio = median(&sorted(&theirs.all)).as_secs_f64() / median(&sorted(&ours.all)).as_secs_f64();
         println!("\nPatroni / Regent, medians: {ratio:.1}");
     }
-    Ok(())
+    judge(&ours, bench.limit)
+}
+
+/// Holds the outage to its limit.
+fn judge(ours: &Seen, limit: Option<Span>) -> Result<ExitCode> {
+    let Some(limit) = limit else { return Ok(ExitCode::SUCCESS) };
+    ensure!(!ours.all.is_empty(), "nothing was measured, so no limit was kept");
+    let outage = median(&sorted(&ours.all));
+    let kept = outage <= Duration::from_millis(limit.millis());
+    let word = if kept { "within" } else { "BEYOND" };
+    println!("\nthe outage, the median of the column Regent: {} ms, {word} the limit of {limit}", millis(outage));
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn millis(span: Duration) -> String {

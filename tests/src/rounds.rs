@@ -7,6 +7,9 @@
 //!  round    ──► switchover ──► (fault) ──► the run ends ──► protected again ──► every client has written ──► judged
 //! ```
 //!
+//! One that is undone leaves the old primary serving: its clients are acknowledged again within a second after the undo
+//! begins, where leader and agent are there for it.
+//!
 //! A row whose fate the client does not know is not sent again: so a row that is there twice was doubled by nobody but
 //! the databases or those who move them.
 
@@ -25,6 +28,7 @@ pub mod client;
 pub mod fault;
 pub mod ledger;
 pub mod phases;
+pub mod undone;
 
 use client::{Clients, Place};
 use fault::{Fault, Pending};
@@ -65,6 +69,8 @@ pub struct Move {
     /// From the last acknowledgement of the old side to the first of the new one; if it did not move, the longest time
     /// without one.
     pub outage: Duration,
+    /// If it was undone: from the beginning of that to the first rows of the old side behind it.
+    pub served_again: Option<Duration>,
     /// When what happened, against the last acknowledgement of the old side.
     pub phases: Option<Phases>,
     /// What the rejoin of PostgreSQL said.
@@ -120,7 +126,8 @@ pub async fn play(world: &World, plan: Plan, tell: impl Fn(&Move)) -> Result<Pla
             let from = primary(world, sides).await?;
             let to = if sides[0].name() == from.name() { sides[1] } else { sides[0] };
             let fault = faulty.then(|| Fault::draw(&mut dice));
-            let after = Duration::from_millis(dice.random_range(0..400));
+            // Some while old answers expire, for a second, and most in what follows.
+            let after = Duration::from_millis(dice.random_range(700..1_400));
             let mut made = one(world, &clients, (from, to), fault.map(|fault| (fault, after))).await?;
             made.round = round + 1;
             changes += u64::from(made.status != "undone");
@@ -131,6 +138,16 @@ pub async fn play(world: &World, plan: Plan, tell: impl Fn(&Move)) -> Result<Pla
                 made.round,
                 made.status
             );
+            if made.status == "undone" {
+                // Where nothing was closed, nobody may have noticed.
+                let served = made.served_again.unwrap_or(made.outage);
+                ensure!(
+                    served <= undone::bound(made.fault),
+                    "the old primary served only {served:?} after the undo of round {} began ({:?})",
+                    made.round,
+                    made.fault
+                );
+            }
             played.moves.push(made);
             let now = primary(world, sides).await?;
             ledger.judge(now, &clients.acknowledged()).await.with_context(|| format!("after round {}", round + 1))?;
@@ -214,6 +231,12 @@ async fn one(
     let [old, new] = [from.cluster()?.address, to.cluster()?.address];
     let gap = ledger::gap(&sheets, begun, old, new).context("nothing was acknowledged")?;
     let text = ctl.run(&["runs", &run.id.to_string(), "-o", "json"]).await?;
+    let served_again = if run.status() == "undone" {
+        let audit = ctl.run(&["audit", APPLICATION, "--limit", "1000", "-o", "json"]).await?;
+        undone::served_after(&text, &audit, &sheets)?
+    } else {
+        None
+    };
     let phases = (gap.moved).then(|| phases::read(&text, gap.last.wall(), gap.first.wall())).transpose()?;
     let rejoined =
         run.steps.iter().find(|step| step.kind == "rejoin" && step.resource == regent_deploy::config::DATABASE);
@@ -222,6 +245,7 @@ async fn one(
         fault: fault.map(|(fault, _)| fault),
         status: run.status(),
         outage: gap.first.at.duration_since(gap.last.at),
+        served_again,
         phases,
         rejoined: rejoined.map(|step| step.message().to_owned()).unwrap_or_default(),
     })

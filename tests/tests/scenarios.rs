@@ -24,12 +24,16 @@ mod restore;
 mod rogue;
 #[path = "scenarios/scene.rs"]
 mod scene;
+#[path = "scenarios/silence.rs"]
+mod silence;
 #[path = "scenarios/source.rs"]
 mod source;
 #[path = "scenarios/switchover.rs"]
 mod switchover;
 #[path = "scenarios/verbs.rs"]
 mod verbs;
+#[path = "scenarios/windows.rs"]
+mod windows;
 
 use std::time::{Duration, Instant};
 

@@ -101,7 +101,11 @@ fn of_order(order: &Order, id: &ApplicationId, primary: &ClusterId) -> Advice {
 pub fn of_run(state: &State, run: &Run) -> Advice {
     let (id, application) = (run.id, &run.application);
     match run.status {
+        RunStatus::Running if run.is_drill() => drilling(run),
         RunStatus::Running => running(state, run),
+        RunStatus::Undoing if run.is_drill() => {
+            advice("cleaning-up", "nothing is to be done: what the drill copied is taken away")
+        }
         RunStatus::Undoing => match stuck(run) {
             Some(step) => advice("undo-stuck", format!("{} does not open again: {step}", run.from)),
             None => advice("undoing", format!("nothing is to be done: {} serves again when it is undone", run.from)),
@@ -140,12 +144,8 @@ fn running(state: &State, run: &Run) -> Advice {
     let id = run.id;
     let known = state.applications.get(&run.application);
     let paused = state.paused.is_some() || known.is_some_and(|known| known.paused.is_some());
-    let asking = |(step, progress): &(&Step, &Progress)| {
-        step.kind == StepKind::Action(Action::Approve) && progress.state == StepState::Running
-    };
-    if let Some((step, _)) = run.walk().find(asking) {
-        let question = &step.question;
-        return advice("asking", format!("it asks: {question} Yes: `regentctl approve {id} {} --reason WHY`", step.id));
+    if let Some(question) = asking(run) {
+        return question;
     }
     if run.cause.moves_primary() && run.decided.is_none() {
         if paused {
@@ -160,6 +160,26 @@ fn running(state: &State, run: &Run) -> Advice {
         );
     }
     advice("past-return", format!("it only goes forward: follow it with `regentctl runs {id} --watch`"))
+}
+
+/// It moves nothing, so nobody follows anybody.
+fn drilling(run: &Run) -> Advice {
+    let id = run.id;
+    asking(run).unwrap_or_else(|| {
+        let next =
+            format!("copies are rehearsed with, and {} serves; `regentctl abort {id} --reason WHY` ends it", run.from);
+        advice("drilling", next)
+    })
+}
+
+/// A step that asks a human just now.
+fn asking(run: &Run) -> Option<Advice> {
+    let asks = |(step, progress): &(&Step, &Progress)| {
+        step.kind == StepKind::Action(Action::Approve) && progress.state == StepState::Running
+    };
+    let (step, _) = run.walk().find(asks)?;
+    let (id, question) = (run.id, &step.question);
+    Some(advice("asking", format!("it asks: {question} Yes: `regentctl approve {id} {} --reason WHY`", step.id)))
 }
 
 /// The first step that waits for a human, and how it is answered.

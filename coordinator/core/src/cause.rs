@@ -11,12 +11,17 @@
 //!                   └── not looked for yet ───────► waits, three intervals at most
 //! ```
 //!
-//! From the first intent on it is not asked again: a fence hides what it was begun for (a database that refuses writes
-//! by command can no longer show that it would have taken them), and to open and fence in turns would be worse than a
-//! failover. What is fenced is followed by the decision, or opened again after D. With one exception: the *intent* of the
-//! first fences may itself have been proposed just before the quorum was lost, and commit late. Such a run is noted by the
-//! leader that applies it ([`crate::evidence::Evidence::late_runs`]): nothing of it is dispatched before its cause was seen
-//! once more, as if nothing had begun. If it is gone, they are undone: `CauseGone` is ignored where anything has begun.
+//! A switchover touches nothing before the first step that keeps writes out: it waits until clients hold no answer of before,
+//! and its runbook may ask a human. So it is asked until then, and a pause ends it, too; the look that counts is the one right
+//! before that step.
+//!
+//! From the first intent on (of a switchover: the first that keeps writes out) it is not asked again: a fence hides
+//! what it was begun for (a database that refuses writes by command can no longer show that it would have taken them),
+//! and to open and fence in turns would be worse than a failover. What is fenced is followed by the decision, or opened
+//! again after D. With one exception: the *intent* of the first fences may itself have been proposed just before the
+//! quorum was lost, and commit late. Such a run is noted by the leader that applies it
+//! ([`crate::evidence::Evidence::late_runs`]): nothing of it is dispatched before its cause was seen once more, as if
+//! nothing had begun. If it is gone, they are undone: `CauseGone` is ignored where anything has begun.
 
 use crate::application::Action;
 use crate::breaker::is_frozen;
@@ -41,22 +46,28 @@ pub(crate) enum Standing {
     Gone(String),
 }
 
+/// Nothing is begun in a pause.
+const PAUSED: &str = "it was paused before anything was done";
+
 /// What came between and holds all automatic action: nothing has been touched yet, and nothing could be decided.
 fn held(scene: &Scene<'_>) -> Option<&'static str> {
-    let known = scene.known;
-    let paused = known.paused.is_some() || scene.state.paused.is_some() || Window::new(&known.terms).any_paused();
     if is_frozen(scene.state) {
         Some("several clusters stand lost at once; nothing is decided until that is over")
     } else {
-        paused.then_some("it was paused before anything was done")
+        is_paused(scene).then_some(PAUSED)
     }
+}
+
+fn is_paused(scene: &Scene<'_>) -> bool {
+    let known = scene.known;
+    known.paused.is_some() || scene.state.paused.is_some() || Window::new(&known.terms).any_paused()
 }
 
 /// Fences of the old side are all that was begun, and not one of them has an outcome: nothing is known to have been done.
 #[must_use]
 pub fn is_only_fencing(run: &Run) -> bool {
     let open = run.decided.is_none() && run.status == RunStatus::Running;
-    let begun = || run.walk().filter(|(_, progress)| progress.token.is_some());
+    let begun = || run.walk().filter(|(step, progress)| step.kind.touches() && progress.token.is_some());
     let fence = |step: &Step| step.kind == StepKind::Action(Action::Fence) && step.cluster == run.from;
     open && begun()
         .all(|(step, progress)| fence(step) && progress.state == StepState::Running && progress.attempts == Attempt(1))
@@ -72,7 +83,7 @@ pub fn holds(state: &State, evidence: &Evidence, view: Viewpoint, run: RunId) ->
 
 /// Looks at the cause of a run that has not begun to act.
 pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
-    if run.has_begun() && !(is_only_fencing(run) && scene.evidence.late_runs.contains(&run.id)) {
+    if run.hides_its_cause() && !(is_only_fencing(run) && scene.evidence.late_runs.contains(&run.id)) {
         return Standing::Holds;
     }
     let automatic = match &run.cause {
@@ -83,6 +94,9 @@ pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
     };
     if automatic && let Some(held) = held(scene) {
         return Standing::Gone(held.to_owned());
+    }
+    if matches!(run.cause, Cause::Switchover { .. }) && is_paused(scene) {
+        return Standing::Gone(PAUSED.to_owned());
     }
     let (holds, gone) = match &run.cause {
         Cause::ResourceFailed { resource, .. } => {

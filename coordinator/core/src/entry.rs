@@ -22,8 +22,8 @@ use crate::time::{Span, Timestamp};
 
 /// Format number of entries and state. Raised when a reader of the old form would misread the new one.
 ///
-/// 1: the beginning. 2: changes of members, restorations, drills, and rules of decisions that did not count before. Entries and
-/// states of lower numbers are read as they are; what they lack has its default.
+/// 1: the beginning. 2: changes of members, restorations, drills, the wait before a switchover, and rules of decisions that
+/// did not count before. Entries and states of lower numbers are read as they are; what they lack has its default.
 pub const FORMAT: u16 = 2;
 
 /// An entry with what every entry carries.

@@ -3,13 +3,13 @@
 //! ```text
 //!  after Lost:    (fence old side, never awaited)  ║ lines of the runbook …
 //!  by Fenced:     fence old side → Decide          ║ lines of the runbook …      (undo: unfence)
-//!  switchover:    quiesce … → fence old side → catchUp → Decide ║ lines … → rejoin    (undo: unfence, activate)
+//!  switchover:    wait TTL → quiesce … → fence old side → catchUp → Decide ║ lines … → rejoin    (undo: unfence, activate)
 //!                                     point of no return
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::application::{Action, Application, Line, Manner, OnFailure, ResourceKind, default};
+use crate::application::{Action, Application, DnsProvider, Line, Manner, OnFailure, ResourceKind, default};
 use crate::entry::Cause;
 use crate::id::{ClusterId, ResourceId, StepId};
 use crate::run::{Step, StepKind, UNDO_STAGE};
@@ -101,7 +101,9 @@ fn failover(document: &Application, route: &Route<'_>, fenced_first: bool) -> Ve
 }
 
 /// Plans a switchover, by the lines of its own runbook: those up to the last `catchUp` come before the point of no
-/// return, at the old epoch, with an undo. The fence is implied before the first `catchUp`.
+/// return, at the old epoch, with an undo. The fence is implied before the first `catchUp`, and before the first step that
+/// keeps writes out a wait: whoever has asked for the name before the run began may hold the old side's address for the TTL,
+/// and would go there all through the outage. From the beginning of the run on it is answered without one.
 fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     let mut planning = Planning { document, route, fenced_first: true, steps: Vec::new(), stage: 0 };
     let lines = document.runbooks.get(SWITCHOVER).map(|runbook| runbook.lines.as_slice()).unwrap_or_default();
@@ -114,13 +116,27 @@ fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     let turning = turning.or_else(|| lines.iter().position(opens)).unwrap_or(lines.len());
     let (before, after) = lines.split_at(turning);
     let fence = before.iter().position(|line| line.action == Action::CatchUp).unwrap_or(before.len());
+    let closes = |line: &&Line| matches!(line.action, Action::Quiesce | Action::Deactivate);
+    let closing = before.iter().position(closes).unwrap_or(before.len());
+    let remembered = if closing == before.len() && document.guarded().is_empty() {
+        // Nothing keeps anybody out.
+        Span::ZERO
+    } else {
+        remembered(document, &lines)
+    };
     for (index, line) in before.iter().enumerate() {
+        if index == closing.min(fence) {
+            planning.wait(remembered);
+        }
         if index == fence {
             planning.fence(true);
         }
         planning.line(line);
     }
     if fence == before.len() {
+        if closing == before.len() {
+            planning.wait(remembered);
+        }
         planning.fence(true);
     }
     for step in &mut planning.steps {
@@ -143,6 +159,14 @@ fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     planning.undo();
     planning.undo_services(before);
     planning.steps
+}
+
+/// For how long clients may hold the answer that a name gave before a run of these lines began: the longest TTL of the names
+/// that it redirects, of those that the coordinators answer for themselves.
+fn remembered(document: &Application, lines: &[&Line]) -> Span {
+    let redirected = lines.iter().filter(|line| line.action == Action::Redirect).flat_map(|line| &line.resources);
+    let names = redirected.filter_map(|resource| document.resources.get(resource)?.dns.as_ref());
+    names.filter(|name| name.provider == DnsProvider::Embedded).map(|name| name.ttl).max().unwrap_or(Span::ZERO)
 }
 
 /// Plans the end of a recovery: what the primary had open is opened again at the new epoch, and names and services are
@@ -236,6 +260,19 @@ impl Planning<'_> {
             step.detached = !awaited;
             self.push(step);
         }
+        self.stage += 1;
+    }
+
+    /// Nothing is touched meanwhile.
+    fn wait(&mut self, duration: Span) {
+        if duration == Span::ZERO {
+            return;
+        }
+        let mut step = self.step(StepKind::Action(Action::Wait), None, self.route.to);
+        step.timeout = default::timeout(Action::Wait, Some(duration));
+        step.retries = default::retries(Action::Wait);
+        step.duration = duration;
+        self.push(step);
         self.stage += 1;
     }
 

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::application::Action;
-use crate::plan::{SWITCHOVER, Shown};
+use crate::plan::{SWITCHOVER, Shown, keeps_out};
 use crate::readiness;
 use crate::run::{Step, StepKind};
 use crate::time::{Span, Timestamp};
@@ -85,6 +85,15 @@ pub(crate) fn of_move(scene: &Scene<'_>, shown: &Shown, max_write_outage: Span, 
                 forecast.until_decided
             ),
         ));
+    }
+    let closing = steps.iter().position(|step| keeps_out(step.kind)).unwrap_or_default();
+    let waits = steps.iter().take(closing).filter(|step| step.kind == StepKind::Action(Action::Wait));
+    if let Some(longest) = waits.map(|step| step.duration).max() {
+        let detail = format!(
+            "before writes are kept out it waits {longest}, so that clients hold no answer of before; until then nothing is \
+             touched, and `regentctl abort` ends it at once"
+        );
+        notes.push(remark("waits-first", detail));
     }
     let rejoined = |resource: &_| {
         // What other standbys are made to follow is no word on the old side.

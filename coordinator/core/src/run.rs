@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::application::{Action, OnFailure};
 use crate::entry::{Cause, Finding, Ground, Report};
 use crate::id::{ApplicationId, Attempt, ClusterId, Epoch, LogIndex, ResourceId, RunId, StepId, Token};
+use crate::plan::keeps_out;
 use crate::state::Order;
 use crate::time::{Span, Timestamp};
 
@@ -120,6 +121,13 @@ pub enum StepKind {
     Unfence,
     /// What a drill does, with copies. A kind of its own: no agent can take it for the real thing.
     Rehearse(Rehearsal),
+}
+
+impl StepKind {
+    /// False for what concerns nobody but the run: while it waits or asks, nothing is done anywhere.
+    pub(crate) const fn touches(self) -> bool {
+        !matches!(self, Self::Action(Action::Wait | Action::Approve))
+    }
 }
 
 /// What became of a step.
@@ -289,6 +297,32 @@ impl Run {
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.decided.is_some() || self.progress.iter().any(|progress| progress.token.is_some())
+    }
+
+    /// An intent of more than a wait or a question is committed. Without one there is nothing to undo.
+    #[must_use]
+    pub fn has_touched(&self) -> bool {
+        self.decided.is_some() || self.walk().any(|(step, progress)| step.kind.touches() && progress.token.is_some())
+    }
+
+    /// It has done what its cause cannot be seen behind any more: a fence looks like the failure that it is for. A
+    /// switchover may wait, ask and run commands before; it is asked for its cause until it keeps writes out.
+    #[must_use]
+    pub fn hides_its_cause(&self) -> bool {
+        match self.cause {
+            Cause::Switchover { .. } => {
+                let closing = |(step, progress): (&Step, &Progress)| keeps_out(step.kind) && progress.token.is_some();
+                self.decided.is_some() || self.status == RunStatus::Undoing || self.walk().any(closing)
+            }
+            Cause::RegionLost
+            | Cause::ResourceFailed { .. }
+            | Cause::AgentUnreachable
+            | Cause::SelfFenced
+            | Cause::Forced { .. }
+            | Cause::Rejoin { .. }
+            | Cause::Recovered
+            | Cause::Drill { .. } => self.has_begun(),
+        }
     }
 
     /// A failover does not wait for it: it moves no primary and can be begun again. Of a switchover that is the end,

@@ -2,8 +2,8 @@
 //! out, every moment is an outage, so what can be seen before is looked at before.
 //!
 //! ```text
-//!  preflight ─► RunStarted ─► leader looks again ─► quiesce, fence, catchUp ─► Decide{Switched} ─► promote …
-//!     refusal                   nothing was done        undone within maxWriteOutage │ only forward
+//!  preflight ─► RunStarted ─► answers expire, leader looks again ─► quiesce, fence, catchUp ─► Decide{Switched} ─► promote …
+//!     refusal                   ended at once: nothing was done     undone within maxWriteOutage │ only forward
 //! ```
 
 use serde::{Deserialize, Serialize};

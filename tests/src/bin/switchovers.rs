@@ -111,6 +111,9 @@ fn print(played: &Played) {
         millis(outages.last().copied().unwrap_or_default()),
         outages.len()
     );
+    if let Some(longest) = played.moves.iter().filter_map(|one| one.served_again).max() {
+        println!("the old primary served again {:.0} ms after an undo began, at the latest", millis(longest));
+    }
     println!(
         "{} rows acknowledged: none lost, none doubled; {} more are there that no client was told of",
         played.acknowledged, played.unknown

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use regent_core::application::Action;
 use regent_core::entry::Cause;
 use regent_core::id::ClusterId;
 use regent_core::plan::{self, Begins};
@@ -96,8 +97,10 @@ impl fmt::Display for Point {
 /// All of a kind, in the order of the plan.
 pub(crate) fn points(kind: Kind) -> Vec<Point> {
     let west = REGIONS[WEST].1.unwrap_or_default();
-    // The decision is no agent's: before it is after what comes before, and after it is before what follows.
-    let steps = kind.steps().into_iter().filter(|step| step.kind != StepKind::Decide);
+    // The decision is no agent's: before it is after what comes before, and after it is before what follows. A wait is
+    // nobody's: the rehearsal ends the leader at each of its moments.
+    let acts = |step: &Step| !matches!(step.kind, StepKind::Decide | StepKind::Action(Action::Wait | Action::Approve));
+    let steps = kind.steps().into_iter().filter(acts);
     let of_step = |step: Step| {
         let at = move |(place, victim)| Point {
             kind,

@@ -12,7 +12,7 @@ use super::scene::Scene;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A second operator, with a certificate of its own.
-async fn colleague(scene: &Scene) -> Result<Ctl> {
+pub(crate) async fn colleague(scene: &Scene) -> Result<Ctl> {
     let certificates = scene.world.folder().join("certs");
     let dir = certificates.display().to_string();
     let words = ["certs", "operator", "bob", "--dir", &dir, "--file", "bob"];

@@ -1,26 +1,72 @@
 //! A region that was lost comes back and is taken back: by an operator, without a word lost that was acknowledged.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use regent_deploy::config::APPLICATION;
+use anyhow::{Context, Result, ensure};
+use regent_deploy::config::{APPLICATION, DATABASE};
+use regent_deploy::postgres::Postgres;
 use regent_deploy::wait;
+use regent_deploy::world::Options;
 
 use super::SMALLEST;
 use super::scene::Scene;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Rows that only the side that is lost has.
+const ALONE: std::ops::Range<i64> = 9_000_000..9_000_020;
+
+/// What was saved beside PGDATA before it was rewound.
+fn saved(postgres: &Postgres) -> Result<Vec<PathBuf>> {
+    let data = postgres.data();
+    let beside = data.parent().context("PGDATA lies nowhere")?;
+    let name = format!("{}.regent-diverged-", data.file_name().context("PGDATA has no name")?.to_string_lossy());
+    let entries = std::fs::read_dir(beside)?.collect::<Result<Vec<_>, _>>()?;
+    let ours = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(&name);
+    Ok(entries.iter().filter(|entry| ours(entry)).map(std::fs::DirEntry::path).collect())
+}
+
+/// Whether a segment of what was saved has this many commits behind the fork, by PostgreSQL's own program.
+async fn has_commits(postgres: &Postgres, folder: &std::path::Path, told: &str) -> Result<bool> {
+    let words: Vec<&str> = told.split_ascii_whitespace().filter(|word| word.starts_with("--")).collect();
+    ensure!(words.len() == 3, "the README does not say how it is read: {told}");
+    let dump = tokio::process::Command::new(postgres.programs().join("pg_waldump"))
+        .args(&words)
+        .current_dir(folder)
+        .output()
+        .await?;
+    // It ends with an error where the WAL ends.
+    let commits = String::from_utf8_lossy(&dump.stdout).matches("COMMIT").count();
+    println!("{commits} commits in {}", folder.display());
+    Ok(commits >= usize::try_from(ALONE.end - ALONE.start)?)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_region_is_taken_back_as_a_standby() -> Result<()> {
-    let scene = Scene::start(SMALLEST, Duration::from_millis(500)).await?;
+    // What is lost is wanted here, whatever it looks like in time.
+    let allow = |options: &mut Options| options.max_data_loss = Duration::from_secs(60);
+    let scene = Scene::start_with(SMALLEST, Duration::from_millis(500), allow).await?;
     scene.lead_from("eu-central").await?;
     let writer = scene.writer().await?;
+    // Rows that the other side never gets: it is cut off from what it follows, and the old side is lost at once.
+    let standby = scene.other().cluster()?.postgres.connect_as_agent().await?;
+    standby.execute("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'", &[]).await?;
+    standby.execute("SELECT pg_reload_conf()", &[]).await?;
+    let primary = &scene.old().cluster()?.postgres;
+    wait::until("the end of replication", PATIENCE, || async {
+        ensure!(primary.streaming().await? == 0, "it streams");
+        Ok(())
+    })
+    .await?;
+    for n in ALONE {
+        primary.insert(n).await?;
+    }
     scene.old().lose().await?;
     scene.first_write_at_the_other_side(&writer, PATIENCE).await?;
     let failover = scene.finished_run().await?;
 
     let (old, new) = (scene.old().cluster()?, scene.other().cluster()?);
+    ensure!(new.postgres.rows().await?.range(ALONE).next().is_none(), "the other side has what it never got");
     scene.old().give_back()?;
     old.postgres.start().await?;
     old.redis.start().await?;
@@ -34,6 +80,25 @@ async fn a_lost_region_is_taken_back_as_a_standby() -> Result<()> {
     let refused = ctl.run(&["rejoin", APPLICATION, &old.name]).await.expect_err("it needs a fresh copy");
     ensure!(format!("{refused:#}").contains("rejoin-needs-reclone"), "it said {refused:#}");
     ensure!(ctl.why(APPLICATION).await?.target.is_empty(), "half of it has rejoined, and it is a candidate");
+    // PostgreSQL did not wait for it: what it alone had was saved, and it was rewound.
+    let done = wait::until("the rejoin of PostgreSQL", PATIENCE, || async {
+        let runs = ctl.runs().await?;
+        let run = runs.first().context("there is no run")?;
+        let mut steps = run.steps.iter().filter(|step| step.kind == "rejoin" && step.resource == DATABASE);
+        let step = steps.find(|step| step.cluster == old.name).context("no step of the run has it rejoin")?;
+        ensure!(step.state() == "succeeded", "it is {}: {}", step.state(), step.message());
+        Ok(step.message().to_owned())
+    })
+    .await?;
+    println!("{done}");
+    let kept = saved(&old.postgres)?;
+    let [folder] = kept.as_slice() else { anyhow::bail!("saved beside PGDATA is {kept:?}") };
+    ensure!(done.contains("rewound") && done.contains(&format!("saved in {}", folder.display())), "it said {done}");
+    let told = std::fs::read_to_string(folder.join("README"))?;
+    ensure!(
+        has_commits(&old.postgres, folder, &told).await?,
+        "the rows that only it had are not in {folder:?}: {told}"
+    );
     let primary = ctl.run(&["rejoin", APPLICATION, &new.name]).await.expect_err("it is the primary");
     ensure!(format!("{primary:#}").contains("rejoin-primary"), "it said {primary:#}");
 
@@ -54,6 +119,7 @@ async fn a_lost_region_is_taken_back_as_a_standby() -> Result<()> {
         Ok(())
     })
     .await?;
+    ensure!(saved(&old.postgres)? == kept, "what was saved is not where it was");
     // What the old side alone had is gone from it: both sides tell the same story.
     let record = writer.stop().await?;
     wait::until("the same rows on both sides", PATIENCE, || async {

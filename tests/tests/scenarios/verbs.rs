@@ -1,6 +1,6 @@
 //! An operator's day on real parts, with clients that write through the name all the time: a plan that is read and begun, its
-//! rollback, a switchover aborted in its middle, and a failover that is ordered while the primary's agent answers. And a
-//! switchover that quiesces the service first, aborted and not.
+//! rollback, a switchover aborted or paused in its middle, and a failover that is ordered while the primary's agent answers. And
+//! a switchover that quiesces the service first, aborted and not.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ fn named(step: &Value) -> Named {
     (number("id"), number("stage"), text("kind"), text("resource"), text("cluster"))
 }
 
-async fn json(ctl: &Ctl, words: &[&str]) -> Result<Value> {
+pub(crate) async fn json(ctl: &Ctl, words: &[&str]) -> Result<Value> {
     let text = ctl.run(&[words, &["-o", "json"]].concat()).await?;
     serde_json::from_str(&text).with_context(|| format!("{words:?} said {text}"))
 }
@@ -32,7 +32,7 @@ fn steps(of: &Value) -> Vec<Named> {
 }
 
 /// The rule that refuses a command, as it is told.
-async fn refused(ctl: &Ctl, words: &[&str], rule: &str) -> Result<()> {
+pub(crate) async fn refused(ctl: &Ctl, words: &[&str], rule: &str) -> Result<()> {
     let Err(error) = ctl.run(words).await else { anyhow::bail!("{words:?} was not refused") };
     let said = format!("{error:#}");
     ensure!(said.contains("exit status: 3") && said.contains(rule), "{words:?} said {said}");
@@ -92,10 +92,8 @@ async fn an_operator_plans_rolls_back_aborts_and_orders() -> Result<()> {
     let said = ctl.run(&["abort", &run, "--reason", "the release goes first"]).await?;
     ensure!(said.contains("undoing") || said.contains("undone"), "{said}");
     clients.all_write(Some(old)).await?;
-    let served = clients.record().acknowledged.iter().find(|row| row.at > word).context("no row")?.at - word;
-    println!("after the word of abort the old primary acknowledged within {:.0} ms", served.as_secs_f32() * 1000.0);
+    served_at_once(&clients, "abort", word)?;
     newest_run(&scene, "undone").await?;
-    ensure!(served < Duration::from_secs(1), "it served only after {served:?}");
     standby.execute("SELECT pg_wal_replay_resume()", &[]).await?;
     refused(ctl, &["abort", &run, "--reason", "again"], "run-ended").await?;
     scene.world.protected(old, other).await?;
@@ -124,7 +122,39 @@ async fn an_operator_plans_rolls_back_aborts_and_orders() -> Result<()> {
     scene.end().await
 }
 
-/// The newest run, once it waits for the new side to catch up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_in_the_middle_of_the_catch_up_undoes_it_and_the_old_primary_serves_at_once() -> Result<()> {
+    let scene = Scene::start(Duration::from_secs(10), Duration::from_millis(500)).await?;
+    let clients = Clients::start(&scene).await?;
+    let (old, other, ctl) = (scene.old(), scene.other(), scene.world.ctl());
+    let epoch = ctl.status().await?.application(APPLICATION)?.epoch;
+    let standby = other.cluster()?.postgres.connect_as_agent().await?;
+    standby.execute("SELECT pg_wal_replay_pause()", &[]).await?;
+    ctl.run(&["switchover", APPLICATION]).await?;
+    catching_up(ctl).await?;
+    let word = Instant::now();
+    ctl.run(&["pause", APPLICATION, "--reason", "the network is being moved"]).await?;
+    clients.all_write(Some(old)).await?;
+    served_at_once(&clients, "pause", word)?;
+    newest_run(&scene, "undone").await?;
+    standby.execute("SELECT pg_wal_replay_resume()", &[]).await?;
+    refused(ctl, &["switchover", APPLICATION], "paused").await?;
+    let after = ctl.status().await?.application(APPLICATION)?.epoch;
+    ensure!(after == epoch, "the epoch went from {epoch} to {after}");
+
+    // Nothing of it is left behind.
+    ctl.run(&["resume", APPLICATION]).await?;
+    scene.world.protected(old, other).await?;
+    ctl.run(&["switchover", APPLICATION]).await?;
+    newest_run(&scene, "succeeded").await?;
+    clients.all_write(Some(other)).await?;
+    let record = clients.stop().await?;
+    nothing_missing(&record, other).await?;
+    ensure!(changes(&record).len() == 1, "the sides acknowledged in overlapping time: {:?}", changes(&record));
+    scene.end().await
+}
+
+/// The newest run, once it waits for the standby: the old side is fenced, and nobody can write.
 async fn catching_up(ctl: &Ctl) -> Result<String> {
     wait::until("the catch-up", PATIENCE, || async {
         let runs = ctl.runs().await?;
@@ -159,10 +189,8 @@ async fn a_quiesced_service_serves_again_after_an_abort_and_moves_when_nobody_ab
     let word = Instant::now();
     ctl.run(&["abort", &run, "--reason", "not today"]).await?;
     clients.all_write(Some(old)).await?;
-    let served = clients.record().acknowledged.iter().find(|row| row.at > word).context("no row")?.at - word;
-    println!("after the word of abort the service acknowledged within {:.0} ms", served.as_secs_f32() * 1000.0);
+    served_at_once(&clients, "abort", word)?;
     newest_run(&scene, "undone").await?;
-    ensure!(served < Duration::from_secs(1), "it served only after {served:?}");
     ensure!(serving(&scene)? == (true, false), "after the undo: {:?}", serving(&scene)?);
     standby.execute("SELECT pg_wal_replay_resume()", &[]).await?;
     scene.world.protected(old, other).await?;
@@ -175,12 +203,20 @@ async fn a_quiesced_service_serves_again_after_an_abort_and_moves_when_nobody_ab
     let runs = ctl.runs().await?;
     let done = runs.iter().find(|one| one.id == run).context("no run")?;
     let kinds: Vec<&str> = done.steps.iter().map(|step| step.kind.as_str()).collect();
-    ensure!(kinds.starts_with(&["quiesce", "fence", "fence"]), "its steps: {kinds:?}");
+    ensure!(kinds.starts_with(&["wait", "quiesce", "fence", "fence"]), "its steps: {kinds:?}");
     scene.world.protected(other, old).await?;
     let record = clients.stop().await?;
     nothing_missing(&record, other).await?;
     ensure!(changes(&record).len() == 1, "the sides acknowledged in overlapping time: {:?}", changes(&record));
     scene.end().await
+}
+
+/// From an operator's word that has it undone to the first row that is acknowledged again.
+fn served_at_once(clients: &Clients, verb: &str, word: Instant) -> Result<()> {
+    let served = clients.record().acknowledged.iter().find(|row| row.at > word).context("no row")?.at - word;
+    println!("after the word of {verb} the old primary acknowledged within {:.0} ms", served.as_secs_f32() * 1000.0);
+    ensure!(served < Duration::from_secs(1), "it served only after {served:?}");
+    Ok(())
 }
 
 fn address(scene: &Scene) -> std::net::IpAddr {

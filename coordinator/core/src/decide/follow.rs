@@ -17,7 +17,7 @@ pub(super) fn of_run(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Vec<Entry
         Standing::Holds => {}
         Standing::NotLookedFor => return entries,
         // Fences that came late have begun in the applied state itself: nothing but an undo takes them back.
-        Standing::Gone(reason) if run.has_begun() => return vec![Entry::UndoBegun { run: run.id, reason }],
+        Standing::Gone(reason) if run.hides_its_cause() => return vec![Entry::UndoBegun { run: run.id, reason }],
         Standing::Gone(reason) => return vec![Entry::CauseGone { run: run.id, reason }],
     }
     if let Some(reason) = switchover::gives_up(scene, run, scene.waits(view.wall)) {

@@ -9,6 +9,7 @@
 //! harmless: a decision without its ground is refused, and an intent whose turn has not come is ignored.
 
 use super::{Viewpoint, follow};
+use crate::cause::{self, Standing};
 use crate::entry::{Cause, Entry, Outcome};
 use crate::evidence::Evidence;
 use crate::id::{Attempt, RunId, StepId};
@@ -39,6 +40,10 @@ pub fn foresee(state: &State, evidence: &Evidence, view: Viewpoint, run: RunId, 
     }
     let application = run.application.clone();
     let Some(scene) = Scene::new(state, evidence, view.now, view.me, &application) else { return Vec::new() };
+    // What is seen of its cause has to be looked at with the outcomes in the state.
+    if cause::of(&scene, &run) != Standing::Holds {
+        return Vec::new();
+    }
     if switchover::gives_up(&scene, &run, scene.waits(view.wall)).is_some() {
         return Vec::new();
     }

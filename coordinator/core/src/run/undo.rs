@@ -30,7 +30,7 @@ pub(crate) fn undo_begun(applying: &mut Applying<'_>, id: RunId, reason: &str) -
 /// applied here: a run that has begun by now is not undone for a cause that it hides itself.
 pub(crate) fn cause_gone(applying: &mut Applying<'_>, id: RunId, reason: &str) -> Applied {
     match applying.state.runs.get(&id) {
-        Some(run) if run.has_begun() => ignored("the run has begun"),
+        Some(run) if run.hides_its_cause() => ignored("the run has begun"),
         Some(_) | None => undo_begun(applying, id, reason),
     }
 }
@@ -39,8 +39,8 @@ pub(crate) fn cause_gone(applying: &mut Applying<'_>, id: RunId, reason: &str) -
 pub(super) fn begin(applying: &mut Applying<'_>, id: RunId) -> Applied {
     let at = applying.at;
     let Some(run) = applying.state.runs.get_mut(&id) else { return ignored("unknown run") };
-    // What was never begun needs no undoing: an open database is not opened once more.
-    let untouched = !run.has_begun();
+    // What was never touched needs no undoing: an open database is not opened once more.
+    let untouched = if run.is_drill() { !run.has_begun() } else { !run.has_touched() };
     if untouched {
         run.end(RunStatus::Undone, at);
     } else if run.is_drill() {

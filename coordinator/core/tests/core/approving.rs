@@ -9,7 +9,7 @@ use crate::fixture::*;
 use crate::running::{begin, due, end, find, lost, perform};
 
 /// A failover that asks before it points the name elsewhere.
-fn asking(on_failure: OnFailure) -> (World, RunId, StepId) {
+pub fn asking(on_failure: OnFailure) -> (World, RunId, StepId) {
     let mut world = World::protected();
     let mut changed = document();
     let mut question = line(Action::Approve, &[]);
@@ -34,7 +34,7 @@ fn state(world: &World, run: RunId, step: StepId) -> StepState {
 }
 
 /// What the leader proposes once the time for an answer is over.
-fn time_out(world: &mut World, run: RunId) -> Entry {
+pub fn time_out(world: &mut World, run: RunId) -> Entry {
     world.wall += 30_000;
     let proposals = run::next(&world.state.runs[&run], world.waits());
     let outcome = proposals.into_iter().find_map(|proposal| match proposal {

@@ -84,6 +84,7 @@ fn a_switchover_can_be_rolled_back_by_a_switchover() {
     let rollback = world.known().run.unwrap();
     assert!(world.known().window.is_some(), "it may be undone");
     world.refused(committed(run, Some("ann")));
+    perform(&mut world, rollback, "Wait");
     perform(&mut world, rollback, "Quiesce core@central-1");
     reach(&mut world, rollback, "Fence db@central-1", at(2000));
     reach(&mut world, rollback, "Fence cache@central-1", at(70));
@@ -110,6 +111,7 @@ fn a_switchover_can_be_rolled_back_by_a_switchover() {
     let entry = back(&world, run, west());
     world.done(entry);
     let again = world.known().run.unwrap();
+    perform(&mut world, again, "Wait");
     perform(&mut world, again, "Quiesce core@central-1");
     for (step, position) in [
         ("Fence db@central-1", 2000),

@@ -16,7 +16,7 @@ fn always(command: &str) -> Line {
 }
 
 /// With a runbook for drills.
-fn drilled() -> World {
+pub fn drilled() -> World {
     let mut world = World::fresh();
     let mut document = document();
     let start = Line { command: "start-lab".into(), ..line(Action::Run, &["core"]) };
@@ -41,7 +41,7 @@ fn started() -> Entry {
     Entry::DrillStarted { application: app(), cluster: central(), by: "ann".into(), finding: Finding::default() }
 }
 
-fn drill(world: &mut World) -> RunId {
+pub fn drill(world: &mut World) -> RunId {
     let run = RunId(world.done(started()).0);
     assert_eq!(world.known().run, Some(run));
     run
@@ -53,7 +53,7 @@ fn well(world: &mut World, run: RunId, step: &str, rehearsed: Option<Span>) {
     end(world, run, begun, Outcome::Succeeded(Report { rehearsed, ..Report::default() }));
 }
 
-const PROMOTE: [&str; 2] = ["Rehearse(Promote) db@central-1", "Rehearse(Promote) cache@central-1"];
+pub const PROMOTE: [&str; 2] = ["Rehearse(Promote) db@central-1", "Rehearse(Promote) cache@central-1"];
 const CLEAN_UP: [&str; 3] =
     ["Rehearse(Run) core@central-1", "Rehearse(CleanUp) cache@central-1", "Rehearse(CleanUp) db@central-1"];
 

@@ -1,18 +1,20 @@
 //! Whatever an operator says, and whenever: a named state follows, with what to do next, and no write is lost by it.
 
 use regent_core::advice;
-use regent_core::application::Action;
+use regent_core::application::{Action, OnFailure};
 use regent_core::decide::decide;
 use regent_core::entry::{Clearing, Entry};
 use regent_core::id::{RunId, StepId};
 use regent_core::run::{RunStatus, StepState};
-use regent_core::state::Applied;
+use regent_core::state::{Applied, Wish};
 use regent_core::time::{Moment, Timestamp};
 
+use crate::approving::{asking, time_out};
+use crate::drilling::{PROMOTE, drill, drilled};
 use crate::fixture::*;
 use crate::rejoining::{failed_over, rejoining};
 use crate::running::{begin, end, failed_database, lost, perform};
-use crate::switching::{at, fenced, reach, ready, started};
+use crate::switching::{asked_for, at, fenced, reach, ready, started};
 
 /// Every way in which a run can stand, as a world with the run.
 fn standings() -> Vec<(&'static str, World, RunId)> {
@@ -21,6 +23,12 @@ fn standings() -> Vec<(&'static str, World, RunId)> {
     add("untouched", {
         let mut world = ready();
         let run = started(&mut world);
+        (world, run)
+    });
+    add("waiting", {
+        let mut world = ready();
+        let run = asked_for(&mut world);
+        begin(&mut world, run, "Wait");
         (world, run)
     });
     add("fenced", {
@@ -100,7 +108,42 @@ fn standings() -> Vec<(&'static str, World, RunId)> {
         world.done(abort(run));
         (world, run)
     });
+    add("asking", {
+        let (mut world, run, _) = asking(OnFailure::Stuck);
+        begin(&mut world, run, "Approve");
+        (world, run)
+    });
+    add("stuck question", {
+        let (mut world, run, _) = asking(OnFailure::Stuck);
+        begin(&mut world, run, "Approve");
+        let outcome = time_out(&mut world, run);
+        world.done(outcome);
+        (world, run)
+    });
+    add("drilling", {
+        let mut world = drilled();
+        let run = drill(&mut world);
+        begin(&mut world, run, PROMOTE[0]);
+        (world, run)
+    });
+    add("order that asks", order_that_asks());
     all
+}
+
+/// A switchover has ended, and an operator's failover back waits for the second person.
+fn order_that_asks() -> (World, RunId) {
+    let mut world = ready();
+    let mut changed = world.known().document.clone();
+    changed.automation.two_person = true;
+    world.done(Entry::Applied { application: Box::new(changed), by: "ann".into() });
+    let run = moved(&mut world);
+    perform(&mut world, run, "Rejoin db@west-1");
+    perform(&mut world, run, "Rejoin cache@west-1");
+    let allow_data_loss = Some("central-1 burns".to_owned());
+    let wish = Wish { by: "ann".into(), to: west(), reason: String::new(), allow_data_loss, attestation: None };
+    let epoch = world.known().epoch;
+    world.done(Entry::FailoverOrdered { application: app(), epoch, wish });
+    (world, run)
 }
 
 /// A switchover of which only the following is left.
@@ -151,6 +194,7 @@ fn every_word_at_every_moment_leaves_a_named_state() {
     // How it stands · abort, and the state after it · clear, and the state after it.
     let expected = [
         ("untouched", Running, ("done", Undone, "undone"), ("not-stuck", Running, "running")),
+        ("waiting", Running, ("done", Undone, "undone"), ("not-stuck", Running, "running")),
         ("fenced", Running, ("done", Undoing, "undoing"), ("not-stuck", Running, "running")),
         ("stuck fence", Stuck, ("done", Undoing, "undoing"), ("done", Running, "running")),
         ("undoing", Undoing, ("no-effect", Undoing, "undoing"), ("not-stuck", Undoing, "undoing")),
@@ -164,7 +208,12 @@ fn every_word_at_every_moment_leaves_a_named_state() {
         ("undone", Undone, ("run-ended", Undone, "undone"), ("not-stuck", Undone, "undone")),
         ("superseded", Superseded, ("run-ended", Superseded, "superseded"), ("not-stuck", Superseded, "superseded")),
         ("aborted", Aborted, ("run-ended", Aborted, "aborted"), ("not-stuck", Aborted, "aborted")),
+        ("asking", Running, ("point-of-no-return", Running, "asking"), ("not-stuck", Running, "asking")),
+        ("stuck question", Stuck, ("point-of-no-return", Stuck, "stuck"), ("done", Running, "past-return")),
+        ("drilling", Running, ("done", Undoing, "cleaning-up"), ("not-stuck", Running, "drilling")),
+        ("order that asks", Succeeded, ("run-ended", Succeeded, "succeeded"), ("not-stuck", Succeeded, "succeeded")),
     ];
+    assert_eq!(standings().len(), expected.len());
     let mut seen = Vec::new();
     for ((name, mut world, run), row) in standings().into_iter().zip(expected) {
         let (wanted, status, on_abort, on_clear) = row;
@@ -195,7 +244,11 @@ fn every_word_at_every_moment_leaves_a_named_state() {
         world.wall += 1;
     }
     assert!(seen.contains(&("pause".to_owned(), "undone", "paused")));
-    assert_eq!(seen.len(), 14 * 4);
+    // A question goes before all else.
+    for verb in ["abort", "clear", "pause", "resume"] {
+        assert!(seen.contains(&(verb.to_owned(), "order that asks", "asking")), "{verb}");
+    }
+    assert_eq!(seen.len(), expected.len() * 4);
 }
 
 #[test]
