@@ -61,7 +61,10 @@ impl Postgres {
     }
 
     async fn look_at_settings(&self) -> Result<PostgresFacts, SqlError> {
-        let client = connect(&login(&self.options)).await?;
+        let mut config = login(&self.options);
+        // As the server has it for others: the agent's own sessions never wait for a standby.
+        config.options("-c lock_timeout=2s");
+        let client = connect(&config).await?;
         let row = run(&client, LOOK).await?.pop().ok_or_else(|| SqlError::Broken("no row".to_owned()))?;
         let slots = run(&client, SLOTS).await?;
         let shared = run(&client, SHARED).await?;
