@@ -19,7 +19,7 @@ pub mod scratch;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use regent_core::facts::{BackupFacts, PostgresFacts, RedisFacts};
+use regent_core::facts::{BackupFacts, Findings, PostgresFacts, RedisFacts};
 
 /// What a probe saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -230,6 +230,8 @@ pub struct Found {
     pub backup: Option<BackupFacts>,
     /// Whether the other clusters answer as a rejoin would need; what was said if not.
     pub reaches: std::collections::BTreeMap<String, Result<(), String>>,
+    /// What was found out by trying.
+    pub findings: Findings,
 }
 
 /// What a drill does, beside the resource and never with it.
@@ -347,8 +349,8 @@ pub trait Driver: Send + Sync {
         Ok(None)
     }
 
-    /// Looks for what changes seldom: settings, slots, backups, whether the other clusters answer. None if there is nothing
-    /// of that kind to be found. Changes nothing, and is bounded by the driver.
+    /// Looks for what changes seldom: settings, slots, backups, whether the other clusters answer and a step would be
+    /// allowed. None if there is nothing of that kind to be found. Changes nothing, and is bounded by the driver.
     async fn facts(&self) -> Option<Found> {
         None
     }

@@ -87,6 +87,7 @@ impl Fact {
                     detail: answer.clone().err().unwrap_or_default(),
                 })
                 .collect(),
+            lacks: self.found.findings.lacks.clone(),
         }
     }
 }

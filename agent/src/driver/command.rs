@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use regent_core::facts::Findings;
 use tokio::time::Instant;
 
 use super::process::children::Children;
+use super::process::there::obstacle_of;
 use super::process::{Finished, ProcessError, Program, TAIL_LIMIT};
-use super::{Done, Driver, DriverError, DriverResult, Health, Probe, Role};
+use super::{Done, Driver, DriverError, DriverResult, Found, Health, Probe, Role};
 use crate::config::{CommandLine, CommandOptions};
 use crate::secret::Secret;
 
@@ -82,6 +84,19 @@ impl CommandDriver {
         }
         let message = format!("{} failed ({}); see its output{tail}", line.program.display(), ended.how);
         Err(DriverError::retryable("command-failed", message))
+    }
+
+    /// Which of the listed programs could not be started.
+    async fn lacking(&self) -> Vec<String> {
+        let options = &self.options;
+        let own = [("activate", &options.activate), ("deactivate", &options.deactivate), ("status", &options.status)];
+        let own = own.into_iter().filter_map(|(name, line)| Some((name, line.as_ref()?)));
+        let listed = own.chain(options.commands.iter().map(|(name, line)| (name.as_str(), line)));
+        let mut lacks = Vec::new();
+        for (name, line) in listed {
+            lacks.extend(obstacle_of(name, &line.program, None).await);
+        }
+        lacks
     }
 
     async fn status(&self, limit: Duration) -> Status {
@@ -187,6 +202,10 @@ impl Driver for CommandDriver {
             }
             Status::NotListed => Err(not_listed("status", &BTreeMap::new())),
         }
+    }
+
+    async fn facts(&self) -> Option<Found> {
+        Some(Found { findings: Findings { lacks: self.lacking().await }, ..Found::default() })
     }
 
     async fn run(&self, command: &str) -> DriverResult {

@@ -36,18 +36,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use kube::Client;
+use regent_core::facts::Findings;
 use tokio::time::Instant;
 
 use self::argocd::{Aim, Argo};
 use self::door::Door;
 use self::workload::{Moved, Workload};
-use super::{Done, Driver, DriverError, DriverResult, Health, Probe, Role};
+use super::{Done, Driver, DriverError, DriverResult, Found, Health, Probe, Role};
 use crate::config::{KubernetesOptions, Quarantine};
 
 /// As the API server records who has changed what.
 pub(crate) const MANAGER: &str = "regent";
 /// Bounds a probe, whatever the resource's own time-out.
 const PROBE_LIMIT: Duration = Duration::from_secs(8);
+/// Bounds a look at what changes seldom.
+const FACTS_LIMIT: Duration = Duration::from_secs(30);
 /// However long Argo CD took, what it may have undone is done again.
 const AGAIN: Duration = Duration::from_secs(10);
 /// Permissions change seldom, and each is a request of its own.
@@ -152,6 +155,13 @@ impl Kubernetes {
         Ok((health, said.join(", ")))
     }
 
+    async fn look_around(&self) -> Result<Findings, DriverError> {
+        let client = self.door.client().await?;
+        let missing = self.missing_permissions(&client).await?;
+        let lacks = missing.into_iter().map(|right| format!("the agent may not {right}; grant it by RBAC"));
+        Ok(Findings { lacks: lacks.collect() })
+    }
+
     async fn missing_permissions(&self, client: &Client) -> Result<Vec<String>, DriverError> {
         let kept = self.reviewed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((at, missing)) = kept
@@ -225,6 +235,13 @@ impl Driver for Kubernetes {
         };
         let outcome = outcome.await;
         self.heard(outcome).await
+    }
+
+    async fn facts(&self) -> Option<Found> {
+        let looked = tokio::time::timeout(FACTS_LIMIT, self.look_around()).await;
+        // What the API server did not say is not known; that it does not answer, the probe tells.
+        let findings = looked.ok().and_then(Result::ok).unwrap_or_default();
+        Some(Found { findings, ..Found::default() })
     }
 
     async fn run(&self, command: &str) -> DriverResult {

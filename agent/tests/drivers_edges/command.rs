@@ -178,3 +178,18 @@ async fn a_service_that_does_not_come_up_is_a_failure() {
     let error = driver.activate().await.unwrap_err();
     assert_eq!((error.code, error.retryable), ("command-not-running", true));
 }
+
+#[tokio::test]
+async fn programs_that_cannot_be_started_are_known_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("data");
+    std::fs::write(&file, "no program").unwrap();
+    let good = service(folder.path(), "commands: { it: [/bin/true] }");
+    assert_eq!(good.facts().await.unwrap().findings.lacks, Vec::<String>::new());
+    assert!(!folder.path().join("running").exists(), "something was run");
+    let text = format!("kind: command\nactivate: [/nowhere/program]\ncommands: {{ it: [{}] }}", file.display());
+    let told = driver(&text).facts().await.unwrap().findings.lacks;
+    let [missing, unfit] = told.as_slice() else { panic!("{told:?}") };
+    assert!(missing.starts_with("activate: there is no program /nowhere/program"), "{missing}");
+    assert!(unfit.starts_with("it: ") && unfit.contains("is not executable"), "{unfit}");
+}

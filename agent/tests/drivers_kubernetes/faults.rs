@@ -74,6 +74,11 @@ async fn what_is_forbidden_is_named_before_and_when_it_is_done() {
     let probe = driver.probe().await;
     assert_eq!(probe.health, Health::Unknown);
     assert!(probe.detail.contains("patch deployments.apps/scale checkout in namespace"), "{}", probe.detail);
+    let told = driver.facts().await.unwrap().findings.lacks;
+    assert!(
+        told.len() == 1 && told[0].contains("may not patch deployments.apps/scale checkout in namespace"),
+        "{told:?}"
+    );
     let error = driver.activate().await.unwrap_err();
     assert_eq!((error.code, error.retryable), ("kubernetes-forbidden", false));
     assert!(error.message.contains("may not patch deployments.apps/scale in namespace"), "{error}");

@@ -1,9 +1,13 @@
 //! What agents find that changes seldom: versions, settings, slots, backups. It decides nothing; readiness is made of it.
 
+mod findings;
+
 use std::collections::BTreeMap;
 
 use crate::id::ClusterId;
 use crate::time::{Moment, Span, Timestamp};
+
+pub use self::findings::Findings;
 
 /// Of one resource in one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub struct Facts {
     pub backup: Option<BackupFacts>,
     /// Whether what a rejoin needs of the other clusters answers; what was said if not.
     pub reaches: BTreeMap<ClusterId, Result<(), String>>,
+    /// What was found out by trying.
+    pub findings: Findings,
 }
 
 impl Facts {

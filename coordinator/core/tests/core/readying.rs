@@ -3,7 +3,7 @@
 use regent_core::application::{Action, Runbook};
 use regent_core::entry::Entry;
 use regent_core::evidence::Evidence;
-use regent_core::facts::{BackupFacts, Facts, NewestBackup, NodeFacts, PostgresFacts, RedisFacts, SlotFacts};
+use regent_core::facts::{BackupFacts, Facts, Findings, NewestBackup, NodeFacts, PostgresFacts, RedisFacts, SlotFacts};
 use regent_core::id::{ClusterId, RunId};
 use regent_core::plan::{Asked, show_failover, show_switchover};
 use regent_core::preflight::{Note, Severity};
@@ -45,6 +45,7 @@ fn found() -> Facts {
         redis: None,
         backup: None,
         reaches: [].into(),
+        findings: Findings::default(),
     }
 }
 

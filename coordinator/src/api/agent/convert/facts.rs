@@ -1,6 +1,6 @@
 //! What agents find that changes seldom.
 
-use regent_core::facts::{BackupFacts, Facts, NewestBackup, NodeFacts, PostgresFacts, RedisFacts, SlotFacts};
+use regent_core::facts::{BackupFacts, Facts, Findings, NewestBackup, NodeFacts, PostgresFacts, RedisFacts, SlotFacts};
 use regent_core::id::ClusterId;
 use regent_core::time::{Moment, Span, Timestamp};
 use regent_proto::agent::v1 as wire;
@@ -21,6 +21,7 @@ pub(super) fn of_resource(found: &wire::ResourceFacts, sent: Moment) -> Facts {
         }),
         backup: found.backup.as_ref().map(backup),
         reaches: reaches.collect(),
+        findings: findings(found),
     }
 }
 
@@ -32,6 +33,10 @@ pub fn of_node(found: &wire::NodeFacts, now: Moment, wall: Timestamp) -> NodeFac
         ahead_ms: found.wall_ms.saturating_sub(wall.0),
         certificate_until: found.certificate_until_ms.map(Timestamp),
     }
+}
+
+fn findings(found: &wire::ResourceFacts) -> Findings {
+    Findings { lacks: found.lacks.clone() }
 }
 
 fn postgres(found: &wire::PostgresFacts) -> PostgresFacts {
