@@ -205,7 +205,7 @@ impl Driver for CommandDriver {
     }
 
     async fn facts(&self) -> Option<Found> {
-        Some(Found { findings: Findings { lacks: self.lacking().await }, ..Found::default() })
+        Some(Found { findings: Findings { lacks: self.lacking().await, ..Findings::default() }, ..Found::default() })
     }
 
     async fn run(&self, command: &str) -> DriverResult {

@@ -159,7 +159,7 @@ impl Kubernetes {
         let client = self.door.client().await?;
         let missing = self.missing_permissions(&client).await?;
         let lacks = missing.into_iter().map(|right| format!("the agent may not {right}; grant it by RBAC"));
-        Ok(Findings { lacks: lacks.collect() })
+        Ok(Findings { lacks: lacks.collect(), ..Findings::default() })
     }
 
     async fn missing_permissions(&self, client: &Client) -> Result<Vec<String>, DriverError> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::id::ClusterId;
 use crate::time::{Moment, Span, Timestamp};
 
-pub use self::findings::Findings;
+pub use self::findings::{AuthorityFacts, DnsFacts, Findings, ResolverFacts};
 
 /// Of one resource in one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]

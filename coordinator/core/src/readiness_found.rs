@@ -1,6 +1,9 @@
-//! Notes on what agents found out by trying: whether a step would be allowed. Of every kind of resource, not of databases
-//! alone.
+//! Notes on what agents found out by trying: whether a step would be allowed, and what DNS servers say. Of every kind of
+//! resource, not of databases alone.
 
+mod dns;
+
+use crate::application::Resource;
 use crate::evidence::Evidence;
 use crate::facts::Facts;
 use crate::id::ApplicationId;
@@ -21,20 +24,24 @@ pub(crate) fn of_all(
         let Some(found) = evidence.contacts.get(cluster).and_then(|contact| contact.facts.get(application)) else {
             continue;
         };
-        for resource in known.document.resources.keys() {
+        for (resource, declared) in &known.document.resources {
             let Some(facts) = found.get(resource).filter(|facts| facts.is_fresh(now)) else { continue };
             let here = Place { cluster: Some(cluster.clone()), resource: Some(resource.clone()) };
-            notes.extend(of_place(facts).into_iter().map(|note| (here.clone(), note)));
+            notes.extend(of_place(facts, declared).into_iter().map(|note| (here.clone(), note)));
         }
     }
     notes
 }
 
-fn of_place(facts: &Facts) -> Vec<Note> {
+fn of_place(facts: &Facts, declared: &Resource) -> Vec<Note> {
     let lacks = facts.findings.lacks.iter();
-    lacks.map(|lack| note(Severity::Warning, "permission-missing", lack.clone())).collect()
+    let mut notes: Vec<Note> = lacks.map(|lack| note(Severity::Warning, "permission-missing", lack.clone())).collect();
+    if let (Some(found), Some(name)) = (&facts.findings.dns, &declared.dns) {
+        notes.extend(dns::of_name(found, name));
+    }
+    notes
 }
 
-fn note(severity: Severity, code: &str, detail: String) -> Note {
-    Note { severity, code: code.to_owned(), detail }
+fn note(severity: Severity, code: &str, detail: impl Into<String>) -> Note {
+    Note { severity, code: code.to_owned(), detail: detail.into() }
 }

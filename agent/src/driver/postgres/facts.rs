@@ -51,7 +51,7 @@ impl Postgres {
             lacks.extend(reached.lacks);
             reaches.insert(cluster, reached.answer);
         }
-        let findings = Findings { lacks };
+        let findings = Findings { lacks, ..Findings::default() };
         Found { postgres: looked.ok().and_then(Result::ok), redis: None, backup, reaches, findings }
     }
 

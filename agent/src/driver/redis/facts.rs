@@ -38,7 +38,7 @@ impl Redis {
             }
             reaches.insert(cluster, answer.map(drop).map_err(|failure| failure.to_string()));
         }
-        let findings = Findings { lacks };
+        let findings = Findings { lacks, ..Findings::default() };
         Found { postgres: None, redis: self.look_at_settings().await.ok(), backup, reaches, findings }
     }
 

@@ -1,7 +1,7 @@
 //! What agents found out by trying has its note, at its place, and what is old has none.
 
 use regent_core::evidence::Evidence;
-use regent_core::facts::{Facts, Findings};
+use regent_core::facts::{AuthorityFacts, DnsFacts, Facts, Findings, ResolverFacts};
 use regent_core::id::ClusterId;
 use regent_core::readiness;
 use regent_core::time::{Moment, Span};
@@ -37,7 +37,7 @@ fn notes(world: &World, evidence: &Evidence, at: &ClusterId, name: &str, now: Mo
 fn what_is_lacking_is_told_of_every_kind_of_resource_while_it_is_fresh() {
     let world = World::protected();
     let mut evidence = evidence(NOW, NOW);
-    let lacks = || Findings { lacks: vec!["one".into(), "two".into()] };
+    let lacks = || Findings { lacks: vec!["one".into(), "two".into()], ..Findings::default() };
     for name in ["db", "core", "www"] {
         find(&mut evidence, &central(), name, lacks());
         let told = notes(&world, &evidence, &central(), name, NOW);
@@ -48,4 +48,79 @@ fn what_is_lacking_is_told_of_every_kind_of_resource_while_it_is_fresh() {
     }
     find(&mut evidence, &central(), "elsewhere", lacks());
     assert_eq!(notes(&world, &evidence, &central(), "elsewhere", NOW), Vec::<String>::new(), "not in the document");
+}
+
+/// Two authorities and a resolver that agree.
+fn well_served() -> DnsFacts {
+    let authority = |server: &str| AuthorityFacts {
+        server: server.into(),
+        problem: String::new(),
+        authoritative: true,
+        ttl: Some(Span::from_secs(5)),
+        serial: Some(7),
+        name_servers: ["ns.regent.test.".to_owned()].into(),
+    };
+    let resolver = ResolverFacts {
+        server: "r".into(),
+        problem: String::new(),
+        name_servers: ["ns.regent.test.".to_owned()].into(),
+    };
+    DnsFacts {
+        zone: "regent.test.".into(),
+        authorities: vec![authority("a"), authority("b")],
+        resolvers: vec![resolver],
+        update: String::new(),
+    }
+}
+
+/// One that speaks against it.
+type Spoilt = (&'static [&'static str], fn(&mut DnsFacts));
+
+#[test]
+fn what_would_lead_clients_astray_has_its_note() {
+    let cases: [Spoilt; 12] = [
+        (&[], |_| {}),
+        // Given while a run is about to change the answer.
+        (&[], |dns| dns.authorities[0].ttl = Some(Span::ZERO)),
+        (&[], |dns| dns.authorities[0].ttl = None),
+        (&["warning dns-ttl"], |dns| dns.authorities[1].ttl = Some(Span::from_secs(6))),
+        (&["warning dns-serial-differs"], |dns| dns.authorities[1].serial = Some(6)),
+        (&["warning dns-not-authoritative"], |dns| dns.authorities[0].authoritative = false),
+        (&["warning dns-unreachable"], |dns| {
+            dns.authorities[0] = AuthorityFacts { problem: "silent".into(), ..AuthorityFacts::default() };
+        }),
+        (&["warning dns-unreachable"], |dns| dns.update = "refused".into()),
+        (&["warning dns-unreachable"], |dns| dns.resolvers[0].problem = "silent".into()),
+        (&["warning dns-not-delegated"], |dns| dns.resolvers[0].name_servers.clear()),
+        (&["warning dns-not-delegated"], |dns| {
+            dns.resolvers[0].name_servers.insert("ns.elsewhere.test.".into());
+        }),
+        (&["info dns-delegation-unknown"], |dns| dns.resolvers.clear()),
+    ];
+    let world = World::protected();
+    for (wanted, spoil) in cases {
+        let mut evidence = evidence(NOW, NOW);
+        let mut dns = well_served();
+        spoil(&mut dns);
+        find(&mut evidence, &west(), "www", Findings { dns: Some(dns), ..Findings::default() });
+        let told = notes(&world, &evidence, &west(), "www", NOW);
+        let codes: Vec<&str> = told.iter().filter_map(|note| note.split(':').next()).collect();
+        assert_eq!(codes, wanted, "{told:?}");
+    }
+}
+
+#[test]
+fn a_name_that_is_not_known_yet_is_not_called_undelegated() {
+    let world = World::protected();
+    let mut evidence = evidence(NOW, NOW);
+    find(&mut evidence, &west(), "www", Findings { dns: Some(DnsFacts::default()), ..Findings::default() });
+    let told = notes(&world, &evidence, &west(), "www", NOW);
+    assert!(told.len() == 1 && told[0].contains("dns-delegation-unknown: not looked at: the agent"), "{told:?}");
+    // No authority has answered: that says nothing of the parent zone.
+    let mut dns = well_served();
+    dns.authorities.iter_mut().for_each(|one| *one = AuthorityFacts { problem: "silent".into(), ..Default::default() });
+    dns.resolvers[0].name_servers.clear();
+    find(&mut evidence, &west(), "www", Findings { dns: Some(dns), ..Findings::default() });
+    let told = notes(&world, &evidence, &west(), "www", NOW);
+    assert!(told.iter().all(|note| !note.contains("dns-not-delegated")), "{told:?}");
 }

@@ -1,6 +1,9 @@
 //! What agents find that changes seldom.
 
-use regent_core::facts::{BackupFacts, Facts, Findings, NewestBackup, NodeFacts, PostgresFacts, RedisFacts, SlotFacts};
+use regent_core::facts::{
+    AuthorityFacts, BackupFacts, DnsFacts, Facts, Findings, NewestBackup, NodeFacts, PostgresFacts, RedisFacts,
+    ResolverFacts, SlotFacts,
+};
 use regent_core::id::ClusterId;
 use regent_core::time::{Moment, Span, Timestamp};
 use regent_proto::agent::v1 as wire;
@@ -36,7 +39,29 @@ pub fn of_node(found: &wire::NodeFacts, now: Moment, wall: Timestamp) -> NodeFac
 }
 
 fn findings(found: &wire::ResourceFacts) -> Findings {
-    Findings { lacks: found.lacks.clone() }
+    Findings { lacks: found.lacks.clone(), dns: found.dns.as_ref().map(dns) }
+}
+
+fn dns(found: &wire::DnsFacts) -> DnsFacts {
+    let authorities = found.authorities.iter().map(|one| AuthorityFacts {
+        server: one.server.clone(),
+        problem: one.problem.clone(),
+        authoritative: one.authoritative,
+        ttl: one.ttl.map(|seconds| Span::from_secs(seconds.into())),
+        serial: one.serial,
+        name_servers: one.name_servers.iter().cloned().collect(),
+    });
+    let resolvers = found.resolvers.iter().map(|one| ResolverFacts {
+        server: one.server.clone(),
+        problem: one.problem.clone(),
+        name_servers: one.name_servers.iter().cloned().collect(),
+    });
+    DnsFacts {
+        zone: found.zone.clone(),
+        authorities: authorities.collect(),
+        resolvers: resolvers.collect(),
+        update: found.update.clone(),
+    }
 }
 
 fn postgres(found: &wire::PostgresFacts) -> PostgresFacts {
