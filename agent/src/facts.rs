@@ -89,6 +89,7 @@ impl Fact {
                 .collect(),
             lacks: self.found.findings.lacks.clone(),
             dns: self.found.findings.dns.as_ref().map(dns),
+            short: self.found.findings.short.clone(),
         }
     }
 }

@@ -25,6 +25,10 @@ pub struct CommandOptions {
     /// Exits with 0 if the service runs. Default: none; whether it runs is then unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<CommandLine>,
+    /// Exits with 0 if there is room to start the service here; else its last line says what there is too little of. Run
+    /// about once a minute, so it must change nothing. Default: none; that is not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<CommandLine>,
     /// Commands for `run` steps, by name. Default: none.
     #[serde(default)]
     pub commands: BTreeMap<String, CommandLine>,

@@ -22,11 +22,13 @@
 //! them so until the cluster is readmitted (`quarantine: leave` turns that off).
 
 pub(crate) mod argocd;
+mod capacity;
 pub(crate) mod door;
 pub(crate) mod failure;
 mod follow;
 mod job;
 mod permission;
+mod quantity;
 mod state;
 mod workload;
 
@@ -157,9 +159,13 @@ impl Kubernetes {
 
     async fn look_around(&self) -> Result<Findings, DriverError> {
         let client = self.door.client().await?;
-        let missing = self.missing_permissions(&client).await?;
-        let lacks = missing.into_iter().map(|right| format!("the agent may not {right}; grant it by RBAC"));
-        Ok(Findings { lacks: lacks.collect(), ..Findings::default() })
+        let mut missing = self.missing_permissions(&client).await?;
+        // Not of the probe: nothing that a step does needs it.
+        missing.extend(permission::missing(&client, &permission::of_quotas(&self.options)).await?);
+        let lacks = missing.into_iter().map(|right| format!("the agent may not {right}; grant it by RBAC")).collect();
+        let by_argo = self.argo.as_ref().is_some_and(Argo::renders);
+        let short = capacity::short(&client, &self.options, by_argo).await;
+        Ok(Findings { lacks, dns: None, short })
     }
 
     async fn missing_permissions(&self, client: &Client) -> Result<Vec<String>, DriverError> {

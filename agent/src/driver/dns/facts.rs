@@ -26,7 +26,7 @@ impl DnsDriver {
             Err(error) if error.retryable => dns.update = error.message,
             Err(error) => lacks.push(error.message),
         }
-        Found { findings: Findings { lacks, dns: Some(dns) }, ..Found::default() }
+        Found { findings: Findings { lacks, dns: Some(dns), ..Findings::default() }, ..Found::default() }
     }
 
     async fn try_update(&self) -> Result<(), DriverError> {

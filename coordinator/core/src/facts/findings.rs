@@ -11,6 +11,8 @@ pub struct Findings {
     pub lacks: Vec<String>,
     /// Of a name.
     pub dns: Option<DnsFacts>,
+    /// What there is too little of to start the service here.
+    pub short: Vec<String>,
 }
 
 /// What DNS servers say of a name and its zone.

@@ -124,3 +124,16 @@ fn a_name_that_is_not_known_yet_is_not_called_undelegated() {
     let told = notes(&world, &evidence, &west(), "www", NOW);
     assert!(told.iter().all(|note| !note.contains("dns-not-delegated")), "{told:?}");
 }
+
+#[test]
+fn too_little_room_is_told_of_where_the_application_does_not_serve() {
+    let world = World::protected();
+    let mut evidence = evidence(NOW, NOW);
+    for at in [west(), central()] {
+        let short = Findings { short: vec!["pods would be 5 of 3".into()], ..Findings::default() };
+        find(&mut evidence, &at, "core", short);
+    }
+    assert_eq!(world.known().primary, Some(west()));
+    assert_eq!(notes(&world, &evidence, &west(), "core", NOW), Vec::<String>::new());
+    assert_eq!(notes(&world, &evidence, &central(), "core", NOW), ["warning capacity-short: pods would be 5 of 3"]);
+}

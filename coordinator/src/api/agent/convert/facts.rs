@@ -39,7 +39,7 @@ pub fn of_node(found: &wire::NodeFacts, now: Moment, wall: Timestamp) -> NodeFac
 }
 
 fn findings(found: &wire::ResourceFacts) -> Findings {
-    Findings { lacks: found.lacks.clone(), dns: found.dns.as_ref().map(dns) }
+    Findings { lacks: found.lacks.clone(), dns: found.dns.as_ref().map(dns), short: found.short.clone() }
 }
 
 fn dns(found: &wire::DnsFacts) -> DnsFacts {
