@@ -19,7 +19,7 @@ pub mod scratch;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use regent_core::facts::{BackupFacts, PostgresFacts, RedisFacts};
+use regent_core::facts::{BackupFacts, Findings, PostgresFacts, RedisFacts};
 
 /// What a probe saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,6 +232,8 @@ pub struct Found {
     pub reaches: std::collections::BTreeMap<String, Result<(), String>>,
     /// Why its settings could not be looked at; empty if they could.
     pub problem: String,
+    /// What was found out by trying.
+    pub findings: Findings,
 }
 
 /// What a drill does, beside the resource and never with it.
@@ -349,8 +351,8 @@ pub trait Driver: Send + Sync {
         Ok(None)
     }
 
-    /// Looks for what changes seldom: settings, slots, backups, whether the other clusters answer. None if there is nothing
-    /// of that kind to be found. Changes nothing, and is bounded by the driver.
+    /// Looks for what changes seldom: settings, slots, backups, whether the other clusters answer and a step would be
+    /// allowed. None if there is nothing of that kind to be found. Changes nothing, and is bounded by the driver.
     async fn facts(&self) -> Option<Found> {
         None
     }

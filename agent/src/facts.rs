@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use regent_core::facts::{BackupFacts, PostgresFacts, RedisFacts};
+use regent_core::facts::{BackupFacts, DnsFacts, PostgresFacts, RedisFacts};
 use regent_core::id::{ApplicationId, ResourceId};
 use regent_core::time::Span;
 use regent_proto::agent::v1 as wire;
@@ -88,6 +88,9 @@ impl Fact {
                 })
                 .collect(),
             problem: self.found.problem.clone(),
+            lacks: self.found.findings.lacks.clone(),
+            dns: self.found.findings.dns.as_ref().map(dns),
+            short: self.found.findings.short.clone(),
         }
     }
 }
@@ -110,6 +113,28 @@ fn postgres(facts: &PostgresFacts) -> wire::PostgresFacts {
         synchronous: facts.synchronous,
         slots: slots.collect(),
         settings: facts.settings.clone().into_iter().collect(),
+    }
+}
+
+fn dns(facts: &DnsFacts) -> wire::DnsFacts {
+    let authorities = facts.authorities.iter().map(|one| wire::DnsAuthority {
+        server: one.server.clone(),
+        problem: one.problem.clone(),
+        authoritative: one.authoritative,
+        ttl: one.ttl.map(|ttl| u32::try_from(ttl.millis() / 1000).unwrap_or(u32::MAX)),
+        serial: one.serial,
+        name_servers: one.name_servers.iter().cloned().collect(),
+    });
+    let resolvers = facts.resolvers.iter().map(|one| wire::DnsResolver {
+        server: one.server.clone(),
+        problem: one.problem.clone(),
+        name_servers: one.name_servers.iter().cloned().collect(),
+    });
+    wire::DnsFacts {
+        zone: facts.zone.clone(),
+        authorities: authorities.collect(),
+        resolvers: resolvers.collect(),
+        update: facts.update.clone(),
     }
 }
 

@@ -2,6 +2,10 @@
 
 #[path = "drivers_databases/drills.rs"]
 mod drills;
+#[path = "drivers_databases/facts.rs"]
+mod facts;
+#[path = "drivers_databases/permissions.rs"]
+mod permissions;
 #[path = "support/postgres.rs"]
 mod postgres;
 #[path = "drivers_databases/postgres_in_place.rs"]

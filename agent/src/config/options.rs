@@ -32,6 +32,10 @@ pub struct CommandOptions {
     /// Looks at what `restore` has brought back, before the service is started; exits with 0 if it is good. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify_restored: Option<CommandLine>,
+    /// Exits with 0 if there is room to start the service here; else its last line says what there is too little of. Run
+    /// about once a minute, so it must change nothing. Default: none; that is not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<CommandLine>,
     /// Commands for `run` steps, by name. Default: none.
     #[serde(default)]
     pub commands: BTreeMap<String, CommandLine>,

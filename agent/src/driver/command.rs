@@ -6,17 +6,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use regent_core::facts::NO_STATUS_COMMAND;
+use regent_core::facts::{Findings, NO_STATUS_COMMAND};
 use tokio::time::Instant;
 
 use super::process::children::Children;
+use super::process::there::obstacle_of;
 use super::process::{Finished, ProcessError, Program, TAIL_LIMIT};
-use super::{Done, Driver, DriverError, DriverResult, Health, Probe, Role};
+use super::{Done, Driver, DriverError, DriverResult, Found, Health, Probe, Role};
 use crate::config::{CommandLine, CommandOptions};
 use crate::secret::Secret;
 
 /// Bounds a probe, whatever the commands' own time-out.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
+/// Bounds a look at the capacity.
+const CAPACITY_LIMIT: Duration = Duration::from_secs(30);
 /// Secrets shorter than this are not looked for in the output: they would hide ordinary text.
 const SHORTEST_SECRET: usize = 4;
 /// A restore takes as long as its step allows; this only ends what no step would.
@@ -85,6 +88,43 @@ impl CommandDriver {
         }
         let message = format!("{} failed ({}); see its output{tail}", line.program.display(), ended.how);
         Err(DriverError::retryable("command-failed", message))
+    }
+
+    /// Which of the listed programs could not be started.
+    async fn lacking(&self) -> Vec<String> {
+        let options = &self.options;
+        let own = [
+            ("activate", &options.activate),
+            ("deactivate", &options.deactivate),
+            ("status", &options.status),
+            ("capacity", &options.capacity),
+        ];
+        let own = own.into_iter().filter_map(|(name, line)| Some((name, line.as_ref()?)));
+        let listed = own.chain(options.commands.iter().map(|(name, line)| (name.as_str(), line)));
+        let mut lacks = Vec::new();
+        for (name, line) in listed {
+            lacks.extend(obstacle_of(name, &line.program, None).await);
+        }
+        lacks
+    }
+
+    /// What its capacity command says there is too little of; nothing without one.
+    async fn short(&self) -> Vec<String> {
+        let Some(line) = &self.options.capacity else { return Vec::new() };
+        let said = match self.execute(line, CAPACITY_LIMIT.min(self.options.timeout)).await {
+            Ok(ended) if ended.success() => return Vec::new(),
+            // Its last line is meant for this; secrets are hidden before it is cut out.
+            Ok(ended) => {
+                let said = self.shown(&ended.tail);
+                let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
+                let last = last.map(|line| line.trim_start_matches(": ").to_owned());
+                last.unwrap_or_else(|| format!("{} said no ({})", line.program.display(), ended.how))
+            }
+            // A program that is not there is told of as lacking.
+            Err(ProcessError::Start { .. }) => return Vec::new(),
+            Err(error) => format!("it is not known whether there is room: {}", self.failed(&error).message),
+        };
+        vec![said]
     }
 
     async fn status(&self, limit: Duration) -> Status {
@@ -221,6 +261,11 @@ impl Driver for CommandDriver {
                 Err(DriverError::permanent("restore-unverified", message))
             }
         }
+    }
+
+    async fn facts(&self) -> Option<Found> {
+        let findings = Findings { lacks: self.lacking().await, dns: None, short: self.short().await };
+        Some(Found { findings, ..Found::default() })
     }
 
     async fn run(&self, command: &str) -> DriverResult {

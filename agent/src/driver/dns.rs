@@ -3,6 +3,7 @@
 //! With the embedded provider the coordinators answer from their applied state, and the answer has flipped when the step
 //! begins: only what is really answered is verified. With RFC 2136 the records are changed first.
 
+mod facts;
 mod guard;
 mod rfc2136;
 mod verify;
@@ -20,7 +21,7 @@ use hickory_proto::rr::{Name, RecordType};
 
 use self::rfc2136::{Updated, Updater};
 use self::verify::{Expectation, Look};
-use super::{Done, Driver, DriverError, DriverResult, Health, Probe, Redirect, Role};
+use super::{Done, Driver, DriverError, DriverResult, Found, Health, Probe, Redirect, Role};
 use crate::config::DnsOptions;
 
 /// Bounds a probe of one server.
@@ -172,6 +173,10 @@ impl Driver for DnsDriver {
             None => format!("{name} answers {addresses}"),
         };
         Ok(Done { already: updated == Some(Updated::Already), message, stale_answers, ..Done::default() })
+    }
+
+    async fn facts(&self) -> Option<Found> {
+        Some(self.look_around().await)
     }
 
     async fn verify(&self) -> DriverResult {

@@ -22,11 +22,13 @@
 //! them so until the cluster is readmitted (`quarantine: leave` turns that off).
 
 pub(crate) mod argocd;
+mod capacity;
 pub(crate) mod door;
 pub(crate) mod failure;
 mod follow;
 mod job;
 mod permission;
+mod quantity;
 mod state;
 mod workload;
 
@@ -36,18 +38,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use kube::Client;
+use regent_core::facts::Findings;
 use tokio::time::Instant;
 
 use self::argocd::{Aim, Argo};
 use self::door::Door;
 use self::workload::{Moved, Workload};
-use super::{Done, Driver, DriverError, DriverResult, Health, Probe, Role};
+use super::{Done, Driver, DriverError, DriverResult, Found, Health, Probe, Role};
 use crate::config::{KubernetesOptions, Quarantine};
 
 /// As the API server records who has changed what.
 pub(crate) const MANAGER: &str = "regent";
 /// Bounds a probe, whatever the resource's own time-out.
 const PROBE_LIMIT: Duration = Duration::from_secs(8);
+/// Bounds a look at what changes seldom.
+const FACTS_LIMIT: Duration = Duration::from_secs(30);
 /// However long Argo CD took, what it may have undone is done again.
 const AGAIN: Duration = Duration::from_secs(10);
 /// Permissions change seldom, and each is a request of its own.
@@ -152,6 +157,17 @@ impl Kubernetes {
         Ok((health, said.join(", ")))
     }
 
+    async fn look_around(&self) -> Result<Findings, DriverError> {
+        let client = self.door.client().await?;
+        let mut missing = self.missing_permissions(&client).await?;
+        // Not of the probe: nothing that a step does needs it.
+        missing.extend(permission::missing(&client, &permission::of_quotas(&self.options)).await?);
+        let lacks = missing.into_iter().map(|right| format!("the agent may not {right}; grant it by RBAC")).collect();
+        let by_argo = self.argo.as_ref().is_some_and(Argo::renders);
+        let short = capacity::short(&client, &self.options, by_argo).await;
+        Ok(Findings { lacks, dns: None, short })
+    }
+
     async fn missing_permissions(&self, client: &Client) -> Result<Vec<String>, DriverError> {
         let kept = self.reviewed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((at, missing)) = kept
@@ -225,6 +241,13 @@ impl Driver for Kubernetes {
         };
         let outcome = outcome.await;
         self.heard(outcome).await
+    }
+
+    async fn facts(&self) -> Option<Found> {
+        let looked = tokio::time::timeout(FACTS_LIMIT, self.look_around()).await;
+        // What the API server did not say is not known; that it does not answer, the probe tells.
+        let findings = looked.ok().and_then(Result::ok).unwrap_or_default();
+        Some(Found { findings, ..Found::default() })
     }
 
     async fn run(&self, command: &str) -> DriverResult {

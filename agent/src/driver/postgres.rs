@@ -27,6 +27,7 @@ mod lab;
 mod open;
 mod options;
 mod outside;
+mod permission;
 mod probe;
 mod rehearse;
 mod rejoin;

@@ -8,6 +8,7 @@ pub mod children;
 pub mod contact;
 pub mod disk;
 pub mod table;
+pub(crate) mod there;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -34,6 +35,9 @@ pub(crate) const TAIL_LIMIT: usize = 2048;
 
 /// How long output is awaited after the end: a daemon left behind may hold the pipe open for ever.
 const OUTPUT_GRACE: Duration = Duration::from_millis(100);
+
+/// Where a program is looked for that is named without a folder.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One program with its arguments.
 #[derive(Debug, Clone)]
@@ -233,7 +237,7 @@ impl Program {
         command
             .args(arguments)
             .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("PATH", PATH)
             .env("LC_ALL", "C")
             .current_dir(&self.directory)
             .stdin(Stdio::null())

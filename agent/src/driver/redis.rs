@@ -19,6 +19,7 @@ mod fence;
 mod lab;
 mod open;
 mod options;
+mod permission;
 mod probe;
 mod rehearse;
 mod rejoin;

@@ -224,3 +224,36 @@ async fn a_service_that_does_not_come_up_is_a_failure() {
     let error = driver.activate().await.unwrap_err();
     assert_eq!((error.code, error.retryable), ("command-not-running", true));
 }
+
+#[tokio::test]
+async fn programs_that_cannot_be_started_are_known_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("data");
+    std::fs::write(&file, "no program").unwrap();
+    let good = service(folder.path(), "commands: { it: [/bin/true] }");
+    assert_eq!(good.facts().await.unwrap().findings.lacks, Vec::<String>::new());
+    assert!(!folder.path().join("running").exists(), "something was run");
+    let text = format!("kind: command\nactivate: [/nowhere/program]\ncommands: {{ it: [{}] }}", file.display());
+    let told = driver(&text).facts().await.unwrap().findings.lacks;
+    let [missing, unfit] = told.as_slice() else { panic!("{told:?}") };
+    assert!(missing.starts_with("activate: there is no program /nowhere/program"), "{missing}");
+    assert!(unfit.starts_with("it: ") && unfit.contains("is not executable"), "{unfit}");
+}
+
+#[tokio::test]
+async fn what_a_capacity_command_says_last_is_what_there_is_too_little_of() {
+    let short = async |script: &str, more: &str| {
+        let text = format!("kind: command\ncapacity: [/bin/sh, -c, '{script}']\n{more}");
+        driver(&text).facts().await.unwrap().findings.short
+    };
+    assert_eq!(short("echo plenty", "").await, Vec::<String>::new());
+    assert_eq!(short("echo looking; echo 2 of 4 GiB are free; exit 1", "").await, ["2 of 4 GiB are free"]);
+    let mute = short("exit 3", "").await;
+    assert!(mute.len() == 1 && mute[0].contains("/bin/sh") && mute[0].contains("3"), "{mute:?}");
+    let slow = short("sleep 600", "timeout: 300ms").await;
+    assert!(slow.len() == 1 && slow[0].starts_with("it is not known whether there is room"), "{slow:?}");
+    let secret = short("echo $TOKEN; exit 1", "environment: { TOKEN: hunter2hunter2 }").await;
+    assert_eq!(secret, ["***"]);
+    let missing = driver("kind: command\ncapacity: [/nowhere/program]").facts().await.unwrap().findings;
+    assert!(missing.short.is_empty() && missing.lacks[0].starts_with("capacity: there is no program"), "{missing:?}");
+}

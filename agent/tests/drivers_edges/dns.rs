@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use regent_agent::driver::process::children::Children;
-use regent_agent::driver::{Health, StaleAnswer};
+use regent_agent::driver::{Driver, Health, StaleAnswer, build};
+use regent_core::facts::{AuthorityFacts, DnsFacts, ResolverFacts};
+use regent_core::time::Span;
 use tokio::net::UdpSocket;
 
 use crate::guard::redirect;
@@ -16,6 +18,23 @@ use crate::support::{driver, until};
 /// A resource of the embedded kind: nothing is updated.
 fn embedded(authorities: &[String], more: &str) -> String {
     format!("kind: dns\naddresses: [127.0.0.10]\nauthorities: [{}]\n{more}", authorities.join(", "))
+}
+
+/// The driver of a resource, with resolvers.
+fn through(resolvers: &[SocketAddr], resource: &str) -> Arc<dyn Driver> {
+    let listed: Vec<String> = resolvers.iter().map(ToString::to_string).collect();
+    let text =
+        crate::support::document(resource).replace("resolvers: []", &format!("resolvers: [{}]", listed.join(", ")));
+    let config = regent_agent::config::Config::parse(&text, std::path::Path::new("/agent.yaml")).unwrap();
+    let (application, resources) = config.applications.iter().next().unwrap();
+    let (name, options) = resources.iter().next().unwrap();
+    let resolvers = config.resolver_addresses();
+    build::build(&config.cluster, application, name, options, &resolvers, &Children::default()).unwrap()
+}
+
+/// What the driver finds of the name.
+async fn found(driver: &dyn Driver) -> DnsFacts {
+    driver.facts().await.unwrap().findings.dns.unwrap()
 }
 
 #[tokio::test]
@@ -96,21 +115,7 @@ async fn without_any_authority_nothing_is_believed() {
 async fn a_resolver_must_give_the_new_answer_too() {
     let (authority, resolver) = (Server::start(Kind::Knot).await, Server::start(Kind::Bind).await);
     resolver.nsupdate(&format!("update delete {NAME} A\nupdate add {NAME} 30 A 127.0.0.99"));
-    let text = crate::support::document(&embedded(&[authority.address.to_string()], "timeout: 300ms"))
-        .replace("resolvers: []", &format!("resolvers: [{}]", resolver.address));
-    let config = regent_agent::config::Config::parse(&text, std::path::Path::new("/agent.yaml")).unwrap();
-    let (application, resources) = config.applications.iter().next().unwrap();
-    let (name, options) = resources.iter().next().unwrap();
-    let resolvers = config.resolver_addresses();
-    let driver = regent_agent::driver::build::build(
-        &config.cluster,
-        application,
-        name,
-        options,
-        &resolvers,
-        &Children::default(),
-    )
-    .unwrap();
+    let driver = through(&[resolver.address], &embedded(&[authority.address.to_string()], "timeout: 300ms"));
     let error = driver.redirect(&redirect(1, &["127.0.0.10"])).await.unwrap_err();
     assert_eq!(error.code, "dns-still-old");
     assert!(error.message.contains("127.0.0.99"), "{error}");
@@ -135,6 +140,81 @@ async fn a_probe_before_the_first_redirect_asks_for_the_zone() {
     let hole = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let silent = driver(&embedded(&[hole.local_addr().unwrap().to_string()], ""));
     assert_eq!(silent.probe().await.health, Health::Unknown, "silence is no proof");
+}
+
+fn own_servers() -> std::collections::BTreeSet<String> {
+    ["ns.example.test.".to_owned()].into()
+}
+
+#[tokio::test]
+async fn what_servers_say_of_a_name_and_its_zone_is_found() {
+    let (one, two) = (Server::start(Kind::Knot).await, Server::start(Kind::Bind).await);
+    let authorities = [one.address.to_string(), two.address.to_string()];
+    let driver = through(&[two.address], &embedded(&authorities, &format!("name: {NAME}")));
+    let authority = |server: &String| AuthorityFacts {
+        server: server.clone(),
+        problem: String::new(),
+        authoritative: true,
+        ttl: Some(Span::from_secs(30)),
+        serial: Some(1),
+        name_servers: own_servers(),
+    };
+    let resolver =
+        ResolverFacts { server: authorities[1].clone(), problem: String::new(), name_servers: own_servers() };
+    let wanted = DnsFacts {
+        zone: "example.test.".into(),
+        authorities: authorities.iter().map(authority).collect(),
+        resolvers: vec![resolver],
+        update: String::new(),
+    };
+    assert_eq!(found(driver.as_ref()).await, wanted);
+
+    // One is not told of a change, and the resolver is led elsewhere.
+    one.nsupdate(&format!("update delete {NAME} A\nupdate add {NAME} 300 A 127.0.0.10"));
+    let stray = Server::start(Kind::Bind).await;
+    stray.nsupdate("update add example.test. 30 NS ns.elsewhere.test.");
+    let driver = through(&[stray.address], &embedded(&authorities, &format!("name: {NAME}")));
+    let now = found(driver.as_ref()).await;
+    assert_eq!(now.authorities[0].ttl, Some(Span::from_secs(300)));
+    assert_eq!(now.authorities[1].ttl, Some(Span::from_secs(30)));
+    let serials = (now.authorities[0].serial.unwrap(), now.authorities[1].serial.unwrap());
+    assert!(serials.0 > serials.1, "{serials:?}");
+    assert!(now.resolvers[0].name_servers.contains("ns.elsewhere.test."), "{now:?}");
+}
+
+#[tokio::test]
+async fn what_gives_no_answer_is_told_from_what_says_that_there_is_nothing() {
+    let server = Server::start(Kind::Knot).await;
+    let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let broken = failing().await;
+    let authorities = [nobody.to_string(), broken.to_string(), server.address.to_string()];
+    let driver = through(&[nobody, broken], &embedded(&authorities, &format!("name: {NAME}")));
+    let facts = found(driver.as_ref()).await;
+    let [refusing, failing, good] = facts.authorities.as_slice() else { panic!("{facts:?}") };
+    assert!(!refusing.problem.is_empty() && !failing.problem.is_empty() && good.problem.is_empty(), "{facts:?}");
+    let [refusing, lame] = facts.resolvers.as_slice() else { panic!("{facts:?}") };
+    assert!(!refusing.problem.is_empty(), "{facts:?}");
+    assert!(lame.problem.is_empty() && lame.name_servers.is_empty(), "{facts:?}");
+
+    // Nothing is known of a name before its first redirect, but of the zone of `update`.
+    let driver = through(&[broken], &embedded(&[server.address.to_string()], ""));
+    assert_eq!(found(driver.as_ref()).await, DnsFacts::default());
+    let facts = found(through(&[], &server.resource()).as_ref()).await;
+    assert_eq!((facts.zone.as_str(), facts.resolvers.len()), ("example.test.", 0));
+    assert_eq!((facts.authorities[0].serial, facts.authorities[0].ttl), (Some(1), None));
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_connection_for_updates_is_known_before() {
+    let server = Server::start(Kind::Bind).await;
+    // Datagrams reach it, and TCP does not.
+    let (front, _) = counting(server.address).await;
+    let update = Server::update(front, "regent.", SECRET);
+    let driver = through(&[], &format!("kind: dns\naddresses: [127.0.0.11]\nname: {NAME}\n{update}"));
+    let found = driver.facts().await.unwrap().findings;
+    assert_eq!(found.lacks, Vec::<String>::new());
+    let facts = found.dns.unwrap();
+    assert!(facts.update.contains(&front.to_string()) && facts.authorities[0].problem.is_empty(), "{facts:?}");
 }
 
 /// Passes datagrams on to a server and its answers back; counts the answers.

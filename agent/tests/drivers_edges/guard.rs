@@ -46,6 +46,7 @@ on_each_server! {
     an_unknown_key_is_named
     a_wrong_secret_is_named
     a_key_without_the_right_is_named
+    what_a_key_may_not_is_known_before
     a_foreign_name_is_left_alone
     an_alias_is_refused
     another_zone_is_refused
@@ -174,6 +175,27 @@ async fn a_key_without_the_right_is_named(kind: Kind) {
         Kind::Bind => "dns-refused",
     };
     assert_eq!(refused_key(kind, "powerless.", OTHER_SECRET).await, (expected, false));
+}
+
+async fn what_a_key_may_not_is_known_before(kind: Kind) {
+    let mut server = Server::start(kind).await;
+    let before = server.dig("example.test.", "SOA");
+    let lacks = async |key: &str, secret: &str| {
+        let update = Server::update(server.address, key, secret);
+        let driver = driver(&format!("kind: dns\naddresses: [127.0.0.11]\n{update}"));
+        driver.facts().await.unwrap().findings.lacks
+    };
+    assert_eq!(lacks("regent.", SECRET).await, Vec::<String>::new());
+    for (key, secret) in [("powerless.", OTHER_SECRET), ("regent.", OTHER_SECRET), ("stranger.", SECRET)] {
+        let told = lacks(key, secret).await;
+        assert!(told.len() == 1 && told[0].contains(key.trim_end_matches('.')), "{key}: {told:?}");
+    }
+    assert_eq!(server.dig("example.test.", "SOA"), before, "something was written");
+    let update = Server::update(server.address, "powerless.", OTHER_SECRET);
+    server.kill();
+    let driver = driver(&format!("kind: dns\naddresses: [127.0.0.11]\n{update}"));
+    let told = driver.facts().await.unwrap().findings.lacks;
+    assert_eq!(told, Vec::<String>::new(), "a server that is down refuses nothing");
 }
 
 async fn a_foreign_name_is_left_alone(kind: Kind) {

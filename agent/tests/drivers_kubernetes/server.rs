@@ -50,3 +50,18 @@ async fn a_version_that_is_old_is_refused_and_a_missing_object_is_not_made_by_an
     assert!(api.get_opt("absent").await.unwrap().is_none());
     cluster.end().await;
 }
+
+#[tokio::test]
+async fn a_dry_run_is_answered_as_if_it_were_done_and_changes_nothing() {
+    let cluster = Cluster::any().await;
+    cluster.create(&deployment("checkout", json!(0))).await;
+    let api = cluster.api("Deployment");
+    let before = cluster.get("Deployment", "checkout").await["spec"].clone();
+    let dry = PatchParams { dry_run: true, field_manager: Some("regent".into()), ..PatchParams::default() };
+    let scaled = api.patch_scale("checkout", &dry, &Patch::Merge(json!({ "spec": { "replicas": 3 } }))).await.unwrap();
+    assert_eq!(scaled.spec.unwrap().replicas, Some(3));
+    let wrong = Patch::Merge(json!({ "spec": { "replicas": -1 } }));
+    assert!(api.patch_scale("checkout", &dry, &wrong).await.is_err(), "it is checked all the same");
+    assert_eq!(cluster.get("Deployment", "checkout").await["spec"], before);
+    cluster.end().await;
+}

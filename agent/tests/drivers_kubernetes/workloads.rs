@@ -119,6 +119,46 @@ async fn what_is_not_there_or_not_ready_is_named() {
     cluster.end().await;
 }
 
+/// One of two replicas has no room.
+#[tokio::test]
+async fn a_quota_that_leaves_too_little_room_is_known_before() {
+    let cluster = Cluster::any().await;
+    let mut manifest = deployment("checkout", json!(0));
+    let asks = json!({ "requests": { "cpu": "300m", "memory": "32Mi" }, "limits": { "cpu": "1", "memory": "64Mi" } });
+    manifest["spec"]["template"]["spec"]["containers"][0]["resources"] = asks;
+    cluster.create(&manifest).await;
+    let driver = cluster.driver("workloads: [{ deployment: checkout, replicas: 2 }]");
+    let version = cluster.get("Deployment", "checkout").await["metadata"]["generation"].clone();
+    let found = driver.facts().await.unwrap().findings;
+    assert_eq!((found.lacks, found.short), (vec![], vec![]));
+
+    let hard = json!({ "requests.cpu": "500m", "pods": "2", "limits.memory": "1Gi" });
+    let quota =
+        json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "all" }, "spec": { "hard": hard } });
+    cluster.create(&quota).await;
+    let short = driver.facts().await.unwrap().findings.short;
+    assert_eq!(short, ["the quota all has 0 of 0.5 requests.cpu in use, and starting takes 0.6 more"]);
+    assert_eq!(cluster.replicas("checkout").await, 0);
+    let after = cluster.get("Deployment", "checkout").await["metadata"]["generation"].clone();
+    assert_eq!(after, version, "a dry run has changed something");
+
+    // What serves needs nothing more.
+    let one = cluster.driver("workloads: [{ deployment: checkout, replicas: 1 }]");
+    assert_eq!(one.facts().await.unwrap().findings.short, Vec::<String>::new());
+    one.activate().await.unwrap();
+    assert_eq!(one.facts().await.unwrap().findings.short, Vec::<String>::new());
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn nobody_knowing_how_many_there_should_be_is_known_before() {
+    let cluster = Cluster::any().await;
+    cluster.create(&deployment("fresh", json!(0))).await;
+    let short = cluster.driver("workloads: [{ deployment: fresh }]").facts().await.unwrap().findings.short;
+    assert!(short.len() == 1 && short[0].contains("Deployment fresh") && short[0].contains("replicas"), "{short:?}");
+    cluster.end().await;
+}
+
 #[tokio::test]
 async fn a_listed_job_runs_to_its_end() {
     let cluster = Cluster::any().await;

@@ -1,9 +1,13 @@
 //! What agents find that changes seldom: versions, settings, slots, backups. It decides nothing; readiness is made of it.
 
+mod findings;
+
 use std::collections::BTreeMap;
 
 use crate::id::ClusterId;
 use crate::time::{Moment, Span, Timestamp};
+
+pub use self::findings::{AuthorityFacts, DnsFacts, Findings, ResolverFacts};
 
 /// What an agent says of a service whose state it has no command to ask for.
 pub const NO_STATUS_COMMAND: &str = "no status command is listed in agent.yaml";
@@ -25,6 +29,8 @@ pub struct Facts {
     pub reaches: BTreeMap<ClusterId, Result<(), String>>,
     /// Why its settings could not be looked at; empty if they could, or the agent does not say.
     pub problem: String,
+    /// What was found out by trying.
+    pub findings: Findings,
 }
 
 impl Facts {

@@ -22,6 +22,7 @@ pub mod planted;
 pub mod preflight;
 pub mod protection;
 pub mod readiness;
+mod readiness_found;
 pub mod restore;
 mod rogue;
 pub mod run;

@@ -176,6 +176,7 @@ impl<'a> Looking<'a> {
         for resource in self.document().guarded() {
             self.of_sides(&resource);
         }
+        self.notes.extend(crate::readiness_found::of_all(self.known, self.evidence, self.application, self.view.now));
         self.of_rehearsals();
     }
 }

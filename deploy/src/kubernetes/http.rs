@@ -70,6 +70,7 @@ async fn respond(
     // A list by one name counts as one of that name.
     asked.name = by_name(&parameters).map_or(asked.name, str::to_owned);
     server.access.check(&user, &asked)?;
+    let dry = dry_run(&parameters)?;
     let agent = header(&parts.headers, header::USER_AGENT).unwrap_or_default();
     let manager = parameters.get("fieldManager").cloned();
     let manager = manager.unwrap_or_else(|| agent.split('/').next().unwrap_or_default().to_owned());
@@ -77,6 +78,7 @@ async fn respond(
         "watch" => Ok(watch(server, target, &parameters)),
         "list" => Ok(axum::Json(list(&server, &target, &parameters)).into_response()),
         "get" => Ok(axum::Json(get(&server, &target)?).into_response()),
+        "delete" if dry => Ok(axum::Json(get(&server, &target)?).into_response()),
         "delete" => delete(&server, &target),
         _ => {
             if asked.verb != "create" {
@@ -86,7 +88,7 @@ async fn respond(
             let force = parameters.get("force").is_some_and(|value| value == "true");
             let body: Value =
                 serde_json::from_slice(&body).map_err(|error| Failure::new(400, "BadRequest", error.to_string()))?;
-            let how = How { verb: &asked.verb, content: &content, manager: &manager, force };
+            let how = How { verb: &asked.verb, content: &content, manager: &manager, force, dry };
             write(&server, &target, &how, body)
         }
     }
@@ -192,6 +194,8 @@ struct How<'a> {
     content: &'a str,
     manager: &'a str,
     force: bool,
+    /// Everything is checked and answered as always, and nothing is kept.
+    dry: bool,
 }
 
 fn write(server: &Server, target: &Target, how: &How<'_>, body: Value) -> Result<Response, Failure> {
@@ -204,17 +208,19 @@ fn write(server: &Server, target: &Target, how: &How<'_>, body: Value) -> Result
     let writer = Writer { manager: how.manager, subresource };
     let merges = how.content.starts_with("application/merge-patch+json");
     let applies = how.content.starts_with("application/apply-patch");
+    let copy = how.dry.then(|| server.store.copy());
+    let store = copy.as_ref().unwrap_or(&server.store);
     let written = match how.verb {
         "create" => {
-            let made = server.store.create(kind, &target.namespace, body, writer)?;
+            let made = store.create(kind, &target.namespace, body, writer)?;
             return Ok((StatusCode::CREATED, axum::Json(made)).into_response());
         }
-        "patch" if applies && subresource.is_none() => server.store.apply(kind, &key, how.manager, how.force, &body)?,
+        "patch" if applies && subresource.is_none() => store.apply(kind, &key, how.manager, how.force, &body)?,
         "patch" if !merges => {
             let message = "the body of the request was in an unknown format: this server takes merge patches and apply";
             return Err(Failure::new(415, "UnsupportedMediaType", message));
         }
-        "patch" | "update" if subresource == Some("scale") => server.store.update(kind, &key, writer, |object| {
+        "patch" | "update" if subresource == Some("scale") => store.update(kind, &key, writer, |object| {
             let mut wanted = scale(object);
             if merges {
                 fields::merge(&mut wanted, &body)
@@ -225,7 +231,7 @@ fn write(server: &Server, target: &Target, how: &How<'_>, body: Value) -> Result
             object["metadata"]["resourceVersion"] = wanted["metadata"]["resourceVersion"].clone();
             Ok(())
         })?,
-        _ => server.store.update(kind, &key, writer, |object| {
+        _ => store.update(kind, &key, writer, |object| {
             if merges {
                 fields::merge(object, &body)
             } else {
@@ -236,6 +242,18 @@ fn write(server: &Server, target: &Target, how: &How<'_>, body: Value) -> Result
     };
     let shown = if subresource == Some("scale") { scale(&written) } else { written };
     Ok(axum::Json(shown).into_response())
+}
+
+/// Dry runs are asked for by one word.
+fn dry_run(parameters: &Parameters) -> Result<bool, Failure> {
+    match parameters.get("dryRun").map(String::as_str) {
+        None | Some("") => Ok(false),
+        Some("All") => Ok(true),
+        Some(other) => {
+            let message = format!("dryRun: Unsupported value: {other:?}: supported values: \"All\"");
+            Err(Failure::new(422, "Invalid", message))
+        }
+    }
 }
 
 impl Target {

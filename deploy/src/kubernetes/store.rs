@@ -27,9 +27,10 @@ const fn kind(group: &'static str, plural: &'static str, kind: &'static str, sta
 }
 
 /// All of them.
-pub(super) const KINDS: [Kind; 7] = [
+pub(super) const KINDS: [Kind; 8] = [
     kind("", "namespaces", "Namespace", true, false),
     kind("", "pods", "Pod", true, false),
+    kind("", "resourcequotas", "ResourceQuota", true, false),
     kind("apps", "deployments", "Deployment", true, true),
     kind("apps", "statefulsets", "StatefulSet", true, true),
     kind("batch", "cronjobs", "CronJob", true, false),
@@ -87,12 +88,13 @@ pub(super) struct Event {
     pub(super) object: Value,
 }
 
+#[derive(Clone)]
 struct Object {
     value: Value,
     managers: Vec<Manager>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Inner {
     version: u64,
     /// Events up to this version are gone.
@@ -116,6 +118,13 @@ impl Store {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same objects, which nobody watches: for what is tried, and not kept.
+    pub(super) fn copy(&self) -> Self {
+        let inner = self.inner().clone();
+        let version = inner.version;
+        Self { inner: Mutex::new(inner), news: watch::Sender::new(version) }
     }
 
     /// Hears of every change.

@@ -72,6 +72,17 @@ impl Updater {
         &self.zone
     }
 
+    /// Shows, without a change, whether the server lets the key update the zone: an update of nothing, if the zone is
+    /// there, sent and signed as a real one. A server that grants single names may still refuse one of those.
+    pub(super) async fn change_nothing(&self) -> Result<(), DriverError> {
+        let mut message = Message::query();
+        message.metadata.op_code = OpCode::Update;
+        message.add_query(Query::query(self.zone.clone(), RecordType::SOA));
+        // RFC 2136, 2.4.4.
+        message.add_answer(without_data(&self.zone, RecordType::ANY, DNSClass::ANY));
+        self.send(&self.zone, &mut message).await
+    }
+
     /// Reads, then changes what has to be changed.
     pub(super) async fn redirect(&self, name: &Name, redirect: &Redirect) -> Result<Updated, DriverError> {
         let seen = self.read(name).await?;

@@ -59,6 +59,19 @@ pub(super) fn of_workloads(options: &KubernetesOptions) -> BTreeSet<Right> {
     rights
 }
 
+/// What a look at the room for them needs.
+pub(super) fn of_quotas(options: &KubernetesOptions) -> BTreeSet<Right> {
+    let right = Right {
+        verb: "list",
+        group: "",
+        resource: "resourcequotas",
+        subresource: "",
+        namespace: options.namespace.clone(),
+        name: String::new(),
+    };
+    [right].into()
+}
+
 /// Which of them are missing, in words.
 pub(super) async fn missing(client: &Client, rights: &BTreeSet<Right>) -> Result<Vec<String>, DriverError> {
     let reviews = try_join_all(rights.iter().map(|right| review(client, right))).await?;

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::core::v1::PodSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::Resource;
 use kube::core::Selector;
@@ -52,6 +53,9 @@ pub(super) trait Kind:
 
     /// What it says of itself.
     fn state(&self) -> State;
+
+    /// What each of its replicas is; none for a CronJob, which has none.
+    fn pod(&self) -> Option<PodSpec>;
 }
 
 impl Kind for Deployment {
@@ -75,6 +79,10 @@ impl Kind for Deployment {
             ..of(&self.metadata, asked, "f:replicas")
         }
     }
+
+    fn pod(&self) -> Option<PodSpec> {
+        self.spec.as_ref()?.template.spec.clone()
+    }
 }
 
 impl Kind for StatefulSet {
@@ -97,6 +105,10 @@ impl Kind for StatefulSet {
             ..of(&self.metadata, asked, "f:replicas")
         }
     }
+
+    fn pod(&self) -> Option<PodSpec> {
+        self.spec.as_ref()?.template.spec.clone()
+    }
 }
 
 impl Kind for CronJob {
@@ -115,6 +127,10 @@ impl Kind for CronJob {
             jobs: active.into_iter().filter_map(|job| job.name).collect(),
             ..of(&self.metadata, asked, "f:suspend")
         }
+    }
+
+    fn pod(&self) -> Option<PodSpec> {
+        None
     }
 }
 

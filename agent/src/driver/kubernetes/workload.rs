@@ -241,8 +241,7 @@ impl Workload {
             let Some(state) = self.state::<K>(client).await? else {
                 return if by_argo { Ok(false) } else { Err(self.not_there::<K>()) };
             };
-            let up = (state.asked > self.at_rest).then_some(state.asked);
-            let wanted = match self.replicas.or(up).or(state.remembered.filter(|number| *number > self.at_rest)) {
+            let wanted = match self.wanted(&state) {
                 Some(wanted) => wanted,
                 None if by_argo => return Ok(false),
                 None => {
@@ -256,7 +255,7 @@ impl Workload {
             if state.asked >= wanted {
                 return Ok(false);
             }
-            match self.scale(api, &state, wanted).await {
+            match self.scale(api, &state, wanted, false).await {
                 Ok(()) => return Ok(true),
                 Err(Refusal::Changed(_)) => {}
                 Err(refusal) => return Err(refusal.into()),
@@ -315,7 +314,7 @@ impl Workload {
                 if forgotten {
                     state.version = self.remember(api, &state).await?;
                 }
-                self.scale(api, &state, self.at_rest).await
+                self.scale(api, &state, self.at_rest, false).await
             };
             match change.await {
                 Ok(()) => return Ok(Some(true)),
@@ -368,8 +367,21 @@ impl Workload {
         Ok(found.map(|object| object.state()))
     }
 
-    async fn scale<K: Kind>(&self, api: &Api<K>, state: &State, to: i32) -> Result<(), Refusal> {
-        let by = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    /// Its number while active; none if nobody knows.
+    pub(super) fn wanted(&self, state: &State) -> Option<i32> {
+        let up = (state.asked > self.at_rest).then_some(state.asked);
+        self.replicas.or(up).or(state.remembered.filter(|number| *number > self.at_rest))
+    }
+
+    /// A dry run goes through all that the server asks of a change, and changes nothing.
+    pub(super) async fn scale<K: Kind>(
+        &self,
+        api: &Api<K>,
+        state: &State,
+        to: i32,
+        dry_run: bool,
+    ) -> Result<(), Refusal> {
+        let by = PatchParams { field_manager: Some(MANAGER.to_owned()), dry_run, ..PatchParams::default() };
         let request = Request { resource: K::SCALE, ..self.request::<K>("patch") };
         let read = json!({ "resourceVersion": state.version });
         match self.kind {
@@ -420,7 +432,7 @@ impl Workload {
         Which::Named(self.name.clone())
     }
 
-    fn request<K: Kind>(&self, verb: &'static str) -> Request<'_> {
+    pub(super) fn request<K: Kind>(&self, verb: &'static str) -> Request<'_> {
         Request { verb, resource: K::RESOURCE, name: &self.name, namespace: &self.namespace }
     }
 

@@ -1,11 +1,10 @@
 //! What changes seldom in this server, and whether the others answer as a rejoin would need. By a session of its own: a slow
 //! look must not stand before a promotion.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use regent_core::facts::{PostgresFacts, SlotFacts};
-use tokio_postgres::Config;
+use regent_core::facts::{Findings, PostgresFacts, SlotFacts};
 
 use super::Postgres;
 use super::session::{SqlError, connect, login, number, run, text, truth};
@@ -13,8 +12,6 @@ use crate::driver::Found;
 
 /// One look.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
-/// One look at another cluster.
-const REACH_LIMIT: Duration = Duration::from_secs(5);
 
 const LOOK: &str = "
 SELECT current_setting('server_version_num') AS version,
@@ -47,23 +44,24 @@ impl Postgres {
             Some(options) => Some(self.backups.facts(options, self.judge()).await),
             None => None,
         };
-        let reaches = self.options.upstreams.iter().map(|(cluster, login)| async move {
-            let config = login.expose().parse::<Config>();
-            let answer = match config {
-                Ok(config) => tokio::time::timeout(REACH_LIMIT, reach(&config))
-                    .await
-                    .unwrap_or(Err(SqlError::TimedOut(REACH_LIMIT))),
-                Err(_) => Err(SqlError::Broken("upstreams in agent.yaml cannot be read".to_owned())),
-            };
-            (cluster.clone(), answer.map_err(|error| error.to_string()))
-        });
-        let reaches: BTreeMap<_, _> = futures::future::join_all(reaches).await.into_iter().collect();
+        let others: BTreeSet<&String> = self.options.upstreams.keys().chain(self.options.replication.keys()).collect();
+        let looks = others.into_iter().map(|cluster| async move { (cluster.clone(), self.reach(cluster).await) });
+        let (mut lacks, looks) = tokio::join!(self.lacking(), futures::future::join_all(looks));
+        let mut reaches = BTreeMap::new();
+        for (cluster, reached) in looks {
+            lacks.extend(reached.lacks);
+            reaches.insert(cluster, reached.answer);
+        }
         let problem = looked.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        Found { postgres: looked.ok(), redis: None, backup, reaches, problem }
+        let findings = Findings { lacks, ..Findings::default() };
+        Found { postgres: looked.ok(), redis: None, backup, reaches, problem, findings }
     }
 
     async fn look_at_settings(&self) -> Result<PostgresFacts, SqlError> {
-        let client = connect(&login(&self.options)).await?;
+        let mut config = login(&self.options);
+        // As the server has it for others: the agent's own sessions never wait for a standby.
+        config.options("-c lock_timeout=2s");
+        let client = connect(&config).await?;
         let row = run(&client, LOOK).await?.pop().ok_or_else(|| SqlError::Broken("no row".to_owned()))?;
         let slots = run(&client, SLOTS).await?;
         let shared = run(&client, SHARED).await?;
@@ -92,9 +90,4 @@ impl Postgres {
                 .collect(),
         })
     }
-}
-
-async fn reach(config: &Config) -> Result<(), SqlError> {
-    let client = connect(config).await?;
-    run(&client, "SELECT 1").await.map(drop)
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use regent_core::facts::RedisFacts;
+use regent_core::facts::{Findings, RedisFacts};
 
+use super::permission::lacking_there;
 use super::session::{Failure, Login, ask, command};
 use super::{COMMAND_LIMIT, Redis};
 use crate::driver::Found;
@@ -20,14 +21,27 @@ impl Redis {
             Some(options) => Some(self.backups.facts(options, self.judge()).await),
             None => None,
         };
-        let reaches = self.options.upstreams.iter().map(|(cluster, upstream)| async move {
+        let looks = self.options.upstreams.iter().map(|(cluster, upstream)| async move {
             let login = Login::to(upstream);
-            (cluster.clone(), reach(&login).await.map_err(|failure| failure.to_string()))
+            (cluster.clone(), reach(&login).await)
         });
-        let reaches: BTreeMap<_, _> = futures::future::join_all(reaches).await.into_iter().collect();
+        let (mut lacks, looks) = tokio::join!(self.lacking(), futures::future::join_all(looks));
+        let mut reaches = BTreeMap::new();
+        for (cluster, answer) in looks {
+            if let Ok(grants) = &answer
+                && !grants.is_empty()
+            {
+                let grants = grants.join(" ");
+                lacks.push(format!(
+                    "the login upstreams.{cluster} lacks {grants} there; ACL SETUSER it so on that side"
+                ));
+            }
+            reaches.insert(cluster, answer.map(drop).map_err(|failure| failure.to_string()));
+        }
         let looked = self.look_at_settings().await;
         let problem = looked.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        Found { postgres: None, redis: looked.ok(), backup, reaches, problem }
+        let findings = Findings { lacks, ..Findings::default() };
+        Found { postgres: None, redis: looked.ok(), backup, reaches, problem, findings }
     }
 
     async fn look_at_settings(&self) -> Result<RedisFacts, Failure> {
@@ -43,7 +57,9 @@ impl Redis {
     }
 }
 
-async fn reach(login: &Login) -> Result<(), Failure> {
+/// What it may not there, if it answers.
+async fn reach(login: &Login) -> Result<Vec<&'static str>, Failure> {
     let mut connection = login.connect(REACH_LIMIT).await?;
-    ask::<String>(&mut connection, &command(&["PING"]), REACH_LIMIT).await.map(drop)
+    ask::<String>(&mut connection, &command(&["PING"]), REACH_LIMIT).await?;
+    Ok(lacking_there(&mut connection).await)
 }

@@ -16,6 +16,7 @@ mod closed;
 mod committing;
 mod deciding;
 mod drilling;
+mod finding;
 mod fixture;
 mod installing;
 mod intervening;

@@ -6,7 +6,8 @@ use regent_core::application::{Action, Runbook};
 use regent_core::entry::{Coordinator, Entry};
 use regent_core::evidence::{Evidence, Health, Sighting};
 use regent_core::facts::{
-    BackupFacts, Facts, NO_STATUS_COMMAND, NewestBackup, NodeFacts, Papers, PostgresFacts, RedisFacts, SlotFacts,
+    BackupFacts, Facts, Findings, NO_STATUS_COMMAND, NewestBackup, NodeFacts, Papers, PostgresFacts, RedisFacts,
+    SlotFacts,
 };
 use regent_core::id::{ClusterId, CoordinatorId, IdentityId, RegionId, ResourceId, RunId};
 use regent_core::plan::{Asked, show_failover, show_switchover};
@@ -50,6 +51,7 @@ fn found() -> Facts {
         backup: None,
         reaches: [].into(),
         problem: String::new(),
+        findings: Findings::default(),
     }
 }
 

@@ -1,6 +1,9 @@
 //! What agents find that changes seldom.
 
-use regent_core::facts::{BackupFacts, Facts, NewestBackup, NodeFacts, PostgresFacts, RedisFacts, SlotFacts};
+use regent_core::facts::{
+    AuthorityFacts, BackupFacts, DnsFacts, Facts, Findings, NewestBackup, NodeFacts, PostgresFacts, RedisFacts,
+    ResolverFacts, SlotFacts,
+};
 use regent_core::id::ClusterId;
 use regent_core::time::{Moment, Span, Timestamp};
 use regent_proto::agent::v1 as wire;
@@ -22,6 +25,7 @@ pub(super) fn of_resource(found: &wire::ResourceFacts, sent: Moment) -> Facts {
         backup: found.backup.as_ref().map(backup),
         reaches: reaches.collect(),
         problem: found.problem.clone(),
+        findings: findings(found),
     }
 }
 
@@ -32,6 +36,32 @@ pub fn of_node(found: &wire::NodeFacts, now: Moment, wall: Timestamp) -> NodeFac
         at: now,
         ahead_ms: found.wall_ms.saturating_sub(wall.0),
         certificate_until: found.certificate_until_ms.map(Timestamp),
+    }
+}
+
+fn findings(found: &wire::ResourceFacts) -> Findings {
+    Findings { lacks: found.lacks.clone(), dns: found.dns.as_ref().map(dns), short: found.short.clone() }
+}
+
+fn dns(found: &wire::DnsFacts) -> DnsFacts {
+    let authorities = found.authorities.iter().map(|one| AuthorityFacts {
+        server: one.server.clone(),
+        problem: one.problem.clone(),
+        authoritative: one.authoritative,
+        ttl: one.ttl.map(|seconds| Span::from_secs(seconds.into())),
+        serial: one.serial,
+        name_servers: one.name_servers.iter().cloned().collect(),
+    });
+    let resolvers = found.resolvers.iter().map(|one| ResolverFacts {
+        server: one.server.clone(),
+        problem: one.problem.clone(),
+        name_servers: one.name_servers.iter().cloned().collect(),
+    });
+    DnsFacts {
+        zone: found.zone.clone(),
+        authorities: authorities.collect(),
+        resolvers: resolvers.collect(),
+        update: found.update.clone(),
     }
 }
 

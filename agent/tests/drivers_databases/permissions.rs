@@ -1,0 +1,123 @@
+//! What the agent lacks for a fence, a promotion or a rejoin, found without one.
+
+use std::path::PathBuf;
+
+use nix::sys::signal::Signal;
+use regent_agent::driver::Driver;
+use regent_agent::driver::postgres::Postgres;
+use regent_agent::driver::redis::Redis;
+use regent_agent::secret::Secret;
+
+use crate::postgres::{BIN, Server};
+use crate::redis;
+
+/// What is lacking, one line each.
+async fn lacks(driver: &dyn Driver) -> Vec<String> {
+    driver.facts().await.unwrap().findings.lacks
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_postgres_does_not_let_the_agent_do_is_named() {
+    let primary = Server::primary("");
+    let standby = Server::standby_of(&primary);
+    let found = primary.driver("a", &[("b", &standby)]).facts().await.unwrap();
+    assert_eq!(found.findings.lacks, Vec::<String>::new());
+    assert_eq!(found.reaches, [("b".to_owned(), Ok(()))].into());
+
+    let mut options = primary.options(&[("b", &standby)]);
+    (options.user, options.password) = ("app".into(), Secret::new("app"));
+    let told = lacks(&Postgres::new(options, "a")).await;
+    assert!(told.len() == 1 && told[0].contains("ALTER ROLE app SUPERUSER"), "{told:?}");
+
+    let mut options = primary.options(&[("b", &standby)]);
+    let plain = format!("host=127.0.0.1 port={} user=app password=app dbname=app", standby.port);
+    options.upstreams.insert("b".into(), Secret::new(plain));
+    let found = Postgres::new(options, "a").facts().await.unwrap();
+    let told = &found.findings.lacks;
+    let named = ["upstreams.b", "pg_ls_dir(text,boolean,boolean)", "CHECKPOINT"];
+    assert!(told.len() == 1 && named.iter().all(|word| told[0].contains(word)), "{told:?}");
+    assert!(!told[0].contains("pg_control_system"), "everybody may that: {told:?}");
+    assert_eq!(found.reaches["b"], Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_login_of_a_standby_is_tried_in_replication_mode() {
+    let primary = Server::primary("");
+    let standby = Server::standby_of(&primary);
+    let tried = async |replication: Option<&str>| {
+        let mut options = primary.options(&[("b", &standby)]);
+        options.replication.clear();
+        let target = format!("host=127.0.0.1 port={}", standby.port);
+        options.replication.extend(replication.map(|who| ("b".to_owned(), Secret::new(format!("{target} {who}")))));
+        Postgres::new(options, "a").facts().await.unwrap().reaches["b"].clone()
+    };
+    assert_eq!(tried(Some("user=replicator password=replicator")).await, Ok(()));
+    let why = tried(Some("user=replicator password=hunter2")).await.unwrap_err();
+    assert!(why.contains("replication.b") && why.contains("password authentication failed"), "{why}");
+    assert!(!why.contains("hunter2"), "{why}");
+    // It may log in, and not replicate.
+    let why = tried(Some("user=app password=app")).await.unwrap_err();
+    assert!(why.contains("replication role"), "{why}");
+    let why = tried(None).await.unwrap_err();
+    assert!(why.contains("no usable replication.b"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_of_postgres_that_cannot_be_started_are_named() {
+    let primary = Server::primary("");
+    let empty = tempfile::tempdir().unwrap();
+    let mut options = primary.options(&[("b", &primary)]);
+    options.start = vec!["/nowhere/start-it".into()];
+    options.stop = vec![primary.data.join("PG_VERSION").display().to_string()];
+    options.bin_directory = Some(empty.path().to_owned());
+    let told = lacks(&Postgres::new(options.clone(), "a")).await;
+    let named = ["start: there is no program /nowhere/start-it", "is not executable", "pg_rewind", "pg_basebackup"];
+    assert!(named.iter().all(|word| told.iter().any(|line| line.contains(word))), "{told:?}");
+    assert_eq!(told.len(), 5, "{told:?}");
+
+    // Its processes are looked for in another folder.
+    options.data_directory = empty.path().to_owned();
+    options.bin_directory = Some(PathBuf::from(BIN));
+    let told = lacks(&Postgres::new(options, "a")).await;
+    assert!(told.iter().any(|line| line.starts_with("the hard fence: ") && line.contains("dataDirectory")), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_acl_of_redis_does_not_let_the_agent_do_is_named() {
+    let (one, other) = (redis::Server::new(""), redis::Server::new(""));
+    assert_eq!(lacks(&one.driver("a", &[("b", &other)])).await, Vec::<String>::new());
+
+    let rights = one.cli(&["ACL", "SETUSER", "weak", "on", ">weak", "~*", "&*", "+@all", "-replicaof", "-config|set"]);
+    assert_eq!(rights, "OK");
+    let mut options = one.options(&[("b", &other)]);
+    (options.user, options.password) = ("weak".into(), Secret::new("weak"));
+    let before = one.cli(&["INFO", "replication"]);
+    let told = lacks(&Redis::new(options.clone(), "a")).await;
+    assert!(told.len() == 1 && told[0].contains("weak lacks +config|set +replicaof;"), "{told:?}");
+    assert!(before.contains("role:master") && one.cli(&["INFO", "replication"]).contains("role:master"));
+    assert_eq!(one.cli(&["CONFIG", "GET", "min-replicas-to-write"]).lines().last(), Some("0"), "it was a dry run");
+
+    assert_eq!(one.cli(&["ACL", "SETUSER", "weak", "-acl"]), "OK");
+    let told = lacks(&Redis::new(options, "a")).await;
+    assert!(told.len() == 1 && told[0].contains("weak lacks +acl;"), "{told:?}");
+
+    // The login that a replica uses there.
+    assert_eq!(other.cli(&["ACL", "SETUSER", "replicator", "-info", "-replconf"]), "OK");
+    let told = lacks(&one.driver("a", &[("b", &other)])).await;
+    assert!(told.len() == 1 && told[0].contains("upstreams.b lacks +info +replconf"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_of_redis_and_a_process_that_is_not_found_are_named() {
+    let server = redis::Server::new("");
+    let mut options = server.options(&[]);
+    options.start = vec!["no-such-program".into()];
+    options.pid_file = server.folder.path().join("another-pid");
+    // Its own word on its process is not asked for where the login fails.
+    options.password = Secret::new("hunter2");
+    let told = lacks(&Redis::new(options, "a")).await;
+    let named = ["start: there is no program no-such-program", "the hard fence: "];
+    assert!(named.iter().all(|word| told.iter().any(|line| line.starts_with(word))), "{told:?}");
+    assert!(told.len() == 2 && !told.iter().any(|line| line.contains("hunter2")), "{told:?}");
+    server.end(Signal::SIGKILL);
+}

@@ -1,0 +1,57 @@
+//! What agents find out by trying, or by asking others, without a change: what a step would meet.
+
+use std::collections::BTreeSet;
+
+use crate::time::Span;
+
+/// Of one resource in one cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Findings {
+    /// Rights and programs that a step would need and lacks, each with what to do.
+    pub lacks: Vec<String>,
+    /// Of a name.
+    pub dns: Option<DnsFacts>,
+    /// What there is too little of to start the service here.
+    pub short: Vec<String>,
+}
+
+/// What DNS servers say of a name and its zone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DnsFacts {
+    /// As the authorities name it; empty if none did, or the agent does not know the name yet.
+    pub zone: String,
+    /// Every server that must give the new answer.
+    pub authorities: Vec<AuthorityFacts>,
+    /// Every resolver that agent.yaml names.
+    pub resolvers: Vec<ResolverFacts>,
+    /// Why the server of updates could not be asked for one; empty if it could, or there is none.
+    pub update: String,
+}
+
+/// What an authority says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuthorityFacts {
+    /// Its address.
+    pub server: String,
+    /// Why there is no answer; empty if there is one.
+    pub problem: String,
+    /// It says that it is one.
+    pub authoritative: bool,
+    /// The longest time to live among the name's addresses; none if it has none.
+    pub ttl: Option<Span>,
+    /// The zone's; none if it gives none.
+    pub serial: Option<u32>,
+    /// The zone's, in lower case.
+    pub name_servers: BTreeSet<String>,
+}
+
+/// What a resolver says of the zone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResolverFacts {
+    /// Its address.
+    pub server: String,
+    /// Why there is no answer; empty if there is one.
+    pub problem: String,
+    /// The zone's name servers, in lower case; empty if it finds none.
+    pub name_servers: BTreeSet<String>,
+}

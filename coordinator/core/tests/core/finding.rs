@@ -1,0 +1,139 @@
+//! What agents found out by trying has its note, at its place, and what is old has none.
+
+use regent_core::evidence::Evidence;
+use regent_core::facts::{AuthorityFacts, DnsFacts, Facts, Findings, ResolverFacts};
+use regent_core::id::ClusterId;
+use regent_core::readiness;
+use regent_core::time::{Moment, Span};
+
+use crate::fixture::*;
+
+const NOW: Moment = Moment(1_000_000);
+
+/// Puts what an agent found into the evidence.
+fn find(evidence: &mut Evidence, at: &ClusterId, name: &str, findings: Findings) {
+    let facts = Facts {
+        at: NOW,
+        interval: Span::from_secs(60),
+        postgres: None,
+        redis: None,
+        backup: None,
+        reaches: [].into(),
+        findings,
+    };
+    let of_cluster = &mut evidence.contacts.get_mut(at).unwrap().facts;
+    of_cluster.entry(app()).or_default().insert(resource(name), facts);
+}
+
+/// The notes at one resource, as "severity code: detail".
+fn notes(world: &World, evidence: &Evidence, at: &ClusterId, name: &str, now: Moment) -> Vec<String> {
+    let notes = readiness::notes(&world.state, evidence, view(now, world), &app()).unwrap();
+    let here = |place: &readiness::Place| place.cluster.as_ref() == Some(at) && place.resource == Some(resource(name));
+    let here = notes.iter().filter(|(place, note)| here(place) && note.code != "facts-missing");
+    here.map(|(_, note)| format!("{} {}: {}", note.severity.as_str(), note.code, note.detail)).collect()
+}
+
+#[test]
+fn what_is_lacking_is_told_of_every_kind_of_resource_while_it_is_fresh() {
+    let world = World::protected();
+    let mut evidence = evidence(NOW, NOW);
+    let lacks = || Findings { lacks: vec!["one".into(), "two".into()], ..Findings::default() };
+    for name in ["db", "core", "www"] {
+        find(&mut evidence, &central(), name, lacks());
+        let told = notes(&world, &evidence, &central(), name, NOW);
+        assert_eq!(told, ["warning permission-missing: one", "warning permission-missing: two"]);
+        assert_eq!(notes(&world, &evidence, &west(), name, NOW), Vec::<String>::new());
+        let later = Moment(NOW.0 + 180_001);
+        assert_eq!(notes(&world, &evidence, &central(), name, later), Vec::<String>::new());
+    }
+    find(&mut evidence, &central(), "elsewhere", lacks());
+    assert_eq!(notes(&world, &evidence, &central(), "elsewhere", NOW), Vec::<String>::new(), "not in the document");
+}
+
+/// Two authorities and a resolver that agree.
+fn well_served() -> DnsFacts {
+    let authority = |server: &str| AuthorityFacts {
+        server: server.into(),
+        problem: String::new(),
+        authoritative: true,
+        ttl: Some(Span::from_secs(5)),
+        serial: Some(7),
+        name_servers: ["ns.regent.test.".to_owned()].into(),
+    };
+    let resolver = ResolverFacts {
+        server: "r".into(),
+        problem: String::new(),
+        name_servers: ["ns.regent.test.".to_owned()].into(),
+    };
+    DnsFacts {
+        zone: "regent.test.".into(),
+        authorities: vec![authority("a"), authority("b")],
+        resolvers: vec![resolver],
+        update: String::new(),
+    }
+}
+
+/// One that speaks against it.
+type Spoilt = (&'static [&'static str], fn(&mut DnsFacts));
+
+#[test]
+fn what_would_lead_clients_astray_has_its_note() {
+    let cases: [Spoilt; 12] = [
+        (&[], |_| {}),
+        // Given while a run is about to change the answer.
+        (&[], |dns| dns.authorities[0].ttl = Some(Span::ZERO)),
+        (&[], |dns| dns.authorities[0].ttl = None),
+        (&["warning dns-ttl"], |dns| dns.authorities[1].ttl = Some(Span::from_secs(6))),
+        (&["warning dns-serial-differs"], |dns| dns.authorities[1].serial = Some(6)),
+        (&["warning dns-not-authoritative"], |dns| dns.authorities[0].authoritative = false),
+        (&["warning dns-unreachable"], |dns| {
+            dns.authorities[0] = AuthorityFacts { problem: "silent".into(), ..AuthorityFacts::default() };
+        }),
+        (&["warning dns-unreachable"], |dns| dns.update = "refused".into()),
+        (&["warning dns-unreachable"], |dns| dns.resolvers[0].problem = "silent".into()),
+        (&["warning dns-not-delegated"], |dns| dns.resolvers[0].name_servers.clear()),
+        (&["warning dns-not-delegated"], |dns| {
+            dns.resolvers[0].name_servers.insert("ns.elsewhere.test.".into());
+        }),
+        (&["info dns-delegation-unknown"], |dns| dns.resolvers.clear()),
+    ];
+    let world = World::protected();
+    for (wanted, spoil) in cases {
+        let mut evidence = evidence(NOW, NOW);
+        let mut dns = well_served();
+        spoil(&mut dns);
+        find(&mut evidence, &west(), "www", Findings { dns: Some(dns), ..Findings::default() });
+        let told = notes(&world, &evidence, &west(), "www", NOW);
+        let codes: Vec<&str> = told.iter().filter_map(|note| note.split(':').next()).collect();
+        assert_eq!(codes, wanted, "{told:?}");
+    }
+}
+
+#[test]
+fn a_name_that_is_not_known_yet_is_not_called_undelegated() {
+    let world = World::protected();
+    let mut evidence = evidence(NOW, NOW);
+    find(&mut evidence, &west(), "www", Findings { dns: Some(DnsFacts::default()), ..Findings::default() });
+    let told = notes(&world, &evidence, &west(), "www", NOW);
+    assert!(told.len() == 1 && told[0].contains("dns-delegation-unknown: not looked at: the agent"), "{told:?}");
+    // No authority has answered: that says nothing of the parent zone.
+    let mut dns = well_served();
+    dns.authorities.iter_mut().for_each(|one| *one = AuthorityFacts { problem: "silent".into(), ..Default::default() });
+    dns.resolvers[0].name_servers.clear();
+    find(&mut evidence, &west(), "www", Findings { dns: Some(dns), ..Findings::default() });
+    let told = notes(&world, &evidence, &west(), "www", NOW);
+    assert!(told.iter().all(|note| !note.contains("dns-not-delegated")), "{told:?}");
+}
+
+#[test]
+fn too_little_room_is_told_of_where_the_application_does_not_serve() {
+    let world = World::protected();
+    let mut evidence = evidence(NOW, NOW);
+    for at in [west(), central()] {
+        let short = Findings { short: vec!["pods would be 5 of 3".into()], ..Findings::default() };
+        find(&mut evidence, &at, "core", short);
+    }
+    assert_eq!(world.known().primary, Some(west()));
+    assert_eq!(notes(&world, &evidence, &west(), "core", NOW), Vec::<String>::new());
+    assert_eq!(notes(&world, &evidence, &central(), "core", NOW), ["warning capacity-short: pods would be 5 of 3"]);
+}
