@@ -12,8 +12,8 @@ use crate::postgres::{BIN, Server};
 use crate::redis;
 
 /// What is lacking, one line each.
-async fn lacks(driver: &dyn Driver) -> Vec<String> {
-    driver.facts().await.unwrap().findings.lacks
+async fn lacks(driver: &dyn Driver) -> Option<Vec<String>> {
+    Some(driver.facts().await?.findings.lacks)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,7 +26,7 @@ async fn what_postgres_does_not_let_the_agent_do_is_named() {
 
     let mut options = primary.options(&[("b", &standby)]);
     (options.user, options.password) = ("app".into(), Secret::new("app"));
-    let told = lacks(&Postgres::new(options, "a")).await;
+    let told = lacks(&Postgres::new(options, "a")).await.unwrap();
     assert!(told.len() == 1 && told[0].contains("ALTER ROLE app SUPERUSER"), "{told:?}");
 
     let mut options = primary.options(&[("b", &standby)]);
@@ -70,7 +70,7 @@ async fn programs_of_postgres_that_cannot_be_started_are_named() {
     options.start = vec!["/nowhere/start-it".into()];
     options.stop = vec![primary.data.join("PG_VERSION").display().to_string()];
     options.bin_directory = Some(empty.path().to_owned());
-    let told = lacks(&Postgres::new(options.clone(), "a")).await;
+    let told = lacks(&Postgres::new(options.clone(), "a")).await.unwrap();
     let named = ["start: there is no program /nowhere/start-it", "is not executable", "pg_rewind", "pg_basebackup"];
     assert!(named.iter().all(|word| told.iter().any(|line| line.contains(word))), "{told:?}");
     assert_eq!(told.len(), 5, "{told:?}");
@@ -78,32 +78,32 @@ async fn programs_of_postgres_that_cannot_be_started_are_named() {
     // Its processes are looked for in another folder.
     options.data_directory = empty.path().to_owned();
     options.bin_directory = Some(PathBuf::from(BIN));
-    let told = lacks(&Postgres::new(options, "a")).await;
+    let told = lacks(&Postgres::new(options, "a")).await.unwrap();
     assert!(told.iter().any(|line| line.starts_with("the hard fence: ") && line.contains("dataDirectory")), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_acl_of_redis_does_not_let_the_agent_do_is_named() {
     let (one, other) = (redis::Server::new(""), redis::Server::new(""));
-    assert_eq!(lacks(&one.driver("a", &[("b", &other)])).await, Vec::<String>::new());
+    assert_eq!(lacks(&one.driver("a", &[("b", &other)])).await, Some(vec![]));
 
     let rights = one.cli(&["ACL", "SETUSER", "weak", "on", ">weak", "~*", "&*", "+@all", "-replicaof", "-config|set"]);
     assert_eq!(rights, "OK");
     let mut options = one.options(&[("b", &other)]);
     (options.user, options.password) = ("weak".into(), Secret::new("weak"));
     let before = one.cli(&["INFO", "replication"]);
-    let told = lacks(&Redis::new(options.clone(), "a")).await;
+    let told = lacks(&Redis::new(options.clone(), "a")).await.unwrap();
     assert!(told.len() == 1 && told[0].contains("weak lacks +config|set +replicaof;"), "{told:?}");
     assert!(before.contains("role:master") && one.cli(&["INFO", "replication"]).contains("role:master"));
     assert_eq!(one.cli(&["CONFIG", "GET", "min-replicas-to-write"]).lines().last(), Some("0"), "it was a dry run");
 
     assert_eq!(one.cli(&["ACL", "SETUSER", "weak", "-acl"]), "OK");
-    let told = lacks(&Redis::new(options, "a")).await;
+    let told = lacks(&Redis::new(options, "a")).await.unwrap();
     assert!(told.len() == 1 && told[0].contains("weak lacks +acl;"), "{told:?}");
 
     // The login that a replica uses there.
     assert_eq!(other.cli(&["ACL", "SETUSER", "replicator", "-info", "-replconf"]), "OK");
-    let told = lacks(&one.driver("a", &[("b", &other)])).await;
+    let told = lacks(&one.driver("a", &[("b", &other)])).await.unwrap();
     assert!(told.len() == 1 && told[0].contains("upstreams.b lacks +info +replconf"), "{told:?}");
 }
 
@@ -115,7 +115,7 @@ async fn programs_of_redis_and_a_process_that_is_not_found_are_named() {
     options.pid_file = server.folder.path().join("another-pid");
     // Its own word on its process is not asked for where the login fails.
     options.password = Secret::new("hunter2");
-    let told = lacks(&Redis::new(options, "a")).await;
+    let told = lacks(&Redis::new(options, "a")).await.unwrap();
     let named = ["start: there is no program no-such-program", "the hard fence: "];
     assert!(named.iter().all(|word| told.iter().any(|line| line.starts_with(word))), "{told:?}");
     assert!(told.len() == 2 && !told.iter().any(|line| line.contains("hunter2")), "{told:?}");

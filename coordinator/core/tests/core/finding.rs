@@ -19,6 +19,7 @@ fn find(evidence: &mut Evidence, at: &ClusterId, name: &str, findings: Findings)
         redis: None,
         backup: None,
         reaches: [].into(),
+        problem: String::new(),
         findings,
     };
     let of_cluster = &mut evidence.contacts.get_mut(at).unwrap().facts;
