@@ -16,6 +16,7 @@
 
 mod canary;
 mod conninfo;
+mod copied;
 mod diverged;
 mod facts;
 mod fence;
@@ -35,6 +36,7 @@ mod renew;
 mod restore;
 mod server;
 mod session;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

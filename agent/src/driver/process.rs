@@ -194,6 +194,29 @@ impl Program {
     /// # Errors
     /// If it cannot be started or waited for, or did not end in time. An exit code is no error.
     pub async fn run(&self, children: &Children, limit: Duration) -> Result<Finished, ProcessError> {
+        self.run_with(children, limit, None).await
+    }
+
+    /// The same, with all of its standard output handed on as it comes. It is read to its end, also if something that the
+    /// program left behind holds it open.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub async fn stream(
+        &self,
+        children: &Children,
+        limit: Duration,
+        sink: impl FnMut(&[u8]) + Send + 'static,
+    ) -> Result<Finished, ProcessError> {
+        self.run_with(children, limit, Some(Box::new(sink))).await
+    }
+
+    async fn run_with(
+        &self,
+        children: &Children,
+        limit: Duration,
+        sink: Option<Sink>,
+    ) -> Result<Finished, ProcessError> {
         let entry = children.begin(self.name(), limit).await.map_err(|unready| match unready {
             Unready::LeftBehind => ProcessError::LeftBehind { program: self.name() },
             Unready::Unrecorded(source) => ProcessError::Unrecorded { program: self.name(), source },
@@ -214,14 +237,17 @@ impl Program {
             entry.began(self.name(), leader);
         }
         let running = Running(Some((group, entry)));
-        let mut outputs = Outputs::follow(child.stdout.take(), child.stderr.take());
+        let whole = sink.is_some();
+        let mut outputs = Outputs::follow(child.stdout.take(), child.stderr.take(), sink);
         let Ok(ended) = tokio::time::timeout(limit, child.wait()).await else {
             drop(running);
             return Err(ProcessError::TimedOut { program: self.name(), limit, tail: outputs.both.text() });
         };
         let status = ended.map_err(|source| ProcessError::Wait { program: self.name(), source })?;
         running.ended();
-        outputs.finish().await;
+        if !outputs.finish(if whole { limit } else { OUTPUT_GRACE }).await && whole {
+            return Err(ProcessError::TimedOut { program: self.name(), limit, tail: outputs.both.text() });
+        }
         Ok(Finished {
             code: status.code(),
             how: status.to_string(),
@@ -283,6 +309,9 @@ impl Drop for Running {
     }
 }
 
+/// Takes an output as it comes.
+type Sink = Box<dyn FnMut(&[u8]) + Send>;
+
 /// Both outputs, read until their ends, which may be long after the program's own: a daemon that still writes must
 /// find a reader, or it would be ended by its next line.
 struct Outputs {
@@ -297,25 +326,34 @@ impl Outputs {
     fn follow(
         output: Option<impl AsyncRead + Unpin + Send + 'static>,
         errors: Option<impl AsyncRead + Unpin + Send + 'static>,
+        sink: Option<Sink>,
     ) -> Self {
         let both = Kept::new(TAIL_LIMIT);
         let (kept_output, kept_errors) = (Kept::new(OUTPUT_LIMIT), Kept::new(OUTPUT_LIMIT));
         let mut readers = Vec::new();
-        readers.extend(output.map(|pipe| read(pipe, [kept_output.clone(), both.clone()])));
-        readers.extend(errors.map(|pipe| read(pipe, [kept_errors.clone(), both.clone()])));
+        readers.extend(output.map(|pipe| read(pipe, [kept_output.clone(), both.clone()], sink)));
+        readers.extend(errors.map(|pipe| read(pipe, [kept_errors.clone(), both.clone()], None)));
         Self { output: kept_output, errors: kept_errors, both, readers }
     }
 
-    async fn finish(&mut self) {
-        let _ = tokio::time::timeout(OUTPUT_GRACE, futures::future::join_all(&mut self.readers)).await;
+    /// False if not both have come to their ends within the time.
+    async fn finish(&mut self, grace: Duration) -> bool {
+        tokio::time::timeout(grace, futures::future::join_all(&mut self.readers)).await.is_ok()
     }
 }
 
-fn read(mut pipe: impl AsyncRead + Unpin + Send + 'static, into: [Kept; 2]) -> tokio::task::JoinHandle<()> {
+fn read(
+    mut pipe: impl AsyncRead + Unpin + Send + 'static,
+    into: [Kept; 2],
+    mut sink: Option<Sink>,
+) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         let mut part = vec![0; 4096];
         while let Ok(count @ 1..) = pipe.read(&mut part).await {
             into.iter().for_each(|kept| kept.push(&part[..count]));
+            if let Some(sink) = &mut sink {
+                sink(&part[..count]);
+            }
         }
     })
 }
@@ -392,5 +430,16 @@ mod tests {
         let output = program.run(&Children::default(), Duration::from_secs(10)).await.unwrap().output;
         assert!(output.contains("SAID=so"), "{output}");
         assert!(!output.contains("CARGO"), "{output}");
+    }
+
+    #[tokio::test]
+    async fn an_output_that_is_handed_on_is_whole() {
+        let seen = Arc::new(Mutex::new(0_usize));
+        let counting = seen.clone();
+        let program = shell("head -c 10000000 /dev/zero");
+        let sink = move |part: &[u8]| *counting.lock().unwrap() += part.len();
+        let finished = program.stream(&Children::default(), Duration::from_secs(60), sink).await.unwrap();
+        assert!(finished.success() && finished.output.len() == OUTPUT_LIMIT, "{}", finished.how);
+        assert_eq!(*seen.lock().unwrap(), 10_000_000);
     }
 }

@@ -13,6 +13,7 @@
 //! Invariant: between the look at the gate and the answer to the command that opens, the gate is held; a fence waits
 //! for it, bounded, and an opening that meets a fence gives up.
 
+mod check;
 mod closed;
 mod facts;
 mod fence;
@@ -34,6 +35,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::check::RedisCheck;
 pub(crate) use self::lab::tool;
 pub use self::options::{RedisOptions, RedisUpstream};
 use self::session::{Failure, Login, Session, command};

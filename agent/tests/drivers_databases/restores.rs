@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use regent_agent::driver::backup::{BackupKind, BackupOptions, Over};
 use regent_agent::driver::elsewhere::FenceAt;
 use regent_agent::driver::postgres::{Postgres, PostgresOptions};
-use regent_agent::driver::redis::{Redis, RedisOptions};
+use regent_agent::driver::redis::{Redis, RedisCheck, RedisOptions};
 use regent_agent::driver::scratch::{Check, ScratchOptions};
 use regent_agent::driver::{Driver, Rehearsal, Role};
 
@@ -85,6 +85,8 @@ async fn dumps_of_every_form_are_restored_and_one_that_breaks_off_is_passed_over
         let done = driver.rehearse(Rehearsal::Restore, 7).await.unwrap();
         println!("{format}: {}", done.message);
         assert!(done.message.contains(name) && done.message.contains("half"), "{}", done.message);
+        assert!(done.message.contains("(3 in 1 tables as in the dump)"), "{}", done.message);
+        assert!(done.message.contains("checksums of its pages are right"), "{}", done.message);
         assert!(driver.rehearse(Rehearsal::Restore, 7).await.unwrap().already);
         assert!(driver.rehearse(Rehearsal::Verify, 7).await.unwrap().message.contains("answers 1 checks"));
         assert!(!driver.rehearse(Rehearsal::CleanUp, 7).await.unwrap().already);
@@ -174,6 +176,7 @@ async fn a_base_backup_is_restored_to_the_end_of_its_wal_or_to_a_time() {
         let driver = Postgres::new(options.clone(), "b");
         let done = driver.rehearse(Rehearsal::Restore, 7).await.unwrap();
         println!("{}", done.message);
+        assert!(done.message.contains("its pages have no checksums"), "{}", done.message);
         driver.rehearse(Rehearsal::Verify, 7).await.unwrap();
         driver.rehearse(Rehearsal::CleanUp, 7).await.unwrap();
     }
@@ -211,6 +214,97 @@ async fn a_base_backup_is_restored_to_the_end_of_its_wal_or_to_a_time() {
     println!("{refused}");
     std::fs::remove_file(base.join("backup_manifest")).unwrap();
     assert!(driver.rehearse(Rehearsal::Restore, 8).await.unwrap_err().message.contains("manifest"));
+}
+
+/// Statements as the owner of the application's database.
+fn psql(server: &Server, statements: &str) {
+    let port = server.port.to_string();
+    let target =
+        ["-h", "127.0.0.1", "-p", &port, "-U", "app", "-d", "app", "-v", "ON_ERROR_STOP=1", "-qXc", statements];
+    run(&format!("{BIN}/psql"), &target, "app");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_do_not_arrive_are_missed() {
+    let a = Server::primary("");
+    rows(&a, 3).await;
+    // Loading one table takes a row away from another: every program succeeds, and a row is missing.
+    psql(
+        &a,
+        "CREATE FUNCTION public.forget() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
+             DELETE FROM public.rows WHERE n = (SELECT min(n) FROM public.rows); RETURN true; END $$;
+         CREATE TABLE public.zz (n int CHECK (public.forget())); INSERT INTO public.zz VALUES (1)",
+    );
+    let place = folder();
+    let b = Server::primary("");
+    let mut options = b.options(&[]);
+    options.scratch = scratch(place.path());
+    for (format, name) in [("p", "a.sql"), ("c", "a.dump"), ("d", "a.dir")] {
+        let from = place.path().join(name);
+        dump(&a, &from, format);
+        options.backups = backups(BackupKind::Dump, from);
+        let refused = Postgres::new(options.clone(), "b").rehearse(Rehearsal::Restore, 7).await.unwrap_err();
+        println!("{format}: {refused}");
+        assert_eq!(refused.code, "restore-rows-differ", "{refused}");
+        assert!(refused.message.contains("public.rows has 1 rows, the dump has 2"), "{refused}");
+    }
+    // In earnest, nothing takes the place of what was there.
+    b.stop();
+    options.backups = options.backups.map(|named| BackupOptions { over: Over::SetAside, ..named });
+    let refused = Postgres::new(options.clone(), "b").restore(7).await.unwrap_err();
+    assert_eq!(refused.code, "restore-rows-differ", "{refused}");
+    assert!(!set_aside(&b).iter().any(|name| name.contains("set-aside")) && b.data.join("PG_VERSION").exists());
+    // What a dump writes by INSERT cannot be counted so.
+    let from = place.path().join("inserts.sql");
+    let (port, target) = (a.port.to_string(), from.display().to_string());
+    let words = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "--inserts", "-f", &target, "app"];
+    run(&format!("{BIN}/pg_dump"), &words, "postgres");
+    options.backups = backups(BackupKind::Dump, from);
+    let driver = Postgres::new(options, "b");
+    let done = driver.rehearse(Rehearsal::Restore, 8).await.unwrap();
+    assert!(done.message.contains("not compared with the dump"), "{}", done.message);
+    driver.rehearse(Rehearsal::CleanUp, 8).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_page_that_nothing_reads_is_found() {
+    let a = Server::primary("");
+    a.stop();
+    run(&format!("{BIN}/pg_checksums"), &["--enable", "-D", a.data.to_str().unwrap()], "");
+    a.start();
+    // Long values lie in pages of their own, which a count of rows does not touch.
+    psql(&a, "INSERT INTO rows (said) SELECT string_agg(md5(n::text), '') FROM generate_series(1, 2000) AS n");
+    let file = a.value("SELECT pg_relation_filepath(reltoastrelid) FROM pg_class WHERE oid = 'rows'::regclass").await;
+    let place = folder();
+    let base = place.path().join("base");
+    let source = format!("host=127.0.0.1 port={} user=replicator password=replicator", a.port);
+    // The manifest knows sizes only: whether a page was damaged before it was copied, it never knows.
+    let words =
+        ["-D", base.to_str().unwrap(), "-d", &source, "-c", "fast", "-X", "stream", "--manifest-checksums=NONE"];
+    run(&format!("{BIN}/pg_basebackup"), &words, "");
+    let flip = || {
+        let mut page = std::fs::read(base.join(&file)).unwrap();
+        page[5000] ^= 0xff;
+        std::fs::write(base.join(&file), page).unwrap();
+    };
+    flip();
+    let b = Server::primary("");
+    let mut options = b.options(&[]);
+    options.scratch = scratch(place.path());
+    options.backups = backups(BackupKind::Base, base.clone());
+    let driver = Postgres::new(options, "b");
+    let refused = driver.rehearse(Rehearsal::Restore, 7).await.unwrap_err();
+    println!("{refused}");
+    assert_eq!(refused.code, "restore-damaged", "{refused}");
+    b.stop();
+    std::fs::rename(&b.data, b.data.with_file_name("away")).unwrap();
+    assert_eq!(driver.restore(8).await.unwrap_err().code, "restore-damaged");
+    assert!(!b.data.exists(), "it has not taken the place");
+    flip();
+    let done = driver.rehearse(Rehearsal::Restore, 9).await.unwrap();
+    assert!(done.message.contains("the checksums of its pages are right"), "{}", done.message);
+    assert!(driver.rehearse(Rehearsal::Verify, 9).await.unwrap().message.contains("1 rows"), "it runs again");
+    driver.rehearse(Rehearsal::CleanUp, 9).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -269,8 +363,29 @@ async fn a_snapshot_takes_the_place_of_what_redis_had() {
     assert_eq!(b.cli(&["EXISTS", "old"]), "1");
     let named = options.backups.clone().unwrap();
     let over = RedisOptions { backups: Some(BackupOptions { over: Over::SetAside, ..named }), ..options.clone() };
-    let driver = Redis::new(over, "b");
+    let check = |words: &[&str], expect: Option<&str>| RedisCheck {
+        command: words.iter().map(|&word| word.to_owned()).collect(),
+        expect: expect.map(str::to_owned),
+    };
+    for (check, code) in [
+        (check(&["GET", "a"], Some("2")), "scratch-check"),
+        (check(&["EXISTS", "d"], None), "scratch-check"),
+        (check(&["FLUSHALL"], None), "redis-config"),
+    ] {
+        let driver = Redis::new(RedisOptions { checks: vec![check], ..over.clone() }, "b");
+        let refused = driver.restore(7).await.unwrap_err();
+        println!("{refused}");
+        assert_eq!(refused.code, code, "{refused}");
+        assert_eq!(b.cli(&["EXISTS", "old"]), "1", "nothing has taken its place");
+    }
+    let checks = vec![check(&["GET", "a"], Some("1")), check(&["MGET", "a", "c"], Some("1\n1"))];
+    let driver = Redis::new(RedisOptions { checks, ..over }, "b");
+    driver.rehearse(Rehearsal::Restore, 8).await.unwrap();
+    let verified = driver.rehearse(Rehearsal::Verify, 8).await.unwrap();
+    assert!(verified.message.contains("3 keys and answers 2 checks"), "{}", verified.message);
+    driver.rehearse(Rehearsal::CleanUp, 8).await.unwrap();
     let done = driver.restore(7).await.unwrap();
+    assert!(done.message.contains("2 checks"), "{}", done.message);
     println!("{}", done.message);
     assert!(done.message.contains("regent-set-aside"), "{}", done.message);
     let probe = driver.probe().await;

@@ -109,6 +109,7 @@ impl Server {
             hard_fence: Vec::new(),
             upstreams: upstreams.collect(),
             scratch: None,
+            checks: Vec::new(),
             backups: None,
         }
     }

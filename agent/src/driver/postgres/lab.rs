@@ -5,12 +5,14 @@
 //!  PLACE/data   PGDATA     PLACE/run   the socket     PLACE/postgresql.conf, pg_hba.conf   its whole configuration
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{Client, Config, SimpleQueryRow};
 
+use super::copied::Name;
 use super::session::{SqlError, connect, number, run, text, truth};
 use super::{GLANCE, Postgres, files};
 use crate::driver::DriverError;
@@ -20,7 +22,7 @@ use crate::driver::process::table::{Family, family};
 /// Programs of the step; its own deadline is what bounds them.
 pub(super) const LONG: Duration = Duration::from_secs(24 * 3600);
 /// Programs that only read or print, and statements that only look.
-const SHORT: Duration = Duration::from_secs(30);
+pub(super) const SHORT: Duration = Duration::from_secs(30);
 /// How long a killed instance may take to go.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
 /// The length of a socket's path that the kernel allows.
@@ -50,6 +52,9 @@ pub(super) struct Rows {
     tables: usize,
     rows: u64,
     exact: bool,
+    /// Every table that is there. Without a number: not counted, for the time was over; or its rows are not those of a dump
+    /// alone, since an extension or a partition has them.
+    pub(super) found: BTreeMap<Name, Option<u64>>,
 }
 
 impl std::fmt::Display for Rows {
@@ -228,20 +233,33 @@ impl<'p> Lab<'p> {
     /// Counts what is in the application's database.
     pub(super) async fn count(&self) -> Result<Rows, DriverError> {
         let client = self.connect(&self.postgres.options.database).await?;
-        let tables = "SELECT format('%I.%I', nspname, relname) AS name, greatest(reltuples, 0)::bigint AS about
+        let tables = "SELECT nspname, relname, format('%I.%I', nspname, relname) AS name, relkind = 'r' AS has_rows,
+                greatest(reltuples, 0)::bigint AS about,
+                EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')
+                    AS of_extension
             FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-            WHERE relkind = 'r' AND nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg\\_t%'";
-        let tables = ask(&client, tables).await?;
+            WHERE relkind IN ('r', 'p', 'f') AND nspname NOT IN ('pg_catalog', 'information_schema')
+                AND nspname NOT LIKE 'pg\\_t%'";
+        let all = ask(&client, tables).await?;
+        let word = |row: &SimpleQueryRow, column: &str| text(row, column).unwrap_or_default().to_owned();
+        let key = |row: &SimpleQueryRow| (word(row, "nspname"), word(row, "relname"));
+        let tables: Vec<&SimpleQueryRow> = all.iter().filter(|row| truth(row, "has_rows") == Some(true)).collect();
         let began = Instant::now();
-        let mut found = Rows { tables: tables.len(), rows: 0, exact: true };
+        let found = all.iter().map(|row| (key(row), None)).collect();
+        let mut found = Rows { tables: tables.len(), rows: 0, exact: true, found };
         for table in &tables {
-            let name = text(table, "name").unwrap_or_default();
+            let name = word(table, "name");
             let left = COUNT_LIMIT.saturating_sub(began.elapsed());
-            let statement = format!("SELECT count(*) AS rows FROM {name}");
+            // Those that inherit from it are counted by themselves.
+            let statement = format!("SELECT count(*) AS rows FROM ONLY {name}");
             let counted = tokio::time::timeout(left, run(&client, &statement)).await;
             match counted {
                 Ok(Ok(rows)) => {
-                    found.rows += rows.first().and_then(|row| number::<u64>(row, "rows")).unwrap_or_default()
+                    let rows = rows.first().and_then(|row| number::<u64>(row, "rows")).unwrap_or_default();
+                    found.rows += rows;
+                    if truth(table, "of_extension") == Some(false) {
+                        found.found.insert(key(table), Some(rows));
+                    }
                 }
                 Ok(Err(error)) => return Err(unreadable(&format!("rows of {name} cannot be counted: {error}"))),
                 Err(_) => {
@@ -333,7 +351,7 @@ impl<'p> Lab<'p> {
     }
 }
 
-async fn ask(client: &Client, statement: &str) -> Result<Vec<tokio_postgres::SimpleQueryRow>, DriverError> {
+async fn ask(client: &Client, statement: &str) -> Result<Vec<SimpleQueryRow>, DriverError> {
     let answer = tokio::time::timeout(SHORT, run(client, statement)).await.unwrap_or(Err(SqlError::TimedOut(SHORT)));
     answer.map_err(|error| unreadable(&error.to_string()))
 }

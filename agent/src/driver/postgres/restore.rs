@@ -2,8 +2,8 @@
 //! and only then put into the place of PGDATA, by renaming.
 //!
 //! ```text
-//!  newest whole backup ─► build ─► rows, checks ─► shut down ─► closed at rest ═ exchange ═ start, closed
-//!                         in PGDATA.regent-restoring/new          old PGDATA ─► PGDATA.regent-set-aside-TIME
+//!  newest whole backup ─► build ─► rows, checks ─► shut down, checksums ─► closed at rest ═ exchange ═ start, closed
+//!                         in PGDATA.regent-restoring/new                     old PGDATA ─► PGDATA.regent-set-aside-TIME
 //! ```
 //!
 //! It goes where nothing is: PGDATA is absent, or holds nothing but what the agent itself puts there. Anything else is
@@ -70,8 +70,17 @@ impl Postgres {
         let began = Instant::now();
         let how = self.build(&lab, options, &backup).await?;
         let rows = lab.count().await?;
-        let message =
-            format!("{} was restored in {:.1?}{how}; {rows}{}", backup.words(), began.elapsed(), note(&passed_over));
+        let compared = self.compare_rows(options, &backup, &rows).await?;
+        // The pages are read while nothing runs; what asks of it later finds it running again.
+        lab.shut_down().await?;
+        let pages = self.read_checksums(&lab).await?;
+        lab.start().await?;
+        let took = began.elapsed();
+        let message = format!(
+            "{} was restored in {took:.1?}{how}; {rows}{compared}, {pages}{}",
+            backup.words(),
+            note(&passed_over)
+        );
         let ready = Ready { run, message, rehearsed_ms: None };
         scratch.note(BACKUP, &ready).await?;
         Ok(ready.done())
@@ -108,11 +117,8 @@ impl Postgres {
         scratch.room_for(unpacked(options, &backup))?;
         let began = Instant::now();
         let how = self.build(&lab, options, &backup).await?;
-        let rows = lab.count().await?;
-        let checks = lab.check().await?;
-        lab.shut_down().await?;
-        let message =
-            format!("{} was restored in {:.1?}{how}; {rows}, {checks} checks", backup.words(), began.elapsed());
+        let found = self.verify(&lab, options, &backup).await?;
+        let message = format!("{} was restored in {:.1?}{how}; {found}", backup.words(), began.elapsed());
         let aside = self.exchange(&lab, run, &message).await?;
         scratch.vanish().await?;
         self.start().await?;

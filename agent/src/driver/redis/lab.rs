@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use redis::aio::MultiplexedConnection;
-use redis::{Client, ConnectionAddr, IntoConnectionInfo};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo};
 
+use super::check::RedisCheck;
 use super::session::{Failure, Info, ask, command};
 use super::{COMMAND_LIMIT, GLANCE, Redis};
 use crate::driver::DriverError;
@@ -41,6 +42,11 @@ impl<'r> Lab<'r> {
     /// Where what it loads belongs.
     pub(super) fn dump(&self) -> PathBuf {
         self.place.join("data").join(DUMP)
+    }
+
+    /// What it must answer.
+    pub(super) fn checks(&self) -> &'r [RedisCheck] {
+        &self.redis.options.checks
     }
 
     fn family(&self) -> Family {
@@ -151,10 +157,12 @@ impl<'r> Lab<'r> {
         Ok(Info::parse(&text))
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, Failure> {
+    pub(super) async fn connect(&self) -> Result<MultiplexedConnection, Failure> {
         let connect = async {
             let info = ConnectionAddr::Unix(self.place.join("socket")).into_connection_info()?;
-            Client::open(info)?.get_multiplexed_async_connection().await
+            // Bounded by this driver, for each command.
+            let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+            Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await
         };
         match tokio::time::timeout(COMMAND_LIMIT, connect).await {
             Ok(connection) => connection.map_err(|error| Failure::of(&error)),
@@ -163,7 +171,7 @@ impl<'r> Lab<'r> {
     }
 }
 
-fn unreadable(failure: Failure) -> DriverError {
+pub(super) fn unreadable(failure: Failure) -> DriverError {
     DriverError::retryable("scratch-check", format!("the scratch Redis: {failure}"))
 }
 

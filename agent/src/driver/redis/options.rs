@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::check::RedisCheck;
 use crate::driver::backup::BackupOptions;
 use crate::driver::elsewhere::FenceAt;
 use crate::driver::scratch::ScratchOptions;
@@ -50,6 +51,9 @@ pub struct RedisOptions {
     /// Where drills may work. Default: none; the resource cannot be copied in a drill.
     #[serde(default)]
     pub scratch: Option<ScratchOptions>,
+    /// Commands that a copy, or what was restored, must answer. Default: none; keys are counted.
+    #[serde(default)]
+    pub checks: Vec<RedisCheck>,
     /// Where its backups are. Default: none; it cannot be restored.
     #[serde(default)]
     pub backups: Option<BackupOptions>,

@@ -68,8 +68,12 @@ impl Redis {
         let mut said = Vec::new();
         for (name, what) in [(COPY, "the copy"), (BACKUP, "the backup")] {
             if scratch.ready(name, run).await.is_some() {
-                let keys = Lab::at(self, scratch.place(name)).count().await?;
-                said.push(format!("{what} has {keys} keys"));
+                let lab = Lab::at(self, scratch.place(name));
+                let keys = lab.count().await?;
+                said.push(match lab.check().await? {
+                    0 => format!("{what} has {keys} keys; no checks are listed in agent.yaml"),
+                    answered => format!("{what} has {keys} keys and answers {answered} checks"),
+                });
             }
         }
         looked_at(&said)

@@ -88,7 +88,9 @@ impl Redis {
         scratch.room_for(backup.bytes)?;
         let began = Instant::now();
         let keys = load(&lab, &backup).await?;
+        let checked = lab.check().await;
         lab.stop().await?;
+        let checks = checked?;
         let aside = if self.info().await?.has_no_keys() { None } else { Some(self.set_aside().await?) };
         let Some(file) = self.config_file() else { return Err(no_config_file()) };
         let name = self.get("dbfilename").await?;
@@ -97,7 +99,8 @@ impl Redis {
         })
         .await?;
         self.stop_by_command().await?;
-        let message = format!("{} was restored in {:.1?}; {keys} keys", backup.words(), began.elapsed());
+        let message =
+            format!("{} was restored in {:.1?}; {keys} keys, {checks} checks", backup.words(), began.elapsed());
         let ready = serde_json::to_vec(&Ready { run, message: message.clone(), rehearsed_ms: None });
         let (source, target) = (lab.dump(), folder.join(&name));
         let noted = folder.join(RESTORED);
