@@ -1,8 +1,6 @@
 //! One disk is full: of a coordinator, of an agent, of a database.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -10,6 +8,7 @@ use regent_deploy::config::{APPLICATION, DATABASE};
 use regent_deploy::net::Link;
 use regent_deploy::postgres::Postgres;
 use regent_deploy::wait;
+use regent_tests::ballast::Ballast;
 use regent_tests::crew::Way;
 use regent_tests::stage::{ALL, CENTRAL, NORTH, Stage, WEST, play};
 
@@ -210,45 +209,4 @@ fn a_full_disk_of_the_primary_does_not_stop_its_fence() -> Result<()> {
         stage.judge().await?;
         Ok(())
     })
-}
-
-/// A file that takes every free byte of a disk, again and again, until it is dropped.
-struct Ballast {
-    path: PathBuf,
-    end: Option<mpsc::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Ballast {
-    fn fill(folder: &Path) -> Result<Self> {
-        let path = folder.join("ballast");
-        let mut file = std::fs::File::create(&path)?;
-        let mut take = move || {
-            for size in [1 << 20, 4096, 1] {
-                let block = vec![0; size];
-                while file.write_all(&block).is_ok() {}
-            }
-        };
-        take();
-        ensure!(path.metadata()?.len() > 1 << 20, "the disk had no space to begin with");
-        let (end, ended) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            // What others give back is taken, too.
-            while ended.recv_timeout(Duration::from_millis(10)) == Err(mpsc::RecvTimeoutError::Timeout) {
-                take();
-            }
-        });
-        Ok(Self { path, end: Some(end), thread: Some(thread) })
-    }
-}
-
-impl Drop for Ballast {
-    fn drop(&mut self) {
-        drop(self.end.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("it only writes");
-        }
-        // The disk may be gone already.
-        let _gone = std::fs::remove_file(&self.path);
-    }
 }
