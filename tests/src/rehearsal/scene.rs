@@ -30,11 +30,13 @@ pub enum Kind {
     Loss,
     /// Of the side that a failover left.
     Rejoin,
+    /// With copies, beside a primary that serves.
+    Drill,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Switchover, Self::Undo, Self::Failover, Self::Loss, Self::Rejoin];
+    pub const ALL: [Self; 6] = [Self::Switchover, Self::Undo, Self::Failover, Self::Loss, Self::Rejoin, Self::Drill];
 
     pub(super) const fn loses_the_region(self) -> bool {
         matches!(self, Self::Loss)
@@ -59,6 +61,12 @@ impl Kind {
                 })]
             }
             Self::Failover | Self::Rejoin => vec![started(Cause::SelfFenced)],
+            Self::Drill => vec![Entry::DrillStarted {
+                application: application(),
+                cluster: to(),
+                by: "ann".to_owned(),
+                finding: Finding::default(),
+            }],
             Self::Loss => {
                 let vote = |observer| Entry::Vote {
                     observer: CoordinatorId(observer),
