@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use regent_deploy::config::{APPLICATION, DATABASE};
+use anyhow::{Result, bail, ensure};
+use regent_deploy::config::{APPLICATION, CACHE, DATABASE};
 use regent_deploy::net::Link;
 use regent_deploy::postgres::Postgres;
 use regent_deploy::wait;
@@ -16,6 +16,8 @@ const D: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Megabytes; room for a server and its log of a minute.
 const DATABASE_DISK: u32 = 320;
+/// Megabytes; Redis has its log and a snapshot there.
+const REDIS_DISK: u32 = 64;
 
 /// Each node's in turn: nothing moves, nobody who writes notices, and when there is space again everything is as it was.
 #[test]
@@ -95,6 +97,35 @@ async fn use_up_its_log(server: &Postgres) -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// The primary's Redis cannot write its log, and refuses rows. It is left, or waited for until there is space again;
+/// whichever it is, nothing that it acknowledged is lost, and all is served again.
+#[test]
+fn a_full_disk_of_the_primarys_redis_loses_nothing() -> Result<()> {
+    play(|net| async {
+        let data = PathBuf::from("eu-west").join(CACHE).join("data");
+        let mut stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), REDIS_DISK))).await?;
+        stage.cut_off_from_now();
+        let ballast = Ballast::fill(&stage.world.folder().join(&data))?;
+        wait::until("a refusal for want of space", PATIENCE, || async {
+            let said = stage.crew.record(WEST, Way::Redis)?.last_error.unwrap_or_default();
+            ensure!(said.contains("MISCONF"), "the last refusal is {said:?}");
+            Ok(())
+        })
+        .await?;
+        stage.crew.takes_nothing(WEST, Way::Redis, D * 3).await?;
+        drop(ballast);
+        stage.serves(NORTH, PATIENCE).await?;
+        match stage.changes().await? {
+            0 => stage.world.protected(stage.region(WEST), stage.region(CENTRAL)).await?,
+            1 => stage.failed_over_to(CENTRAL, PATIENCE).await?,
+            changes => bail!("the epoch rose {changes} times"),
+        }
+        stage.crew.keeps_writing(NORTH, Way::Name, Duration::from_secs(2), D).await?;
+        stage.judge().await?;
+        Ok(())
+    })
 }
 
 /// The standby's database cannot write: nothing moves.
