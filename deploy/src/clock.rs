@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -13,6 +16,8 @@ use anyhow::{Context, Result};
 pub struct WallClock {
     file: PathBuf,
     library: PathBuf,
+    /// The widest step so far, in seconds.
+    widest: Arc<AtomicU64>,
 }
 
 impl WallClock {
@@ -24,7 +29,7 @@ impl WallClock {
         let places = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
         let mut libraries = places.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
         let library = libraries.find(|path| path.exists()).context("faketime is not installed")?;
-        let clock = Self { file: folder.join("wall-clock"), library };
+        let clock = Self { file: folder.join("wall-clock"), library, widest: Arc::default() };
         clock.step(0)?;
         Ok(clock)
     }
@@ -34,11 +39,18 @@ impl WallClock {
     /// # Errors
     /// The file cannot be written.
     pub fn step(&self, seconds: i64) -> Result<()> {
+        self.widest.fetch_max(seconds.unsigned_abs(), Ordering::Relaxed);
         // Never half a file: it is read at every look at the clock.
         let draft = self.file.with_extension("draft");
         std::fs::write(&draft, format!("{seconds:+}\n"))
             .and_then(|()| std::fs::rename(&draft, &self.file))
             .with_context(|| format!("cannot write {}", self.file.display()))
+    }
+
+    /// How far from the machine's clock it ever was.
+    #[must_use]
+    pub fn widest(&self) -> Duration {
+        Duration::from_secs(self.widest.load(Ordering::Relaxed))
     }
 
     /// What a program is started with that goes by it.

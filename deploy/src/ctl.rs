@@ -10,7 +10,10 @@ use tokio::process::Command;
 
 use crate::config::Credentials;
 use crate::place;
-use crate::writer::Acknowledged;
+
+mod report;
+
+pub use report::{Decision, Finding, Gap, Loss, Report};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -301,6 +304,17 @@ pub struct Run {
     pub id: u64,
     /// Of which application.
     pub application: String,
+    /// The cluster that was primary.
+    #[serde(default)]
+    pub from: String,
+    /// The cluster that it goes to.
+    #[serde(default)]
+    pub to: String,
+    /// The change of the primary; absent before it, and of runs that change none.
+    pub decision: Option<Decision>,
+    /// What was known of the losses then.
+    #[serde(default)]
+    pub finding: Finding,
     status: String,
     /// In their order.
     #[serde(default)]
@@ -313,11 +327,20 @@ impl Run {
     pub fn status(&self) -> String {
         word(&self.status, "RUN_STATUS_")
     }
+
+    /// It has ended, and nothing of it changes any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        !matches!(self.status().as_str(), "running" | "undoing" | "stuck")
+    }
 }
 
 /// A step of a run.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Step {
+    /// Its number in the run; 0 of the first.
+    #[serde(default)]
+    pub id: u64,
     /// E.g. `promote`.
     pub kind: String,
     /// May be empty.
@@ -359,42 +382,6 @@ impl Step {
     }
 }
 
-/// What a report says of losses.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Report {
-    /// Of each database.
-    #[serde(default)]
-    pub losses: Vec<Loss>,
-}
-
-/// The loss in one database.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Loss {
-    /// Which.
-    pub resource: String,
-    /// By the last positions that were known; absent: unknown.
-    pub bytes: Option<u64>,
-    /// For humans, with its uncertainty.
-    #[serde(default)]
-    pub sentence: String,
-    /// What was acknowledged until then is there; absent: nothing is said of that.
-    #[serde(default, rename = "completeUntil")]
-    pub complete_until: Option<jiff::Timestamp>,
-}
-
-impl Report {
-    /// True if the report says that this row may be missing in that database.
-    #[must_use]
-    pub fn admits(&self, resource: &str, row: &Acknowledged) -> bool {
-        let mut of_resource = self.losses.iter().filter(|loss| loss.resource == resource);
-        of_resource.any(|loss| match (loss.bytes, loss.complete_until) {
-            (Some(0), Some(until)) => row.wall() > until,
-            (Some(0), None) => false,
-            (Some(_) | None, _) => true,
-        })
-    }
-}
-
 fn word(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_lowercase().replace('_', " ")
 }
@@ -431,7 +418,26 @@ mod tests {
         let text = r#"{ "explanation": { "heldBy": [ { "code": "x", "detail": "why" } ], "target": "b" } }"#;
         let why = serde_json::from_str::<WhyAnswer>(text).unwrap().explanation;
         assert_eq!((why.reason(), why.target.as_str()), ("why", "b"));
+        assert!(!runs[0].is_over() && runs[0].decision.is_none() && runs[0].finding.gaps.is_empty());
         let text = r#"{ "report": { "losses": [ { "resource": "db", "sentence": "unknown" } ] } }"#;
-        assert_eq!(serde_json::from_str::<ReportAnswer>(text).unwrap().report.losses[0].bytes, None);
+        let report = serde_json::from_str::<ReportAnswer>(text).unwrap().report;
+        assert!(report.losses[0].bytes.is_none() && report.run.is_none());
+    }
+
+    #[test]
+    fn what_a_decision_rests_on_is_read() {
+        let text = r#"{ "report": { "run": { "id": 9, "application": "shop", "from": "a", "to": "b",
+            "status": "RUN_STATUS_SUCCEEDED",
+            "decision": { "index": 12, "at": "2026-03-01T10:00:00.500Z", "epoch": 2, "ground": "lost" },
+            "finding": { "gaps": [ { "resource": "db", "primary": 900, "primaryAge": "11.500s", "candidate": 800 },
+                                   { "resource": "cache" } ] } } } }"#;
+        let run = serde_json::from_str::<ReportAnswer>(text).unwrap().report.run.unwrap();
+        assert!(run.is_over());
+        assert_eq!((run.from.as_str(), run.to.as_str()), ("a", "b"));
+        let decision = run.decision.unwrap();
+        assert_eq!((decision.epoch, decision.ground.as_str()), (2, "lost"));
+        assert_eq!(decision.at, "2026-03-01T10:00:00.5Z".parse().unwrap());
+        let ages: Vec<_> = run.finding.gaps.iter().map(|gap| gap.primary_age).collect();
+        assert_eq!(ages, [Some(Duration::from_millis(11_500)), None]);
     }
 }

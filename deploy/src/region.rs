@@ -123,6 +123,12 @@ impl Region {
         self.place.clock.as_ref().context("it goes by the machine's clock")?.step(seconds)
     }
 
+    /// How far its wall clock ever was from the machine's.
+    #[must_use]
+    pub fn clock_error(&self) -> Duration {
+        self.place.clock.as_ref().map(WallClock::widest).unwrap_or_default()
+    }
+
     /// What its programs are started with.
     pub(crate) fn environment(&self) -> BTreeMap<String, String> {
         self.place.environment.clone()

@@ -427,6 +427,7 @@ impl Rehearsal {
         let ground = match self.kind {
             Kind::Switchover | Kind::Undo | Kind::QuiescedUndo => Ground::Switched { run: self.run },
             Kind::Failover | Kind::Loss | Kind::Rejoin => Ground::Fenced { run: self.run },
+            Kind::Drill => bail!("a drill wants to change the primary"),
         };
         Ok(Entry::Decide {
             application: scene::application(),

@@ -1,11 +1,13 @@
 //! A protected world of namespaces with its crew at work: what incidents, faults and the soak are played on.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use regent_deploy::config::APPLICATION;
-use regent_deploy::ctl::Application;
+use regent_deploy::ctl::{Application, Report};
 use regent_deploy::ground::Ground;
 use regent_deploy::net::{Net, Weather};
 use regent_deploy::place;
@@ -33,7 +35,10 @@ pub struct Stage {
     /// Its writers.
     pub crew: Crew,
     epochs: Epochs,
-    first: u64,
+    /// The epoch at the start, and its primary.
+    first: (u64, IpAddr),
+    /// Of runs that are over, by their numbers.
+    reports: BTreeMap<u64, Report>,
     cut_off: Vec<Instant>,
     folder: tempfile::TempDir,
 }
@@ -87,9 +92,11 @@ impl Stage {
         world.begin().await?;
         let world = Arc::new(world);
         let epochs = Epochs::watch(&world)?;
-        let first = world.ctl().status().await?.application(APPLICATION)?.epoch;
+        let application = world.ctl().status().await?.application(APPLICATION)?.clone();
+        let primary = address(&world, &application.primary).context("there is no primary at the start")?;
+        let first = (application.epoch, primary);
         let crew = Crew::start(&world).await?;
-        Ok(Self { world, crew, epochs, first, cut_off: Vec::new(), folder })
+        Ok(Self { world, crew, epochs, first, reports: BTreeMap::new(), cut_off: Vec::new(), folder })
     }
 
     /// A region by its place.
@@ -112,6 +119,14 @@ impl Stage {
     /// It has none.
     pub fn far_address(&self, region: usize) -> Result<std::net::SocketAddr> {
         Ok(self.region(region).cluster()?.postgres.address().into())
+    }
+
+    /// Keeps the reports of the runs that are over: the coordinators remember a limited number of runs.
+    ///
+    /// # Errors
+    /// No coordinator answers.
+    pub async fn keep_reports(&mut self) -> Result<()> {
+        keep_reports(&self.world, &mut self.reports).await
     }
 
     /// From now on the primary may acknowledge what it cannot report; what it reported up to now must not be lost silently.
@@ -158,7 +173,7 @@ impl Stage {
     /// # Errors
     /// No coordinator answers.
     pub async fn changes(&self) -> Result<u64> {
-        Ok(self.application().await?.epoch - self.first)
+        Ok(self.application().await?.epoch - self.first.0)
     }
 
     /// Has the coordinator of a region lead.
@@ -238,18 +253,13 @@ impl Stage {
     /// # Errors
     /// A promise was broken; or the world does not end.
     pub async fn judge(self) -> Result<Vec<Sheet>> {
-        let Self { world, crew, epochs, first, cut_off, folder } = self;
+        let Self { world, crew, epochs, first, reports, cut_off, folder } = self;
         let sheets = crew.stop().await?;
         // Asked again, since the network may be a bad one.
-        let told = wait::until("what operators are told", Duration::from_secs(60), || async {
-            let application = world.ctl().status().await?.application(APPLICATION)?.clone();
-            let mut reports = Vec::new();
-            for run in world.ctl().runs().await? {
-                reports.push(world.ctl().report(run.id).await?);
-            }
-            Ok((application, reports))
-        });
-        let (application, reports) = told.await?;
+        let told = wait::until("what operators are told", Duration::from_secs(60), || told(&world, &reports, first.0));
+        let (application, all) = told.await?;
+        let now = (Instant::now(), jiff::Timestamp::now());
+        let reigns = oracle::reigns(first, &all, |name| address(&world, name), now);
         let clusters = world.regions().iter().filter_map(|region| region.cluster().ok());
         let primary = clusters.into_iter().find(|cluster| cluster.name == application.primary).context("no primary")?;
         // It may just be opening again.
@@ -260,14 +270,16 @@ impl Stage {
             let log = regent_deploy::keeper::last_lines(&primary.postgres.log(), 20);
             format!("PostgreSQL of {}, whose log ends so:\n{log}", primary.name)
         })?;
+        let clocks = world.regions().iter().map(Region::clock_error);
         let evidence = Evidence {
             sheets: sheets.clone(),
             epochs: epochs.seen(),
-            changes: application.epoch - first,
+            reigns,
+            epoch: application.epoch,
             primary: primary.address,
             rows,
-            reports,
             cut_off,
+            tolerance: oracle::TOLERANCE + clocks.max().unwrap_or_default(),
         };
         let broken = oracle::judge(&evidence);
         ensure!(broken.is_empty(), "{}", broken.join("\n"));
@@ -283,6 +295,34 @@ impl Stage {
         self.crew.stop().await?;
         clear(self.world, self.epochs, self.folder).await
     }
+}
+
+/// Where the cluster of this name is.
+fn address(world: &World, name: &str) -> Option<IpAddr> {
+    let mut clusters = world.regions().iter().filter_map(|region| region.cluster().ok());
+    clusters.find(|cluster| cluster.name == name).map(|cluster| cluster.address)
+}
+
+/// The application, and the reports of all runs: of the same moment, whoever answers.
+async fn told(world: &World, kept: &BTreeMap<u64, Report>, first: u64) -> Result<(Application, Vec<Report>)> {
+    let application = world.ctl().status().await?.application(APPLICATION)?.clone();
+    let mut reports: Vec<Report> = kept.values().cloned().collect();
+    for run in world.ctl().runs().await?.iter().filter(|run| !kept.contains_key(&run.id)) {
+        reports.push(world.ctl().report(run.id).await?);
+    }
+    let decisions = reports.iter().filter_map(|report| report.run.as_ref()?.decision.as_ref());
+    let last = decisions.map(|decision| decision.epoch).max().unwrap_or(first);
+    ensure!(last == application.epoch, "the application is at epoch {}, and the runs at {last}", application.epoch);
+    Ok((application, reports))
+}
+
+async fn keep_reports(world: &World, reports: &mut BTreeMap<u64, Report>) -> Result<()> {
+    for run in world.ctl().runs().await? {
+        if run.is_over() && !reports.contains_key(&run.id) {
+            reports.insert(run.id, world.ctl().report(run.id).await?);
+        }
+    }
+    Ok(())
 }
 
 async fn clear(world: Arc<World>, epochs: Epochs, folder: tempfile::TempDir) -> Result<()> {

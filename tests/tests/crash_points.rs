@@ -114,6 +114,7 @@ async fn pass(net: Net, failover_after: Duration, points: Vec<Point>) -> Result<
         if moved {
             sides.reverse();
         }
+        stage.keep_reports().await?;
         println!("{point}: the same, in {:.1} s", began.elapsed().as_secs_f32());
     }
     ensure!(!points.is_empty(), "there is no such point");

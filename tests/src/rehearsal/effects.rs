@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use regent_agent::driver::{Done, Driver, DriverResult, FenceReach, Health, Marker, Probe, Redirect, Rejoin, Role};
+use regent_agent::driver::{
+    Done, Driver, DriverError, DriverResult, FenceReach, Health, Marker, Probe, Redirect, Rehearsal, Rejoin, Role,
+};
 use regent_core::id::ClusterId;
 
 /// Where all databases stand all the time.
@@ -24,6 +26,8 @@ enum Condition {
 struct Things {
     databases: BTreeMap<String, Condition>,
     services: BTreeMap<String, bool>,
+    /// Copies that are there, by the run that they were made for.
+    copies: BTreeMap<String, u64>,
     seen: Effects,
 }
 
@@ -43,6 +47,7 @@ impl World {
         // The state at the end is part of what has to be the same.
         seen.extend(things.databases.iter().map(|(place, it)| (format!("{place} is {it:?}"), 1)));
         seen.extend(things.services.iter().map(|(place, runs)| (format!("{place} runs"), u32::from(*runs))));
+        seen.extend(things.copies.keys().map(|place| (format!("a copy of {place} is left"), 1)));
         seen.retain(|what, _| !left_alone.is_some_and(|place| what.starts_with(place)));
         seen
     }
@@ -85,6 +90,34 @@ impl Database {
 
     fn now(&self) -> Option<Condition> {
         self.world.lock().databases.get(&self.place).copied()
+    }
+
+    /// Makes a copy for this run, and counts it unless it is there.
+    fn copied(&self, run: u64) -> DriverResult {
+        let mut things = self.world.lock();
+        let already = things.copies.insert(self.place.clone(), run) == Some(run);
+        if !already {
+            *things.seen.entry(format!("{} was copied", self.place)).or_default() += 1;
+        }
+        Ok(Done { already, message: "copied".to_owned(), ..Done::default() })
+    }
+
+    /// Looks at the copy of this run, and counts nothing: nothing changes.
+    fn copy_of(&self, run: u64) -> DriverResult {
+        if self.world.lock().copies.get(&self.place) == Some(&run) {
+            return Ok(Done { message: "the copy was looked at".to_owned(), ..Done::default() });
+        }
+        Err(DriverError::permanent("no-copy", format!("run {run} has no copy of {}", self.place)))
+    }
+
+    /// Takes away whatever copy there is, and counts it.
+    fn cleaned_up(&self) -> DriverResult {
+        let mut things = self.world.lock();
+        let already = things.copies.remove(&self.place).is_none();
+        if !already {
+            *things.seen.entry(format!("the copy of {} was taken away", self.place)).or_default() += 1;
+        }
+        Ok(Done { already, message: "taken away".to_owned(), ..Done::default() })
     }
 }
 
@@ -141,6 +174,14 @@ impl Driver for Database {
 
     async fn rejoin(&self, _rejoin: &Rejoin) -> DriverResult {
         self.becomes(Condition::Standby, "made a standby")
+    }
+
+    async fn rehearse(&self, rehearsal: Rehearsal, run: u64) -> DriverResult {
+        match rehearsal {
+            Rehearsal::Promote | Rehearsal::Restore => self.copied(run),
+            Rehearsal::Verify => self.copy_of(run),
+            Rehearsal::CleanUp => self.cleaned_up(),
+        }
     }
 }
 

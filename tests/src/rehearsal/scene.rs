@@ -32,12 +32,21 @@ pub enum Kind {
     Loss,
     /// Of the side that a failover left.
     Rejoin,
+    /// With copies, beside a primary that serves.
+    Drill,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Switchover, Self::Undo, Self::QuiescedUndo, Self::Failover, Self::Loss, Self::Rejoin];
+    pub const ALL: [Self; 7] = [
+        Self::Switchover,
+        Self::Undo,
+        Self::QuiescedUndo,
+        Self::Failover,
+        Self::Loss,
+        Self::Rejoin,
+        Self::Drill,
+    ];
 
     /// When the new side has caught up.
     pub(super) const fn gives_up(self) -> bool {
@@ -67,6 +76,12 @@ impl Kind {
                 })]
             }
             Self::Failover | Self::Rejoin => vec![started(Cause::SelfFenced)],
+            Self::Drill => vec![Entry::DrillStarted {
+                application: application(),
+                cluster: to(),
+                by: "ann".to_owned(),
+                finding: Finding::default(),
+            }],
             Self::Loss => {
                 let vote = |observer| Entry::Vote {
                     observer: CoordinatorId(observer),

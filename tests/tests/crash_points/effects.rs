@@ -1,9 +1,12 @@
 //! What the databases, the service and the name have seen: counted where it happens.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use regent_deploy::config::ZONE;
 use regent_deploy::demo::server::STARTED;
 use regent_deploy::region::{Cluster, Region};
+use regent_deploy::wait;
 use regent_deploy::writer::resolve;
 use regent_tests::stage::Stage;
 
@@ -58,5 +61,47 @@ impl Effects {
             serial: self.serial + 1,
             epoch: self.epoch + 1,
         }
+    }
+}
+
+/// How often copies were taken of a standby's databases, by their own logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Copies {
+    postgres: usize,
+    redis: usize,
+}
+
+impl Copies {
+    /// Has PostgreSQL write down who copies it, and counts what there was.
+    pub(crate) async fn so_far(standby: &Region) -> Result<Self> {
+        let cluster = standby.cluster()?;
+        wait::until("a log of what is copied", Duration::from_secs(20), || async {
+            let session = cluster.postgres.connect_as_superuser().await?;
+            let shown: String = session.query_one("SHOW log_replication_commands", &[]).await?.get(0);
+            if shown != "on" {
+                session.batch_execute("ALTER SYSTEM SET log_replication_commands = on").await?;
+                session.batch_execute("SELECT pg_reload_conf()").await?;
+            }
+            ensure!(shown == "on", "it is {shown}");
+            Ok(())
+        })
+        .await?;
+        Self::counted(cluster)
+    }
+
+    /// After a drill: one copy of each.
+    pub(crate) const fn after_a_drill(self) -> Self {
+        Self { postgres: self.postgres + 1, redis: self.redis + 1 }
+    }
+
+    /// What there is now.
+    pub(crate) fn counted(cluster: &Cluster) -> Result<Self> {
+        let lines = |text: String, what: &str| text.lines().filter(|line| line.contains(what)).count();
+        let of_postgres = std::fs::read_to_string(cluster.postgres.log()).context("no log of PostgreSQL")?;
+        let of_redis = std::fs::read_to_string(cluster.redis.log()).context("no log of Redis")?;
+        Ok(Self {
+            postgres: lines(of_postgres, "received replication command: BASE_BACKUP"),
+            redis: lines(of_redis, "asks for synchronization"),
+        })
     }
 }

@@ -12,7 +12,7 @@ use regent_tests::gate::{Gate, Mark};
 use regent_tests::scratch;
 use regent_tests::stage::{NORTH, Stage};
 
-use super::effects::Effects;
+use super::effects::{Copies, Effects};
 use super::plan::{Kind, Point, Victim};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,16 +53,19 @@ async fn undo(stage: &Stage, gate: &Gate, point: Point, [from, to]: [usize; 2]) 
     stage.world.protected(stage.region(from), stage.region(to)).await
 }
 
-/// Nothing real notices, and nothing is left.
+/// Nothing real notices, every copy is taken once, and nothing is left.
 async fn drill(stage: &Stage, gate: &Gate, point: Point, [from, to]: [usize; 2]) -> Result<()> {
     let (before, newest) = (settled(stage, from).await?, newest_run(stage).await?);
+    let standby = stage.region(to).cluster()?;
+    let copies = Copies::so_far(stage.region(to)).await?;
     gate.close(&mark(point, newest))?;
-    let name = stage.region(to).cluster()?.name.clone();
-    accepted(stage, &["drill", APPLICATION, "--in", &name], newest).await?;
+    accepted(stage, &["drill", APPLICATION, "--in", &standby.name], newest).await?;
     crash(stage, gate, point, [from, to]).await?;
     run_ends(stage, newest, "succeeded").await?;
     same(stage, from, before).await?;
     scratch::is_empty(stage.region(to))?;
+    let (found, wanted) = (Copies::counted(standby)?, copies.after_a_drill());
+    ensure!(found == wanted, "one drill takes one copy of each: {wanted:?}, and not {found:?}");
     stage.world.protected(stage.region(from), stage.region(to)).await
 }
 

@@ -11,6 +11,8 @@ use regent_deploy::writer::resolve;
 use regent_tests::crew::Way;
 use regent_tests::stage::{ALL, CENTRAL, NORTH, Stage, WEST, play};
 
+use super::coordinators::metric;
+
 const D: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -28,6 +30,7 @@ fn all_regions_bad() -> Result<()> {
             Ok(())
         })
         .await?;
+        frozen(&stage, 1.0).await?;
         // Many times D; the guard fences the primary, and nobody takes its place.
         stage.crew.is_refused(NORTH, Way::Name, PATIENCE).await?;
         stage.crew.takes_nothing(NORTH, Way::Name, D * 4).await?;
@@ -44,8 +47,21 @@ fn all_regions_bad() -> Result<()> {
         }
         stage.crew.writes_to(NORTH, &stage.world, WEST, PATIENCE).await?;
         stage.world.protected(stage.region(WEST), stage.region(CENTRAL)).await?;
+        frozen(&stage, 0.0).await?;
         ensure!(stage.changes().await? == 0, "the epoch rose");
         stage.judge().await?;
         Ok(())
     })
+}
+
+/// Who is to be woken looks at the metric: every coordinator shows it, since any of them may be the one that is looked at.
+async fn frozen(stage: &Stage, wanted: f64) -> Result<()> {
+    wait::until("the metric of the breaker", PATIENCE, || async {
+        for region in ALL {
+            let shown = metric(stage, region, "regent_frozen").await?;
+            ensure!((shown - wanted).abs() < f64::EPSILON, "region {region} shows {shown} and not {wanted}");
+        }
+        Ok(())
+    })
+    .await
 }

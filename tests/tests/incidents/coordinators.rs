@@ -92,7 +92,8 @@ fn a_frozen_leader_wakes_as_a_follower() -> Result<()> {
     })
 }
 
-async fn metric(stage: &Stage, region: usize, name: &str) -> Result<f64> {
+/// The first value of a metric, as a region's coordinator shows it.
+pub(super) async fn metric(stage: &Stage, region: usize, name: &str) -> Result<f64> {
     let text = stage.region(region).metrics().await?;
     let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name));
     let value = line.and_then(|line| line.rsplit(' ').next());

@@ -55,6 +55,26 @@ fn a_frozen_database_is_left_and_wakes_as_nothing() -> Result<()> {
     })
 }
 
+/// The same of Redis: its replica hears nothing any more, and what fences it cannot ask it.
+#[test]
+fn a_frozen_redis_is_left_and_wakes_as_nothing() -> Result<()> {
+    play(|net| async {
+        let allows_more = |options: &mut Options| options.max_data_loss = Duration::from_secs(60);
+        let mut stage = Stage::start_with(net, D, allows_more).await?;
+        stage.cut_off_from_now();
+        let west = stage.region(WEST).cluster()?;
+        west.redis.freeze();
+        stage.failed_over_to(CENTRAL, PATIENCE).await?;
+        west.redis.thaw();
+        stage.crew.takes_nothing(WEST, Way::Redis, D).await?;
+        // The living half of the old side is fenced all the same.
+        stage.crew.takes_nothing(WEST, Way::Postgres, Duration::from_secs(1)).await?;
+        ensure!(stage.changes().await? == 1, "the epoch rose more than once");
+        stage.judge().await?;
+        Ok(())
+    })
+}
+
 /// kill -9 of the agent alone: its guard ends the databases when the lease does, and the other side waits for that.
 #[test]
 fn a_killed_agent_leaves_its_guard_to_fence() -> Result<()> {

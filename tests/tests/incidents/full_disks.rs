@@ -1,15 +1,14 @@
 //! One disk is full: of a coordinator, of an agent, of a database.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use regent_deploy::config::{APPLICATION, DATABASE};
+use anyhow::{Result, bail, ensure};
+use regent_deploy::config::{APPLICATION, CACHE, DATABASE};
 use regent_deploy::net::Link;
 use regent_deploy::postgres::Postgres;
 use regent_deploy::wait;
+use regent_tests::ballast::Ballast;
 use regent_tests::crew::Way;
 use regent_tests::stage::{ALL, CENTRAL, NORTH, Stage, WEST, play};
 
@@ -17,6 +16,8 @@ const D: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Megabytes; room for a server and its log of a minute.
 const DATABASE_DISK: u32 = 320;
+/// Megabytes; Redis has its log and a snapshot there.
+const REDIS_DISK: u32 = 64;
 
 /// Each node's in turn: nothing moves, nobody who writes notices, and when there is space again everything is as it was.
 #[test]
@@ -96,6 +97,35 @@ async fn use_up_its_log(server: &Postgres) -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// The primary's Redis cannot write its log, and refuses rows. It is left, or waited for until there is space again;
+/// whichever it is, nothing that it acknowledged is lost, and all is served again.
+#[test]
+fn a_full_disk_of_the_primarys_redis_loses_nothing() -> Result<()> {
+    play(|net| async {
+        let data = PathBuf::from("eu-west").join(CACHE).join("data");
+        let mut stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), REDIS_DISK))).await?;
+        stage.cut_off_from_now();
+        let ballast = Ballast::fill(&stage.world.folder().join(&data))?;
+        wait::until("a refusal for want of space", PATIENCE, || async {
+            let said = stage.crew.record(WEST, Way::Redis)?.last_error.unwrap_or_default();
+            ensure!(said.contains("MISCONF"), "the last refusal is {said:?}");
+            Ok(())
+        })
+        .await?;
+        stage.crew.takes_nothing(WEST, Way::Redis, D * 3).await?;
+        drop(ballast);
+        stage.serves(NORTH, PATIENCE).await?;
+        match stage.changes().await? {
+            0 => stage.world.protected(stage.region(WEST), stage.region(CENTRAL)).await?,
+            1 => stage.failed_over_to(CENTRAL, PATIENCE).await?,
+            changes => bail!("the epoch rose {changes} times"),
+        }
+        stage.crew.keeps_writing(NORTH, Way::Name, Duration::from_secs(2), D).await?;
+        stage.judge().await?;
+        Ok(())
+    })
 }
 
 /// The standby's database cannot write: nothing moves.
@@ -210,45 +240,4 @@ fn a_full_disk_of_the_primary_does_not_stop_its_fence() -> Result<()> {
         stage.judge().await?;
         Ok(())
     })
-}
-
-/// A file that takes every free byte of a disk, again and again, until it is dropped.
-struct Ballast {
-    path: PathBuf,
-    end: Option<mpsc::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Ballast {
-    fn fill(folder: &Path) -> Result<Self> {
-        let path = folder.join("ballast");
-        let mut file = std::fs::File::create(&path)?;
-        let mut take = move || {
-            for size in [1 << 20, 4096, 1] {
-                let block = vec![0; size];
-                while file.write_all(&block).is_ok() {}
-            }
-        };
-        take();
-        ensure!(path.metadata()?.len() > 1 << 20, "the disk had no space to begin with");
-        let (end, ended) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            // What others give back is taken, too.
-            while ended.recv_timeout(Duration::from_millis(10)) == Err(mpsc::RecvTimeoutError::Timeout) {
-                take();
-            }
-        });
-        Ok(Self { path, end: Some(end), thread: Some(thread) })
-    }
-}
-
-impl Drop for Ballast {
-    fn drop(&mut self) {
-        drop(self.end.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("it only writes");
-        }
-        // The disk may be gone already.
-        let _gone = std::fs::remove_file(&self.path);
-    }
 }

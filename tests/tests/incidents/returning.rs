@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use regent_deploy::config::APPLICATION;
 use regent_deploy::net::Net;
 use regent_deploy::wait;
@@ -22,6 +22,9 @@ fn returning_region_is_quarantined() -> Result<()> {
         }
         let why = stage.world.ctl().run(&["why", APPLICATION]).await?;
         ensure!(why.contains("quarantined"), "{why}");
+        // Before anybody decides what becomes of it, it is told what it has that the primary lacks.
+        let told = divergence(&stage).await?;
+        println!("the side that came back: {told}");
         // Nothing is deleted: whatever it had acknowledged by itself is still there.
         // (Its agent may have ended what it could not see closed: started again, it is closed again.)
         let west = stage.region(WEST).cluster()?;
@@ -85,6 +88,20 @@ fn second_failover_waits() -> Result<()> {
         stage.judge().await?;
         Ok(())
     })
+}
+
+/// What operators are told of the database that came back.
+async fn divergence(stage: &Stage) -> Result<String> {
+    let primary = &stage.region(CENTRAL).cluster()?.name;
+    let nothing = format!("nothing that was committed lies beyond the history of {primary}");
+    let (parted, measured) = (format!("diverged from {primary} at "), "bytes of WAL");
+    wait::until("word of what diverged", PATIENCE * 2, || async {
+        let told = stage.world.ctl().run(&["describe", APPLICATION]).await?;
+        let mut lines = told.lines();
+        let line = lines.find(|line| line.contains(&nothing) || line.contains(&parted) && line.contains(measured));
+        line.map(|line| line.trim().to_owned()).with_context(|| format!("it says neither:\n{told}"))
+    })
+    .await
 }
 
 /// The first region dies, the other takes over, and the first is switched on again with everything in it.

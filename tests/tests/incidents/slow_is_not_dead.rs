@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use regent_deploy::keeper::Program;
+use regent_deploy::wait;
 use regent_tests::crew::Way;
 use regent_tests::stage::{CENTRAL, Stage, WEST, play};
 
@@ -22,8 +23,18 @@ fn slow_is_not_dead() -> Result<()> {
             let program = Program::new(&name, stage.world.folder(), ["/bin/sh", "-c", "while :; do :; done"]);
             busy.push(west.keeper().spawn(program).await?);
         }
-        // Each write may take its time; the replica advances with it.
-        stage.crew.keeps_writing(WEST, Way::Name, D, D * 4).await?;
+        // Each write may take its time; the replica advances with it, all the while.
+        let replica = stage.region(CENTRAL).cluster()?;
+        for _ in 0..4 {
+            stage.crew.keeps_writing(WEST, Way::Name, D, D).await?;
+            let row = stage.crew.writes(WEST, Way::Name, D).await?.n;
+            wait::until("a row of the busy primary at its replica", D * 2, || async {
+                ensure!(replica.postgres.rows().await?.contains(&row), "row {row} is not in its PostgreSQL");
+                ensure!(replica.redis.rows().await?.contains(&row), "row {row} is not in its Redis");
+                Ok(())
+            })
+            .await?;
+        }
         for process in busy {
             process.kill();
         }

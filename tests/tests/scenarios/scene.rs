@@ -139,6 +139,11 @@ impl Scene {
                 missing.is_empty() || admitted,
                 "{missing:?} are missing in {resource}, and the report does not say so"
             );
+            // Who has a row has everything before it: one writer's rows are missing from some point on.
+            let kept = |row: &&Acknowledged| row.by == old && rows.contains(&row.n);
+            let hole =
+                missing.first().and_then(|first| record.acknowledged.iter().filter(kept).find(|row| row.n > *first));
+            ensure!(hole.is_none(), "{missing:?} are missing in {resource}, and {hole:?} is there");
             ensure!(
                 missing.iter().all(|n| *n < first.n),
                 "rows of the new side are missing in {resource}: {missing:?}"

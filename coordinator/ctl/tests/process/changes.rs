@@ -98,6 +98,39 @@ async fn pauses_and_acknowledgements_are_audited_with_their_operator() {
 }
 
 #[tokio::test]
+async fn the_limit_of_failovers_is_shown_set_and_set_back() {
+    let authority = Authority::new("dev");
+    let world = World::start(&authority, 1, Some(1), shop_state()).await;
+    let operator = Operator::new(&authority, &[&world]);
+    holds(&operator.does(&["limit"]).await, &["At most 2 automatic failovers within 1h."]);
+    holds(
+        &operator.does(&["limit", "--failovers", "3", "--within", "30m"]).await,
+        &["set; `regentctl limit` shows it"],
+    );
+    holds(&operator.does(&["limit"]).await, &["At most 3 automatic failovers within 30m."]);
+    // The one that is not given gets its default.
+    operator.does(&["limit", "--within", "1500ms"]).await;
+    holds(&operator.does(&["limit"]).await, &["At most 2 automatic failovers within 1.5s."]);
+    operator.does(&["limit", "--failovers", "5"]).await;
+    let shown = operator.json(&["limit"]).await;
+    assert_eq!((shown["events"].as_u64(), shown["window"].as_str()), (Some(5), Some("3600s")), "{shown}");
+    operator.does(&["limit", "--default"]).await;
+    holds(&operator.does(&["limit"]).await, &["At most 2 automatic failovers within 1h."]);
+
+    for wrong in [&["limit", "--default", "--failovers", "3"][..], &["limit", "--within", "soon"]] {
+        assert_eq!(operator.run(wrong).await.code, 2, "{wrong:?}");
+    }
+    let senseless = operator.run(&["limit", "--within", "8d"]).await;
+    assert_eq!(senseless.code, 3, "{}", senseless.err);
+    holds(&senseless.err, &["limit-senseless"]);
+    let audit = operator.json(&["audit"]).await;
+    let records = audit["records"].as_array().unwrap();
+    let mine = records.iter().filter(|record| record["actor"] == "ann" && record["event"] == "limit-set").count();
+    assert_eq!(mine, 4, "{audit}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_cluster_is_taken_back_by_a_run_of_its_own() {
     let authority = Authority::new("dev");
     let world = World::start(&authority, 1, Some(1), shop_state()).await;
