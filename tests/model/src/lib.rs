@@ -2,7 +2,7 @@
 //!
 //! One definition of the protocol, and a few small [worlds](world) in which some of its parts and some faults are
 //! switched on. In every state of every world the promises must hold; and each of the known [mistakes](mistake), put
-//! in at its one place, must break one.
+//! in, must break the promise that it is known to break.
 //!
 //! ```text
 //!  operator, leader ─► entry in flight ─► committed (group) ─► applied (observer: view) ─► grant, vote

@@ -60,6 +60,8 @@ impl Model for Protocol {
                 protocol.holds(healing::goes_on(&protocol.world, protocol.mistake, state))
             }));
         }
+        // Of a mistake, what it must break: something else that it broke on the way would tell another story.
+        properties.retain(|property| self.mistake.is_none_or(|mistake| mistake.promise() == property.name));
         properties
     }
 

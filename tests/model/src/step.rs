@@ -109,10 +109,11 @@ impl Next<'_> {
                 *coordinator = Coordinator { up: false, started: false, incarnation, ..Coordinator::new(view, 0) };
             }
             Fault::Restart(observer) => {
-                let (oldest, mistake) = (self.world.oldest(), self.mistake);
-                let leader = self.leads(observer);
-                self.coordinator(observer).restart(oldest, leader, mistake);
-                if !self.world.lag.has(observer.0) || mistake == Some(Mistake::ReadBarrier) {
+                // A read could not flush what the older incarnation has in flight; the start entry does.
+                let read = self.mistake == Some(Mistake::ReadBarrier);
+                let (oldest, leader) = (self.world.oldest(), self.leads(observer));
+                self.coordinator(observer).restart(oldest, leader, read);
+                if !self.world.lag.has(observer.0) || read {
                     self.catch_up(observer);
                 }
             }
