@@ -131,6 +131,8 @@ fn mends(action: &Action, lost: Cluster) -> bool {
         Action::Tick(_)
         | Action::Withdraw(..)
         | Action::Double(_)
+        | Action::HearDoubled(..)
+        | Action::ReceiveDoubled(_)
         | Action::CommitBy(..)
         | Action::Operate(_)
         | Action::Lift(_)

@@ -13,6 +13,7 @@
 //! What stands for what:
 //! - Raft is one line of committed [entries](entry); each coordinator has applied a part of it. Proposals may be lost,
 //!   late, doubled and reordered before they are committed. Any coordinator may propose as a leader.
+//! - Heartbeats and grants may be lost, late, doubled and reordered in one world; in the others they arrive at once.
 //! - Time is discrete, D is four to six ticks, F and M are one. Everything that can happen may happen between two ticks,
 //!   in any order. Within each D one clock may run slow or fast by M.
 //! - A fence takes as long as it may: what was open closes at the end of F.

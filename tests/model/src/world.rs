@@ -110,7 +110,7 @@ pub struct Faults {
     pub disks: u8,
     /// Restorations of the group from a backup.
     pub restorations: u8,
-    /// Entries that are committed twice.
+    /// Entries that are committed twice, heartbeats that are heard twice, grants that arrive twice.
     pub doubles: u8,
 }
 
@@ -188,9 +188,9 @@ impl World {
             },
             Self {
                 name: "lease",
-                about: "heartbeats and grants in flight, clocks that drift, an agent and a guard that die",
+                about: "heartbeats and grants in flight and doubled, clocks that drift, an agent and a guard that die",
                 in_flight: true,
-                faults: Faults { agents: 1, guards: 1, ..NO_FAULTS },
+                faults: Faults { agents: 1, guards: 1, doubles: 1, ..NO_FAULTS },
                 ..NOTHING
             },
             Self {
