@@ -18,6 +18,11 @@
 //!   in any order. Within each D one clock may run slow or fast by M.
 //! - A fence takes as long as it may: what was open closes at the end of F.
 //! - An agent and its guard do not die at once without the machine: nothing covers that.
+//!
+//! L1 is asked of every state of all worlds but three, whose states are too many to play each to its end within the time
+//! of a test: `lease`, where heartbeats and grants are in flight, `promises`, where D changes beside them, and `disks`,
+//! where every commit has three ways. Leases, promises and a changing D are asked one by one in the others; that the
+//! application goes on with two coordinators for good is asked nowhere.
 
 pub mod action;
 pub mod agent;
