@@ -366,7 +366,8 @@ impl World {
 
     fn failure(&self, promise: &str, how: &str) -> Failure {
         self.trace.say(format_args!("BROKEN: {promise}: {how}"));
-        Failure { seed: self.seed, promise: promise.to_owned(), how: how.to_owned(), lines: self.trace.lines() }
+        let (promise, how) = (promise.to_owned(), how.to_owned());
+        Failure { seed: self.seed, promise, how, mistake: None, lines: self.trace.lines() }
     }
 }
 
