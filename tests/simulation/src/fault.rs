@@ -99,6 +99,10 @@ pub enum Fault {
         /// Which.
         coordinator: u64,
     },
+    /// An operator makes a backup of the group.
+    Backup,
+    /// All coordinators lose what they had; at the end the group is restored from the backup.
+    Restored,
     /// An operator pauses the application, and resumes it at the end.
     Paused,
     /// An operator asks for a planned switchover.

@@ -20,6 +20,7 @@ mod old_disk;
 mod one_writer;
 mod pause_holds;
 mod replicas_agree;
+mod restored;
 
 /// What is seen at one moment.
 pub struct Sight<'a> {
@@ -76,6 +77,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(old_disk::OldDisk),
         Box::new(coordinators_alone::CoordinatorsAlone::default()),
         Box::new(replicas_agree::ReplicasAgree::default()),
+        Box::new(restored::Restored::default()),
     ]
 }
 

@@ -25,6 +25,7 @@ use crate::{Failure, Settled};
 mod healed;
 mod machines;
 mod operator;
+mod restoration;
 mod trouble;
 
 /// The world moves on in steps of so many milliseconds; no message is faster.
@@ -64,6 +65,8 @@ pub(super) struct World {
     old_disks: Vec<u64>,
     /// Of those, the one that was removed: nobody starts it any more.
     left: Option<u64>,
+    /// All coordinators have lost what they had, and nobody starts one before the group is restored.
+    group_lost: bool,
     /// When an operator last asked for the end of a pause; none while nobody wants that.
     resumes: Option<u64>,
     /// When an operator last looked for stuck runs; none before the world is healed.
@@ -144,6 +147,7 @@ impl World {
             gone: Vec::new(),
             old_disks: Vec::new(),
             left: None,
+            group_lost: false,
             resumes: None,
             clears: None,
             replacing: None,
@@ -174,7 +178,8 @@ impl World {
         let began = self.time.now();
         let coordinators = self.machines.len() - self.clusters.len();
         let ground = Ground { coordinators, spare: self.spare, clusters: &self.clusters, bound: self.bound };
-        let planned = fault::plan(&mut Dice::of(self.seed, "faults"), self.manner, &ground);
+        let mut planned = fault::plan(&mut Dice::of(self.seed, "faults"), self.manner, &ground);
+        restoration::add(self.seed, self.manner, &ground, &mut planned);
         for one in &planned {
             let until = if one.until == u64::MAX { "the end".to_owned() } else { one.until.to_string() };
             self.trace.say(format_args!("planned: {} to {until}: {}", one.from, one.fault));

@@ -46,6 +46,8 @@ impl World {
                     self.trace.say(format_args!("the disk cannot be copied: {error}"));
                 }
             }
+            Fault::Backup => self.back_up(),
+            Fault::Restored => self.lose_group(),
             Fault::Paused => self.pause(),
             Fault::Switchover { to } => self.switch_over(to),
             Fault::Rejoin { cluster } => self.rejoin(cluster),
@@ -78,11 +80,13 @@ impl World {
             Fault::Sluggish { cluster, .. } => self.databases.make_sluggish(cluster, 0),
             Fault::WallClock { .. }
             | Fault::Transfer { .. }
+            | Fault::Backup
             | Fault::Switchover { .. }
             | Fault::Rejoin { .. }
             | Fault::Replace { .. } => {}
             Fault::DiskLoss { coordinator } => self.power_on(usize::try_from(*coordinator).unwrap_or(1) - 1),
             Fault::OldDisk { coordinator } => self.put_back(*coordinator),
+            Fault::Restored => self.restore_group(),
             Fault::Paused => self.resume(),
         }
     }
