@@ -10,6 +10,7 @@ use regent_core::state::State;
 use crate::client::Acknowledged;
 use crate::database::{Databases, Effect};
 
+mod by_hand;
 mod coordinators_alone;
 mod effects_once;
 mod epochs_rise;
@@ -68,6 +69,7 @@ pub trait Invariant {
 pub fn all() -> Vec<Box<dyn Invariant>> {
     vec![
         Box::new(one_writer::OneWriter),
+        Box::new(by_hand::RogueWriter::default()),
         Box::new(epochs_rise::EpochsRise::default()),
         Box::new(intent_first::IntentFirst::default()),
         Box::new(effects_once::EffectsOnce::default()),

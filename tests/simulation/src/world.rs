@@ -115,13 +115,7 @@ impl World {
             over.reaches(from, to) && over.reaches(to, from)
         };
         let databases = Databases::new(time.clone(), trace.clone(), Dice::of(seed, "databases"), &clusters, ways);
-        let manner = match dice.below(10) {
-            0 => Manner::Plain,
-            1 => Manner::CoordinatorsOnly,
-            2..=4 => Manner::RegionLost,
-            5 => Manner::Late,
-            _ => Manner::Any,
-        };
+        let manner = Manner::draw(&mut dice, seed, spare);
         let by_name = (0..3).map(|region| Client::new(region, None));
         let beside =
             clusters.iter().enumerate().map(|(index, cluster)| Client::new(seats + index, Some(cluster.clone())));
@@ -311,6 +305,9 @@ impl World {
             let written = client.turn(now, &self.databases, &self.seats, &self.network, machine_of);
             acknowledged.extend(written);
         }
+        // What is written behind the product's back is nobody's promise.
+        let by_hand = self.databases.by_hand();
+        acknowledged.retain(|one| !by_hand.contains_key(&one.cluster));
         for one in acknowledged.iter().filter(|one| one.by_name) {
             self.answered.insert(one.cluster.clone(), now);
         }

@@ -32,6 +32,7 @@ impl World {
             }
             Fault::PowerOff { machines } => machines.iter().for_each(|machine| self.power_off(*machine)),
             Fault::Crash { cluster } => self.databases.crash(cluster, u64::MAX / 2),
+            Fault::PromotedByHand { cluster } => self.databases.open_by_hand(cluster),
             Fault::Sluggish { cluster, by } => self.databases.make_sluggish(cluster, *by),
             Fault::WallClock { machine, by } => self.machines[*machine].clocks.step_wall(*by),
             Fault::Transfer { to } => self.transfer(*to),
@@ -78,7 +79,8 @@ impl World {
             Fault::PowerOff { machines } => machines.iter().for_each(|machine| self.power_on(*machine)),
             Fault::Crash { cluster } => self.databases.crash(cluster, 0),
             Fault::Sluggish { cluster, .. } => self.databases.make_sluggish(cluster, 0),
-            Fault::WallClock { .. }
+            Fault::PromotedByHand { .. }
+            | Fault::WallClock { .. }
             | Fault::Transfer { .. }
             | Fault::Backup
             | Fault::Switchover { .. }
