@@ -16,8 +16,12 @@ pub enum Action {
     Beat(Cluster),
     /// A coordinator hears it.
     Hear(Observer, Message),
+    /// A coordinator hears it, and it is still in flight.
+    HearDoubled(Observer, Message),
     /// A grant arrives.
     Receive(Message),
+    /// A grant arrives, and is still in flight.
+    ReceiveDoubled(Message),
     /// An agent stores the newest terms that a coordinator knows.
     Learn(Observer, Cluster),
     /// A heartbeat names the terms that are stored, and that is committed.

@@ -167,7 +167,7 @@ impl Group {
         let known = self.ballots[cluster.at()][observer.at()];
         let same = known.incarnation == ballot.incarnation;
         let old = match mistake {
-            Some(Mistake::DoubledVote) => false,
+            Some(Mistake::DoubledVote) => known.standing.is_some() == ballot.standing.is_some(),
             Some(Mistake::WithdrawalOvertakesVote) => {
                 let seen = if same { known.seen } else { Few(0) };
                 ballot.seen = seen.with(ballot.number);
@@ -181,7 +181,7 @@ impl Group {
             }
             Some(_) | None => same && ballot.number <= known.number,
         };
-        if old || (mistake == Some(Mistake::DoubledVote) && known.standing.is_some() == ballot.standing.is_some()) {
+        if old {
             return false;
         }
         self.ballots[cluster.at()][observer.at()] = ballot;

@@ -5,11 +5,17 @@
 //! its `eventually` looks at paths that end, and these worlds have cycles. So fairness is played out: from *every*
 //! state that the search reaches, one fair schedule is followed to its end.
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::action::{Action, Drift, Fault};
+use super::agent::Agent;
+use super::entry::Step;
 use super::id::Cluster;
 use super::mistake::Mistake;
 use super::offer::Offer;
-use super::state::State;
+use super::state::{Message, State};
 use super::step::step;
 use super::story::tell;
 use super::world::{Faults, World};
@@ -17,17 +23,65 @@ use super::world::{Faults, World};
 /// So often everything that can go on in one tick is tried.
 const ROUNDS: usize = 12;
 
+/// States from which the application is known to go on, by their fingerprints: many states of a search differ only in
+/// what the lost cluster's agent knows, and that is of no account here.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// What stands for the lost cluster's agent.
+    gone: Agent,
+    states: Arc<Mutex<HashSet<u64>>>,
+}
+
+impl Known {
+    /// None yet.
+    #[must_use]
+    pub fn new(world: &World) -> Self {
+        let mut gone = State::first(world, None).agent(world.first()).clone();
+        gone.lose_power();
+        Self { gone, states: Arc::default() }
+    }
+}
+
 /// True if the application goes on from this state, or a named rule says why not.
 #[must_use]
-pub fn goes_on(world: &World, mistake: Option<Mistake>, state: &State) -> bool {
-    refuses(state) || play(world, mistake, state, |_, _, _| {})
+pub fn goes_on(world: &World, mistake: Option<Mistake>, state: &State, known: &Known) -> bool {
+    if refuses(state, world.first()) {
+        return true;
+    }
+    let state = cut_off(world, state, known);
+    let fingerprint = BuildHasherDefault::<DefaultHasher>::default().hash_one(&state);
+    let lock = || known.states.lock().unwrap_or_else(PoisonError::into_inner);
+    if lock().contains(&fingerprint) {
+        return true;
+    }
+    let goes_on = play(world, mistake, &state, |_, _, _| {});
+    if goes_on {
+        lock().insert(fingerprint);
+    }
+    goes_on
+}
+
+/// The state with nothing left to fail, and without what the lost cluster's agent has in flight. The rest of that
+/// cluster is as good as gone, but where its signs of life hold a decision.
+fn cut_off(world: &World, state: &State, known: &Known) -> State {
+    let lost = world.first();
+    let mut state = State { faults: Faults::default(), fell: false, ..state.clone() };
+    state.network.retain(|message| match message {
+        Message::Beat { cluster, .. } | Message::Grant { cluster, .. } => *cluster != lost,
+    });
+    if !world.evidence {
+        state.agents[lost.at()] = known.gone.clone();
+    }
+    state
 }
 
 /// What the fair schedule does from a state, told.
 #[must_use]
 pub fn continuation(world: &World, mistake: Option<Mistake>, state: &State) -> Vec<String> {
     let mut lines = vec![format!("from here on nothing fails but that {} reaches no coordinator", world.first())];
-    play(world, mistake, state, |before, action, after| lines.push(tell(before, action, after)));
+    play(world, mistake, &cut_off(world, state, &Known::new(world)), |before, action, after| {
+        lines.push(tell(before, action, after))
+    });
     lines.push("D has passed, and nobody has taken over".to_owned());
     lines
 }
@@ -37,7 +91,6 @@ fn play(world: &World, mistake: Option<Mistake>, state: &State, mut seen: impl F
     let lost = world.first();
     let world = world.healed();
     let mut state = state.clone();
-    state.faults = Faults::default();
     for _ in 0..=world.longest + 1 {
         for _ in 0..ROUNDS {
             if serves(&state, lost) {
@@ -55,11 +108,11 @@ fn play(world: &World, mistake: Option<Mistake>, state: &State, mut seen: impl F
 }
 
 /// Rules that a human is told of: paused, nothing confirmed, recovering, or no target.
-fn refuses(state: &State) -> bool {
+fn refuses(state: &State, lost: Cluster) -> bool {
     let head = &state.head;
     let window = head.window(None);
     let target = head.newest().clusters.without(head.primary.0).iter().any(|one| window.lists(Cluster(one)));
-    let before = head.primary == Cluster(0);
+    let before = head.primary == lost;
     before && (!head.confirmed || head.recovering || window.is_paused() || !target)
 }
 
@@ -105,7 +158,10 @@ fn mends(action: &Action, lost: Cluster) -> bool {
         | Action::Lead(cluster)
         | Action::Report(cluster, _)
         | Action::Opens(cluster)
+        | Action::Lift(cluster)
         | Action::Promote(_, cluster) => cluster != lost,
+        // Nobody need command a fence, nor take it back.
+        Action::Command(step, cluster, _) => step == Step::Promote && cluster != lost,
         Action::Vote(_, cluster) => cluster == lost,
         Action::Dispatch(_, intent) => intent.cluster != lost,
         Action::Hear(..)
@@ -114,8 +170,8 @@ fn mends(action: &Action, lost: Cluster) -> bool {
         | Action::Start(_)
         | Action::Decide(..)
         | Action::Commit(_)
-        | Action::Apply(_)
-        | Action::Command(..) => true,
+        | Action::CommitBy(..)
+        | Action::Apply(_) => true,
         Action::Fail(fault) => match fault {
             Fault::Restart(_) => true,
             Fault::RestartAgent(cluster) | Fault::RestartGuard(cluster) | Fault::Boot(cluster) => cluster != lost,
@@ -131,9 +187,9 @@ fn mends(action: &Action, lost: Cluster) -> bool {
         Action::Tick(_)
         | Action::Withdraw(..)
         | Action::Double(_)
-        | Action::CommitBy(..)
+        | Action::HearDoubled(..)
+        | Action::ReceiveDoubled(_)
         | Action::Operate(_)
-        | Action::Lift(_)
         | Action::Promise(..) => false,
     }
 }

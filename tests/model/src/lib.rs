@@ -2,7 +2,7 @@
 //!
 //! One definition of the protocol, and a few small [worlds](world) in which some of its parts and some faults are
 //! switched on. In every state of every world the promises must hold; and each of the known [mistakes](mistake), put
-//! in at its one place, must break one.
+//! in, must break the promise that it is known to break.
 //!
 //! ```text
 //!  operator, leader ─► entry in flight ─► committed (group) ─► applied (observer: view) ─► grant, vote
@@ -13,10 +13,16 @@
 //! What stands for what:
 //! - Raft is one line of committed [entries](entry); each coordinator has applied a part of it. Proposals may be lost,
 //!   late, doubled and reordered before they are committed. Any coordinator may propose as a leader.
+//! - Heartbeats and grants may be lost, late, doubled and reordered in one world; in the others they arrive at once.
 //! - Time is discrete, D is four to six ticks, F and M are one. Everything that can happen may happen between two ticks,
 //!   in any order. Within each D one clock may run slow or fast by M.
 //! - A fence takes as long as it may: what was open closes at the end of F.
 //! - An agent and its guard do not die at once without the machine: nothing covers that.
+//!
+//! L1 is asked of every state of all worlds but three, whose states are too many to play each to its end within the time
+//! of a test: `lease`, where heartbeats and grants are in flight, `promises`, where D changes beside them, and `disks`,
+//! where every commit has three ways. Leases, promises and a changing D are asked one by one in the others; that the
+//! application goes on with two coordinators for good is asked nowhere.
 
 pub mod action;
 pub mod agent;

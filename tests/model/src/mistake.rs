@@ -1,6 +1,9 @@
-//! The known mistakes: each breaks one rule of the protocol at one place, and the model must find what follows.
+//! The known mistakes: each breaks one rule of the protocol, and the model must find what follows.
 
-/// What is done wrong. Each variant is asked for at one place of the model.
+use super::protocol::{EPOCHS_RISE, GOES_ON, ONE_WRITER};
+
+/// What is done wrong. Each variant is asked for at one place of the model, but for one: that a target opens without a
+/// lease is two things, that the agent opens it and that its guard does not close it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mistake {
     /// A restarted coordinator reads up to the commit index, and commits no start of its own.
@@ -139,6 +142,55 @@ impl Mistake {
             Self::NoGuard => "no-guard",
             Self::HigherEpochIgnored => "higher-epoch-ignored",
             Self::NamedByOldRight => "named-by-the-right-of-older-terms",
+        }
+    }
+
+    /// A proposal that has no effect may have one later. Without a mistake what was overtaken stays so.
+    #[must_use]
+    pub const fn revives(self) -> bool {
+        matches!(
+            self,
+            Self::DoubledVote
+                | Self::WithdrawalOvertakesVote
+                | Self::DecideWithoutNamedVotes
+                | Self::DecideAcrossTerms
+                | Self::SharedNumbers
+        )
+    }
+
+    /// The promise that it breaks.
+    #[must_use]
+    pub const fn promise(self) -> &'static str {
+        match self {
+            Self::WipedCoordinator | Self::HigherEpochIgnored => EPOCHS_RISE,
+            Self::SigningWhileFenced | Self::SharedNumbers => GOES_ON,
+            Self::ReadBarrier
+            | Self::DoubledVote
+            | Self::WithdrawalOvertakesVote
+            | Self::RevoteBeforeWithdrawal
+            | Self::DecideWithoutNamedVotes
+            | Self::PromiseForLease
+            | Self::PromisersOwnBound
+            | Self::GrantStretched
+            | Self::DecideAcrossTerms
+            | Self::LoweredBound
+            | Self::ClusterAdded
+            | Self::ResourceAdded
+            | Self::IntermediateTerms
+            | Self::VotersChanged
+            | Self::Unpause
+            | Self::PromotionWithoutLease
+            | Self::SelfFenceConfirms
+            | Self::UndoAfterDecide
+            | Self::RebootOpen
+            | Self::IndexReused
+            | Self::IncarnationPerBoot
+            | Self::NamedBeforeGuarding
+            | Self::CountedFromReceipt
+            | Self::NoMargin
+            | Self::TokensIgnored
+            | Self::NoGuard
+            | Self::NamedByOldRight => ONE_WRITER,
         }
     }
 

@@ -208,11 +208,10 @@ impl Coordinator {
     }
 
     /// Its process begins anew: what was only in memory is lost, and votes from the disk are as old as their loading.
-    pub fn restart(&mut self, longest: Ticks, leader: bool, mistake: Option<Mistake>) {
+    /// `started`: only by mistake, without a start of its own.
+    pub fn restart(&mut self, longest: Ticks, leader: bool, started: bool) {
         let incarnation = self.incarnation + 1;
         let view = self.view.clone();
-        // A read could not flush what the older incarnation has in flight; the start entry does.
-        let started = mistake == Some(Mistake::ReadBarrier);
         *self = Self { incarnation, started, running: 0, at_epoch: 0, ..Self::new(view, longest) };
         for (waited, ballots) in self.waited.iter_mut().zip(&self.view.ballots).filter(|_| leader) {
             *waited = ballots.map(|ballot| ballot.standing.map_or(0, |standing| standing.silence));

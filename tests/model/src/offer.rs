@@ -98,11 +98,17 @@ impl<'a> Offer<'a> {
                         self.live().filter(|(one, _)| room && unheard.has(one.0) && self.world.hearing.has(one.0))
                     {
                         self.actions.push(Action::Hear(observer, *message));
+                        if self.state.faults.doubles > 0 {
+                            self.actions.push(Action::HearDoubled(observer, *message));
+                        }
                     }
                 }
                 Message::Grant { cluster, .. } => {
                     if self.state.agent(cluster).up {
                         self.actions.push(Action::Receive(*message));
+                        if self.state.faults.doubles > 0 {
+                            self.actions.push(Action::ReceiveDoubled(*message));
+                        }
                     }
                 }
             }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use stateright::{Model, Property};
 
 use super::action::Action;
-use super::healing;
+use super::healing::{self, Known};
 use super::id::Cluster;
 use super::mistake::Mistake;
 use super::offer::Offer;
@@ -20,6 +20,7 @@ pub const ONE_WRITER: &str = "S1 one writer";
 pub const EPOCHS_RISE: &str = "S2 epochs only rise";
 /// L1: with a majority, a standby and its agent, a loss ends in a promotion or a named refusal.
 pub const GOES_ON: &str = "L1 it goes on";
+
 /// A world, with a mistake or without.
 #[derive(Clone, Debug)]
 pub struct Protocol {
@@ -31,6 +32,8 @@ pub struct Protocol {
     broken: Arc<AtomicBool>,
     /// Another cluster was seen open.
     seen: Arc<AtomicBool>,
+    /// For L1.
+    going_on: Known,
 }
 
 impl Model for Protocol {
@@ -57,9 +60,11 @@ impl Model for Protocol {
         ];
         if self.world.live {
             properties.push(Property::always(GOES_ON, |protocol: &Self, state: &State| {
-                protocol.holds(healing::goes_on(&protocol.world, protocol.mistake, state))
+                protocol.holds(healing::goes_on(&protocol.world, protocol.mistake, state, &protocol.going_on))
             }));
         }
+        // Of a mistake, what it must break: something else that it broke on the way would tell another story.
+        properties.retain(|property| self.mistake.is_none_or(|mistake| mistake.promise() == property.name));
         properties
     }
 
@@ -85,7 +90,8 @@ impl Protocol {
     /// A world that has not been searched.
     #[must_use]
     pub fn new(world: World, mistake: Option<Mistake>) -> Self {
-        Self { world, mistake, broken: Arc::default(), seen: Arc::default() }
+        let going_on = Known::new(&world);
+        Self { world, mistake, broken: Arc::default(), seen: Arc::default(), going_on }
     }
 
     /// Only the first broken promise is told: stateright would replace its way by that of each later one, and the

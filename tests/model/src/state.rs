@@ -191,12 +191,7 @@ impl State {
     /// A word that was overtaken, a start that was, and a decision that has become invalid stay so: epochs, numbers and
     /// terms only rise. Only a mistake revives them.
     fn forget_proposals(&mut self, mistake: Option<Mistake>) {
-        let revived = match mistake {
-            Some(Mistake::DoubledVote | Mistake::WithdrawalOvertakesVote | Mistake::DecideWithoutNamedVotes) => true,
-            Some(Mistake::DecideAcrossTerms | Mistake::SharedNumbers) => true,
-            Some(_) | None => false,
-        };
-        if !revived {
+        if !mistake.is_some_and(Mistake::revives) {
             let head = &self.head;
             self.pending.retain(|entry| entry.has_effect(head, mistake));
         }

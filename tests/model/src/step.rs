@@ -31,8 +31,22 @@ impl Next<'_> {
             Action::Tick(drift) => self.tick(drift),
             Action::Contact(observer, cluster) => self.contact(observer, cluster),
             Action::Beat(cluster) => self.beat(cluster),
-            Action::Hear(observer, message) => self.hear(observer, message),
-            Action::Receive(message) => self.receive(message),
+            Action::Hear(observer, message) => {
+                self.take(message, observer);
+                self.hear(observer, message);
+            }
+            Action::Receive(message) => {
+                self.state.network.retain(|other| *other != message);
+                self.receive(message);
+            }
+            Action::HearDoubled(observer, message) => {
+                self.state.faults.doubles -= 1;
+                self.hear(observer, message);
+            }
+            Action::ReceiveDoubled(message) => {
+                self.state.faults.doubles -= 1;
+                self.receive(message);
+            }
             Action::Learn(observer, cluster) => {
                 let terms = *self.state.coordinator(observer).view.newest();
                 self.state.agents[cluster.at()].store(cluster, terms, self.mistake);
@@ -109,10 +123,11 @@ impl Next<'_> {
                 *coordinator = Coordinator { up: false, started: false, incarnation, ..Coordinator::new(view, 0) };
             }
             Fault::Restart(observer) => {
-                let (oldest, mistake) = (self.world.oldest(), self.mistake);
-                let leader = self.leads(observer);
-                self.coordinator(observer).restart(oldest, leader, mistake);
-                if !self.world.lag.has(observer.0) || mistake == Some(Mistake::ReadBarrier) {
+                // A read could not flush what the older incarnation has in flight; the start entry does.
+                let read = self.mistake == Some(Mistake::ReadBarrier);
+                let (oldest, leader) = (self.world.oldest(), self.leads(observer));
+                self.coordinator(observer).restart(oldest, leader, read);
+                if !self.world.lag.has(observer.0) || read {
                     self.catch_up(observer);
                 }
             }
@@ -206,13 +221,18 @@ impl Next<'_> {
         self.state.send(Message::Beat { cluster, incarnation, number, epoch, unheard: self.world.hearing });
     }
 
-    fn hear(&mut self, by: Observer, message: Message) {
+    /// A heartbeat is no longer in flight to one coordinator.
+    fn take(&mut self, message: Message, by: Observer) {
         let Message::Beat { cluster, incarnation, number, epoch, unheard } = message else { return };
         self.state.network.retain(|other| *other != message);
         let unheard = unheard.without(by.0);
         if unheard != Few(0) {
             self.state.send(Message::Beat { cluster, incarnation, number, epoch, unheard });
         }
+    }
+
+    fn hear(&mut self, by: Observer, message: Message) {
+        let Message::Beat { cluster, incarnation, number, epoch, .. } = message else { return };
         match self.coordinator(by).hear(by, cluster, epoch) {
             Answer::Receipt => {}
             Answer::Grant => self.state.send(Message::Grant { cluster, incarnation, number, epoch, by }),
@@ -222,7 +242,6 @@ impl Next<'_> {
 
     fn receive(&mut self, message: Message) {
         let Message::Grant { cluster, incarnation, number, epoch, by } = message else { return };
-        self.state.network.retain(|other| *other != message);
         let agent = &mut self.state.agents[cluster.at()];
         let Some(beat) = agent.beats.iter().find(|beat| beat.number == number).copied() else { return };
         if incarnation != agent.incarnation || epoch != agent.seen {

@@ -47,18 +47,10 @@ fn deed(action: &Action, after: &State) -> String {
             }
         }
         Action::Beat(cluster) => format!("{cluster} sends a heartbeat to all"),
-        Action::Hear(observer, message) => match message {
-            Message::Beat { cluster, number, incarnation, .. } => {
-                format!("{observer} hears heartbeat {incarnation}.{number} of {cluster} and grants")
-            }
-            Message::Grant { .. } => String::new(),
-        },
-        Action::Receive(message) => match message {
-            Message::Grant { cluster, number, incarnation, by, .. } => {
-                format!("{cluster} receives the grant of {by} for heartbeat {incarnation}.{number}")
-            }
-            Message::Beat { .. } => String::new(),
-        },
+        Action::Hear(observer, message) => heard(*observer, message),
+        Action::HearDoubled(observer, message) => format!("{}; it is still in flight", heard(*observer, message)),
+        Action::Receive(message) => received(message),
+        Action::ReceiveDoubled(message) => format!("{}; it is still in flight", received(message)),
         Action::Learn(observer, cluster) => {
             format!("{cluster} stores terms {} from {observer}", after.agent(*cluster).terms.number)
         }
@@ -107,6 +99,24 @@ fn deed(action: &Action, after: &State) -> String {
             format!("{other} promises {asker} to refuse promotions for {left} ticks")
         }
         Action::Fail(fault) => failure(*fault),
+    }
+}
+
+fn heard(by: Observer, message: &Message) -> String {
+    match message {
+        Message::Beat { cluster, number, incarnation, .. } => {
+            format!("{by} hears heartbeat {incarnation}.{number} of {cluster} and grants")
+        }
+        Message::Grant { .. } => String::new(),
+    }
+}
+
+fn received(message: &Message) -> String {
+    match message {
+        Message::Grant { cluster, number, incarnation, by, .. } => {
+            format!("{cluster} receives the grant of {by} for heartbeat {incarnation}.{number}")
+        }
+        Message::Beat { .. } => String::new(),
     }
 }
 

@@ -110,7 +110,7 @@ pub struct Faults {
     pub disks: u8,
     /// Restorations of the group from a backup.
     pub restorations: u8,
-    /// Entries that are committed twice.
+    /// Entries that are committed twice, heartbeats that are heard twice, grants that arrive twice.
     pub doubles: u8,
 }
 
@@ -174,6 +174,7 @@ impl World {
                 most_entries: 6,
                 most_pending: 3,
                 most_words: 3,
+                live: true,
                 ..NOTHING
             },
             Self {
@@ -184,13 +185,14 @@ impl World {
                 withdrawals: true,
                 most_entries: 7,
                 most_words: 5,
+                live: true,
                 ..NOTHING
             },
             Self {
                 name: "lease",
-                about: "heartbeats and grants in flight, clocks that drift, an agent and a guard that die",
+                about: "heartbeats and grants in flight and doubled, clocks that drift, an agent and a guard that die",
                 in_flight: true,
-                faults: Faults { agents: 1, guards: 1, ..NO_FAULTS },
+                faults: Faults { agents: 1, guards: 1, doubles: 1, ..NO_FAULTS },
                 ..NOTHING
             },
             Self {
@@ -200,6 +202,7 @@ impl World {
                 lifts: true,
                 changes: &[Change::Voters(Few(0b100))],
                 most_entries: 3,
+                live: true,
                 ..NOTHING
             },
             Self {
@@ -208,6 +211,7 @@ impl World {
                 longest: 6,
                 changes: &[Change::Bound(4), Change::Bound(6)],
                 most_entries: 6,
+                live: true,
                 ..NOTHING
             },
             Self {
@@ -219,6 +223,7 @@ impl World {
                 voting: Few(0b110),
                 leaders: Few(0b100),
                 lag: Few(0b010),
+                live: true,
                 ..NOTHING
             },
             Self {
@@ -228,6 +233,7 @@ impl World {
                 changes: &[Change::Voters(Few(0b110)), Change::Voters(Few(0b111))],
                 most_entries: 5,
                 lag: Few(0b010),
+                live: true,
                 ..NOTHING
             },
             Self {
@@ -236,6 +242,7 @@ impl World {
                 start: Start::Paused,
                 changes: &[Change::Pause(false), Change::Pause(true)],
                 most_entries: 6,
+                live: true,
                 ..NOTHING
             },
             Self {
@@ -244,6 +251,7 @@ impl World {
                 second: true,
                 changes: &[Change::GuardSecond],
                 most_entries: 5,
+                live: true,
                 ..NOTHING
             },
             Self {
@@ -273,6 +281,7 @@ impl World {
                 changes: &[Change::List(NORTH)],
                 most_entries: 3,
                 faults: Faults { drifts: 0, ..NO_FAULTS },
+                live: true,
                 ..NOTHING
             },
             Self {
@@ -307,6 +316,7 @@ impl World {
                 most_epoch: 3,
                 most_intents: 3,
                 faults: Faults { drifts: 0, ..NO_FAULTS },
+                live: true,
                 ..NOTHING
             },
             Self {
@@ -317,6 +327,7 @@ impl World {
                 most_entries: 6,
                 most_intents: 4,
                 faults: Faults { agents: 1, drifts: 0, ..NO_FAULTS },
+                live: true,
                 ..NOTHING
             },
             Self {
@@ -348,6 +359,7 @@ impl World {
                 most_entries: 6,
                 most_epoch: 4,
                 faults: Faults { restorations: 1, ..NO_FAULTS },
+                live: true,
                 ..NOTHING
             },
         ]
@@ -372,11 +384,16 @@ impl World {
         self
     }
 
-    /// The same without faults and narrow bounds, for what follows when all heals.
+    /// The same without faults and narrow bounds, for what follows when all heals. Where those that vote are no majority
+    /// of the voters, or one of them may be lost for good, every coordinator does everything.
     #[must_use]
     pub fn healed(&self) -> Self {
+        let apart = self.faults.disks == 0 && self.all_voters().all(|voters| self.voting.is_majority_of(voters));
         Self {
             changes: &[],
+            lifts: self.lifts || self.leased,
+            leaders: if apart { self.leaders } else { Few::first(3) },
+            voting: if apart { self.voting } else { Few::first(3) },
             most_entries: 100,
             most_pending: 20,
             most_words: 100,
@@ -384,6 +401,15 @@ impl World {
             most_intents: 100,
             ..self.clone()
         }
+    }
+
+    /// V at the beginning, and as it may become.
+    fn all_voters(&self) -> impl Iterator<Item = Few> {
+        let changed = self.changes.iter().filter_map(|change| match change {
+            Change::Voters(voters) => Some(*voters),
+            Change::Bound(_) | Change::List(_) | Change::GuardSecond | Change::Pause(_) => None,
+        });
+        std::iter::once(self.voters).chain(changed)
     }
 
     /// The largest age that is told from older ones.

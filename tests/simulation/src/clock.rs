@@ -74,6 +74,16 @@ impl Clocks {
         self.wall.fetch_add(millis, Ordering::Relaxed);
     }
 
+    /// What the wall clock says.
+    pub(super) fn wall_now(&self) -> Timestamp {
+        self.wall_at(self.local())
+    }
+
+    fn wall_at(&self, micros: u64) -> Timestamp {
+        let ran = i64::try_from(micros.saturating_sub(BOOT) / 1_000).unwrap_or(0);
+        Timestamp(self.wall.load(Ordering::Relaxed) + ran)
+    }
+
     /// The machine starts anew: its clocks begin again, but for the wall.
     pub(super) fn reboot(&self) {
         let ran = self.boottime.swap(BOOT, Ordering::Relaxed).saturating_sub(BOOT);
@@ -109,8 +119,7 @@ impl ProcessClock {
     }
 
     fn wall_now(&self) -> Timestamp {
-        let ran = i64::try_from(self.micros().saturating_sub(BOOT) / 1_000).unwrap_or(0);
-        Timestamp(self.clocks.wall.load(Ordering::Relaxed) + ran)
+        self.clocks.wall_at(self.micros())
     }
 }
 

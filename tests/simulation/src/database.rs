@@ -77,6 +77,8 @@ pub struct Server {
     fences: u64,
     /// Every action takes so much longer.
     sluggish: u64,
+    /// Since when it has been open by somebody's hand; none once it was closed.
+    by_hand: Option<u64>,
 }
 
 impl Server {
@@ -133,6 +135,7 @@ impl Databases {
             starts_at: None,
             fences: 0,
             sluggish: 0,
+            by_hand: None,
         };
         let servers = clusters.iter().map(|cluster| (cluster.clone(), server(cluster))).collect();
         Self(Arc::new(Mutex::new(Inner {
@@ -160,6 +163,27 @@ impl Databases {
     #[must_use]
     pub fn open(&self) -> Vec<String> {
         self.lock().servers.iter().filter(|(_, server)| server.accepts()).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Those that are open because somebody opened them by hand, and since when.
+    #[must_use]
+    pub fn by_hand(&self) -> BTreeMap<String, u64> {
+        let inner = self.lock();
+        let open = inner.servers.iter().filter(|(_, server)| server.accepts());
+        open.filter_map(|(name, server)| Some((name.clone(), server.by_hand?))).collect()
+    }
+
+    /// Somebody promotes it, or takes away what keeps it closed. No driver does that, so it is no effect.
+    pub(super) fn open_by_hand(&self, cluster: &str) {
+        let mut inner = self.lock();
+        let (now, trace) = (inner.time.now(), inner.trace.clone());
+        let Some(server) = inner.servers.get_mut(cluster) else { return };
+        if !server.running || server.accepts() {
+            return trace.say(format_args!("{cluster}: it is not to be opened by hand"));
+        }
+        server.open();
+        server.by_hand = Some(now);
+        trace.say(format_args!("{cluster}: opened by hand (timeline {}, {} rows)", server.timeline, server.rows.len()));
     }
 
     /// A client writes; the number of the row if it was acknowledged.
@@ -206,6 +230,8 @@ impl Databases {
         let now = inner.time.now();
         let trace = inner.trace.clone();
         for (name, server) in &mut inner.servers {
+            // Whoever opens it after that is the product.
+            server.by_hand = server.by_hand.filter(|_| server.accepts());
             if !server.running && server.starts_at.is_some_and(|at| at <= now) {
                 server.start();
                 trace.say(format_args!(
@@ -248,6 +274,18 @@ impl Inner {
 }
 
 impl Server {
+    /// Clients may write from here on. True for each of these that it was: a standby, closed at rest, fenced.
+    fn open(&mut self) -> (bool, bool, bool) {
+        let standby = self.follows.take().is_some();
+        let closed = std::mem::take(&mut self.closed);
+        let fenced = std::mem::take(&mut self.fenced);
+        if standby || closed {
+            self.forks.insert(self.timeline, self.rows.len());
+            self.timeline += 1;
+        }
+        (standby, closed, fenced)
+    }
+
     fn stop(&mut self) {
         self.running = false;
         self.starts_at = None;

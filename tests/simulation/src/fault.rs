@@ -5,6 +5,8 @@ use std::fmt;
 use crate::dice::Dice;
 use crate::network::MachineId;
 
+mod by_hand;
+
 /// One thing that goes wrong for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -70,6 +72,11 @@ pub enum Fault {
         /// Of which cluster.
         cluster: String,
     },
+    /// Somebody opens a standby's database by hand, behind the product's back.
+    PromotedByHand {
+        /// Of which cluster.
+        cluster: String,
+    },
     /// The database server takes longer over everything.
     Sluggish {
         /// Of which cluster.
@@ -99,6 +106,10 @@ pub enum Fault {
         /// Which.
         coordinator: u64,
     },
+    /// An operator makes a backup of the group.
+    Backup,
+    /// All coordinators lose what they had; at the end the group is restored from the backup.
+    Restored,
     /// An operator pauses the application, and resumes it at the end.
     Paused,
     /// An operator asks for a planned switchover.
@@ -149,6 +160,22 @@ pub enum Manner {
     /// The primary is far away, its database fences as slowly as is allowed, and then nobody reaches its machine: a lease
     /// that ended late would show.
     Late,
+    /// Somebody opens a standby by hand, and nothing else happens to its machine but that it loses the coordinators.
+    ByHand,
+}
+
+impl Manner {
+    /// Draws one. What came later is drawn from streams of its own, so that the runs before it stay what they were.
+    pub(super) fn draw(dice: &mut Dice, seed: u64, spare: bool) -> Self {
+        match dice.below(10) {
+            0 => Self::Plain,
+            1 => Self::CoordinatorsOnly,
+            2..=4 => Self::RegionLost,
+            5 => Self::Late,
+            _ if !spare && by_hand::is_drawn(seed) => Self::ByHand,
+            _ => Self::Any,
+        }
+    }
 }
 
 /// Which machines there are.
@@ -184,8 +211,10 @@ const SPAN: u64 = 16_000;
 
 /// Draws the faults of a run.
 pub(super) fn plan(dice: &mut Dice, manner: Manner, ground: &Ground<'_>) -> Vec<Planned> {
-    if manner == Manner::Late {
-        return late(dice, ground);
+    match manner {
+        Manner::Late => return late(dice, ground),
+        Manner::ByHand => return by_hand::draw(dice, ground),
+        Manner::Any | Manner::CoordinatorsOnly | Manner::RegionLost | Manner::Plain => {}
     }
     let mut planned = Vec::new();
     if matches!(manner, Manner::RegionLost | Manner::Plain) {
@@ -212,7 +241,7 @@ pub(super) fn plan(dice: &mut Dice, manner: Manner, ground: &Ground<'_>) -> Vec<
         };
         let fault = match manner {
             Manner::CoordinatorsOnly => among_coordinators(dice, ground),
-            Manner::Any | Manner::RegionLost | Manner::Plain | Manner::Late => anywhere(dice, ground),
+            Manner::Any | Manner::RegionLost | Manner::Plain | Manner::Late | Manner::ByHand => anywhere(dice, ground),
         };
         match &fault {
             Fault::Kill { process } | Fault::Stop { process } if !process.starts_with("coordinator") => {

@@ -10,6 +10,7 @@ use regent_core::state::State;
 use crate::client::Acknowledged;
 use crate::database::{Databases, Effect};
 
+mod by_hand;
 mod coordinators_alone;
 mod effects_once;
 mod epochs_rise;
@@ -20,6 +21,7 @@ mod old_disk;
 mod one_writer;
 mod pause_holds;
 mod replicas_agree;
+mod restored;
 
 /// What is seen at one moment.
 pub struct Sight<'a> {
@@ -67,6 +69,7 @@ pub trait Invariant {
 pub fn all() -> Vec<Box<dyn Invariant>> {
     vec![
         Box::new(one_writer::OneWriter),
+        Box::new(by_hand::RogueWriter::default()),
         Box::new(epochs_rise::EpochsRise::default()),
         Box::new(intent_first::IntentFirst::default()),
         Box::new(effects_once::EffectsOnce::default()),
@@ -76,6 +79,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(old_disk::OldDisk),
         Box::new(coordinators_alone::CoordinatorsAlone::default()),
         Box::new(replicas_agree::ReplicasAgree::default()),
+        Box::new(restored::Restored::default()),
     ]
 }
 

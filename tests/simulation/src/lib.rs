@@ -61,18 +61,30 @@ pub struct Failure {
     pub promise: String,
     /// How.
     pub how: String,
+    /// The known mistake that was in the code, by its name.
+    pub mistake: Option<String>,
     /// The last of what happened.
     pub lines: Vec<String>,
 }
 
+/// The command that runs one seed again: with the known mistake that was in the code, and twice where the two runs are
+/// to be compared.
+#[must_use]
+pub fn command(seed: u64, mistake: Option<&str>, twice: bool) -> String {
+    let features = if mistake.is_some() { " --features regent-simulation/planted" } else { "" };
+    let mutation = mistake.map(|name| format!(" --mutation {name}")).unwrap_or_default();
+    let twice = if twice { " --twice" } else { "" };
+    format!("cargo run{features} --bin simulate -- --seeds {seed}..{}{mutation}{twice} --aloud", seed + 1)
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, promise, how, lines } = self;
+        let Self { seed, promise, how, mistake, lines } = self;
         for line in lines.iter().rev().take(60).rev() {
             writeln!(f, "{line}")?;
         }
         writeln!(f, "seed {seed}: {promise}: {how}")?;
-        write!(f, "repeat it: cargo run --bin simulate -- --seeds {seed}..{} --aloud", seed + 1)
+        write!(f, "repeat it: {}", command(*seed, mistake.as_deref(), false))
     }
 }
 
@@ -92,8 +104,11 @@ pub struct Outcome {
 #[must_use]
 pub fn run_with(seed: u64, mistake: regent_core::planted::Mistake, aloud: bool) -> Outcome {
     regent_core::planted::plant(Some(mistake));
-    let outcome = run(seed, aloud);
+    let mut outcome = run(seed, aloud);
     regent_core::planted::plant(None);
+    if let Err(failure) = &mut outcome.result {
+        failure.mistake = Some(format!("{mistake:?}"));
+    }
     outcome
 }
 
@@ -141,13 +156,15 @@ pub fn run(seed: u64, aloud: bool) -> Outcome {
     let (hash, events) = (world.trace().hash(), world.trace().events());
     let result = ran.unwrap_or_else(|_| {
         let lines = world.trace().lines();
-        Err(Failure { seed, promise: "no panic".to_owned(), how: "something panicked".to_owned(), lines })
+        let (promise, how) = ("no panic".to_owned(), "something panicked".to_owned());
+        Err(Failure { seed, promise, how, mistake: None, lines })
     });
     Outcome { hash, events, result }
 }
 
 fn broken(seed: u64, how: &str) -> Outcome {
-    let failure = Failure { seed, promise: "simulation".to_owned(), how: how.to_owned(), lines: Vec::new() };
+    let (promise, how) = ("simulation".to_owned(), how.to_owned());
+    let failure = Failure { seed, promise, how, mistake: None, lines: Vec::new() };
     Outcome { hash: 0, events: 0, result: Err(failure) }
 }
 
@@ -155,4 +172,28 @@ fn broken(seed: u64, how: &str) -> Outcome {
 fn memory() -> &'static Path {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { memory } else { Path::new("/tmp") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Failure, command};
+
+    #[test]
+    fn a_failure_tells_the_command_that_repeats_it() {
+        let failure = |mistake: Option<&str>| Failure {
+            seed: 7,
+            promise: "S1".to_owned(),
+            how: "two".to_owned(),
+            mistake: mistake.map(str::to_owned),
+            lines: Vec::new(),
+        };
+        let plain = "seed 7: S1: two\nrepeat it: cargo run --bin simulate -- --seeds 7..8 --aloud";
+        assert_eq!(failure(None).to_string(), plain);
+        assert_eq!(
+            failure(Some("DoubledVote")).to_string(),
+            "seed 7: S1: two\nrepeat it: cargo run --features regent-simulation/planted --bin simulate -- --seeds 7..8 \
+             --mutation DoubledVote --aloud"
+        );
+        assert_eq!(command(7, None, true), "cargo run --bin simulate -- --seeds 7..8 --twice --aloud");
+    }
 }

@@ -123,6 +123,16 @@ fn tell_mutations(arguments: &Arguments) -> ExitCode {
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+#[cfg(feature = "planted")]
+fn mutation(arguments: &Arguments) -> Option<&str> {
+    arguments.mutation.as_deref()
+}
+
+#[cfg(not(feature = "planted"))]
+const fn mutation(_: &Arguments) -> Option<&str> {
+    None
+}
+
 #[cfg(not(feature = "planted"))]
 fn run(seed: u64, arguments: &Arguments) -> regent_simulation::Outcome {
     regent_simulation::run(seed, arguments.aloud)
@@ -135,7 +145,7 @@ fn work(arguments: &Arguments, next: &AtomicU64, tally: &Mutex<Tally>) {
             return;
         }
         let outcome = run(seed, arguments);
-        let again = arguments.twice.then(|| regent_simulation::run(seed, arguments.aloud));
+        let again = arguments.twice.then(|| run(seed, arguments));
         let mut tally = tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         tally.events += outcome.events;
         match &outcome.result {
@@ -155,7 +165,8 @@ fn work(arguments: &Arguments, next: &AtomicU64, tally: &Mutex<Tally>) {
             }
         }
         if again.is_some_and(|again| (again.hash, again.events) != (outcome.hash, outcome.events)) {
-            say(&format!("seed {seed} is not the same the second time"));
+            let command = regent_simulation::command(seed, mutation(arguments), true);
+            say(&format!("seed {seed} is not the same the second time; repeat it: {command}"));
             tally.failed.push(seed);
         }
     }

@@ -25,6 +25,7 @@ use crate::{Failure, Settled};
 mod healed;
 mod machines;
 mod operator;
+mod restoration;
 mod trouble;
 
 /// The world moves on in steps of so many milliseconds; no message is faster.
@@ -64,6 +65,8 @@ pub(super) struct World {
     old_disks: Vec<u64>,
     /// Of those, the one that was removed: nobody starts it any more.
     left: Option<u64>,
+    /// All coordinators have lost what they had, and nobody starts one before the group is restored.
+    group_lost: bool,
     /// When an operator last asked for the end of a pause; none while nobody wants that.
     resumes: Option<u64>,
     /// When an operator last looked for stuck runs; none before the world is healed.
@@ -112,13 +115,7 @@ impl World {
             over.reaches(from, to) && over.reaches(to, from)
         };
         let databases = Databases::new(time.clone(), trace.clone(), Dice::of(seed, "databases"), &clusters, ways);
-        let manner = match dice.below(10) {
-            0 => Manner::Plain,
-            1 => Manner::CoordinatorsOnly,
-            2..=4 => Manner::RegionLost,
-            5 => Manner::Late,
-            _ => Manner::Any,
-        };
+        let manner = Manner::draw(&mut dice, seed, spare);
         let by_name = (0..3).map(|region| Client::new(region, None));
         let beside =
             clusters.iter().enumerate().map(|(index, cluster)| Client::new(seats + index, Some(cluster.clone())));
@@ -144,6 +141,7 @@ impl World {
             gone: Vec::new(),
             old_disks: Vec::new(),
             left: None,
+            group_lost: false,
             resumes: None,
             clears: None,
             replacing: None,
@@ -174,7 +172,8 @@ impl World {
         let began = self.time.now();
         let coordinators = self.machines.len() - self.clusters.len();
         let ground = Ground { coordinators, spare: self.spare, clusters: &self.clusters, bound: self.bound };
-        let planned = fault::plan(&mut Dice::of(self.seed, "faults"), self.manner, &ground);
+        let mut planned = fault::plan(&mut Dice::of(self.seed, "faults"), self.manner, &ground);
+        restoration::add(self.seed, self.manner, &ground, &mut planned);
         for one in &planned {
             let until = if one.until == u64::MAX { "the end".to_owned() } else { one.until.to_string() };
             self.trace.say(format_args!("planned: {} to {until}: {}", one.from, one.fault));
@@ -306,6 +305,9 @@ impl World {
             let written = client.turn(now, &self.databases, &self.seats, &self.network, machine_of);
             acknowledged.extend(written);
         }
+        // What is written behind the product's back is nobody's promise.
+        let by_hand = self.databases.by_hand();
+        acknowledged.retain(|one| !by_hand.contains_key(&one.cluster));
         for one in acknowledged.iter().filter(|one| one.by_name) {
             self.answered.insert(one.cluster.clone(), now);
         }
@@ -366,7 +368,8 @@ impl World {
 
     fn failure(&self, promise: &str, how: &str) -> Failure {
         self.trace.say(format_args!("BROKEN: {promise}: {how}"));
-        Failure { seed: self.seed, promise: promise.to_owned(), how: how.to_owned(), lines: self.trace.lines() }
+        let (promise, how) = (promise.to_owned(), how.to_owned());
+        Failure { seed: self.seed, promise, how, mistake: None, lines: self.trace.lines() }
     }
 }
 

@@ -56,7 +56,9 @@ fn the_same_seed_is_the_same_run() {
     each(0..24, |seed, first| {
         let second = regent_simulation::run(seed, false);
         assert!(first.events > 1_000, "seed {seed}: nothing happened");
-        assert_eq!((first.hash, first.events), (second.hash, second.events), "seed {seed} was not the same twice");
+        let (first, second) = ((first.hash, first.events), (second.hash, second.events));
+        let command = regent_simulation::command(seed, None, true);
+        assert_eq!(first, second, "seed {seed} was not the same twice; repeat it: {command}");
     });
     let other = regent_simulation::run(1, false);
     assert_ne!(regent_simulation::run(0, false).hash, other.hash, "seeds differ");

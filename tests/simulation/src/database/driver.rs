@@ -82,14 +82,7 @@ impl DatabaseDriver {
             if server.fences != count {
                 return Err(fenced_meanwhile());
             }
-            let standby = server.follows.take().is_some();
-            let closed = std::mem::take(&mut server.closed);
-            let fenced = std::mem::take(&mut server.fenced);
-            if standby || closed {
-                server.forks.insert(server.timeline, server.rows.len());
-                server.timeline += 1;
-            }
-            Ok((standby, closed, fenced))
+            Ok(server.open())
         })?;
         match opened {
             (true, ..) => self.did(Effect::Promoted { standby: true }),

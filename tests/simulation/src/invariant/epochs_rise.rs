@@ -11,8 +11,9 @@ use super::{Invariant, Sight};
 #[derive(Default)]
 pub(super) struct EpochsRise {
     last: BTreeMap<u64, State>,
-    /// Who is primary at which epoch: one answer for the whole group, for ever.
-    primaries: BTreeMap<Epoch, ClusterId>,
+    /// By restoration of the group: who is primary at which epoch, one answer for the whole group, for ever. An epoch
+    /// that nobody had heard of when the group was lost may be given again.
+    primaries: BTreeMap<(u64, Epoch), ClusterId>,
 }
 
 impl Invariant for EpochsRise {
@@ -32,7 +33,7 @@ impl Invariant for EpochsRise {
             }
             for known in state.applications.values() {
                 let Some(primary) = known.primary.clone() else { continue };
-                let said = self.primaries.entry(known.epoch).or_insert_with(|| primary.clone());
+                let said = self.primaries.entry((state.restoration, known.epoch)).or_insert_with(|| primary.clone());
                 if *said != primary {
                     return Err(format!("epoch {} has the primaries {said} and {primary}", known.epoch));
                 }

@@ -43,7 +43,8 @@ impl World {
     pub(super) fn start(&mut self, name: &str) -> Result<(), Failure> {
         let (machine, program) = self.program(name);
         let left = self.left.is_some_and(|id| name == format!("coordinator-{id}"));
-        if !self.machines[machine].on || left {
+        let waits = self.group_lost && name.starts_with("coordinator");
+        if !self.machines[machine].on || left || waits {
             return Ok(());
         }
         self.trace.say(format_args!("{name} starts"));

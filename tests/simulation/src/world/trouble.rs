@@ -32,6 +32,7 @@ impl World {
             }
             Fault::PowerOff { machines } => machines.iter().for_each(|machine| self.power_off(*machine)),
             Fault::Crash { cluster } => self.databases.crash(cluster, u64::MAX / 2),
+            Fault::PromotedByHand { cluster } => self.databases.open_by_hand(cluster),
             Fault::Sluggish { cluster, by } => self.databases.make_sluggish(cluster, *by),
             Fault::WallClock { machine, by } => self.machines[*machine].clocks.step_wall(*by),
             Fault::Transfer { to } => self.transfer(*to),
@@ -46,6 +47,8 @@ impl World {
                     self.trace.say(format_args!("the disk cannot be copied: {error}"));
                 }
             }
+            Fault::Backup => self.back_up(),
+            Fault::Restored => self.lose_group(),
             Fault::Paused => self.pause(),
             Fault::Switchover { to } => self.switch_over(to),
             Fault::Rejoin { cluster } => self.rejoin(cluster),
@@ -76,13 +79,16 @@ impl World {
             Fault::PowerOff { machines } => machines.iter().for_each(|machine| self.power_on(*machine)),
             Fault::Crash { cluster } => self.databases.crash(cluster, 0),
             Fault::Sluggish { cluster, .. } => self.databases.make_sluggish(cluster, 0),
-            Fault::WallClock { .. }
+            Fault::PromotedByHand { .. }
+            | Fault::WallClock { .. }
             | Fault::Transfer { .. }
+            | Fault::Backup
             | Fault::Switchover { .. }
             | Fault::Rejoin { .. }
             | Fault::Replace { .. } => {}
             Fault::DiskLoss { coordinator } => self.power_on(usize::try_from(*coordinator).unwrap_or(1) - 1),
             Fault::OldDisk { coordinator } => self.put_back(*coordinator),
+            Fault::Restored => self.restore_group(),
             Fault::Paused => self.resume(),
         }
     }
