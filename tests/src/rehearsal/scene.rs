@@ -38,15 +38,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Switchover,
-        Self::Undo,
-        Self::QuiescedUndo,
-        Self::Failover,
-        Self::Loss,
-        Self::Rejoin,
-        Self::Drill,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Switchover, Self::Undo, Self::QuiescedUndo, Self::Failover, Self::Loss, Self::Rejoin, Self::Drill];
 
     /// When the new side has caught up.
     pub(super) const fn gives_up(self) -> bool {
