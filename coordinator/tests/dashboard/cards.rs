@@ -139,11 +139,15 @@ async fn the_readiness_card_says_what_how_bad_and_where() {
     );
     assert!(!before.contains("clocks-apart") && !before.contains("warning"), "{before}");
 
-    let now = server.world.node.now();
-    server.world.node.note(|evidence| {
+    server.stop().await;
+
+    let world = World::quiet();
+    let now = world.node.now();
+    world.node.note(|evidence| {
         let central = evidence.contacts.get_mut(&cluster(CENTRAL)).unwrap();
         central.node = Some(NodeFacts { at: now, ahead_ms: 3_000, certificate_until: None });
     });
+    let server = Server::start(world).await;
     let after = card(&server, "Readiness").await;
     let apart = "<code>clocks-apart</code> in <strong>eu-central-1</strong>: the clock of its agent is 3s ahead of that of \
                  coordinator 2";

@@ -492,13 +492,14 @@ fn contact(name: &str, at: regent_core::time::Moment, primary: bool) -> Contact 
     let service = if primary {
         sighting(Role::None, "status exited with 0")
     } else {
-        Sighting { health: Health::Unknown, ..sighting(Role::None, "not started here") }
+        Sighting { health: Health::Failed, ..sighting(Role::None, "status exited with 3") }
     };
     let shop = BTreeMap::from([
         (resource("orders-db"), database.clone()),
         (resource("cache"), cache),
         (resource("service"), service),
         (resource("checks"), sighting(Role::None, "200 in 12 ms")),
+        (resource("www"), sighting(Role::None, "")),
     ]);
     let mut billing_db = database;
     if name == CENTRAL {

@@ -369,7 +369,7 @@ pub(crate) fn report() -> Report {
 /// What an agent of the primary, or of a standby, says when all is well.
 pub(crate) fn contact(node: &Node, primary: bool) -> Contact {
     let now = node.now();
-    let sighting = Sighting {
+    let database = Sighting {
         at: now,
         interval: Span::from_secs(3600),
         health: Health::Healthy,
@@ -394,6 +394,7 @@ pub(crate) fn contact(node: &Node, primary: bool) -> Contact {
         }),
         detail: "accepts connections".into(),
     };
+    let serves = Sighting { role: Role::None, writable: false, upstream: None, ..database.clone() };
     let beat = Beat {
         epoch: Epoch(1),
         lease: if primary { LeaseState::Held } else { LeaseState::None },
@@ -408,7 +409,14 @@ pub(crate) fn contact(node: &Node, primary: bool) -> Contact {
         two_way: Some(now),
         reported: Some(now),
         beats: BTreeMap::from([(shop(), beat)]),
-        resources: BTreeMap::from([(shop(), BTreeMap::from([(resource("orders-db"), sighting)]))]),
+        resources: BTreeMap::from([(
+            shop(),
+            BTreeMap::from([
+                (resource("www"), serves.clone()),
+                (resource("checks"), serves),
+                (resource("orders-db"), database),
+            ]),
+        )]),
         ..Contact::default()
     }
 }

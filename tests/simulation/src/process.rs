@@ -79,6 +79,12 @@ impl Process {
         self.runtime.spawn(task);
     }
 
+    /// Looks by its clock: outside of its runtime an instant is the real time.
+    pub(super) fn within<R>(&self, look: impl FnOnce() -> R) -> R {
+        let _entered = self.runtime.enter();
+        look()
+    }
+
     fn until(&self) -> Instant {
         self.began + Duration::from_micros(self.clocks.local().saturating_sub(self.local))
     }

@@ -26,11 +26,12 @@ fn find(evidence: &mut Evidence, at: &ClusterId, name: &str, findings: Findings)
     of_cluster.entry(app()).or_default().insert(resource(name), facts);
 }
 
-/// The notes at one resource, as "severity code: detail".
+/// The notes at one resource, as "severity code: detail"; but for those on what was not probed, since nothing was.
 fn notes(world: &World, evidence: &Evidence, at: &ClusterId, name: &str, now: Moment) -> Vec<String> {
     let notes = readiness::notes(&world.state, evidence, view(now, world), &app()).unwrap();
     let here = |place: &readiness::Place| place.cluster.as_ref() == Some(at) && place.resource == Some(resource(name));
-    let here = notes.iter().filter(|(place, note)| here(place) && note.code != "facts-missing");
+    let unseen = ["facts-missing", "not-probed", "stale"];
+    let here = notes.iter().filter(|(place, note)| here(place) && !unseen.contains(&note.code.as_str()));
     here.map(|(_, note)| format!("{} {}: {}", note.severity.as_str(), note.code, note.detail)).collect()
 }
 

@@ -530,7 +530,6 @@ fn a_command_before_the_fence_is_undone_for_a_cause_that_is_gone_and_does_not_st
     // Without a name of its own to wait for: the command's end is what comes right before the fence.
     changed.resources.get_mut(&resource("www")).unwrap().dns.as_mut().unwrap().provider = DnsProvider::Rfc2136;
     world.done(Entry::Applied { application: Box::new(changed), by: "ann".into() });
-    world.confirm(&west());
     let run = asked_for(&mut world);
     let turning = world.state.runs[&run].steps.iter().position(|step| step.kind == StepKind::Decide).unwrap();
     let kinds: Vec<StepKind> = world.state.runs[&run].steps[..turning].iter().map(|step| step.kind).collect();

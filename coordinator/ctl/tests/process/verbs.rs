@@ -60,7 +60,8 @@ async fn a_plan_is_shown_and_begun_by_its_digest() {
         ],
     );
     let shown = operator.json(&["plan", "shop"]).await;
-    assert_eq!(shown["plan"]["steps"][0]["kind"], "fence");
+    assert_eq!(shown["plan"]["steps"][0]["kind"], "wait", "until nobody remembers the old answer");
+    assert_eq!(shown["plan"]["steps"][1]["kind"], "fence");
     let digest = shown["plan"]["digest"].as_str().unwrap();
     holds(&text, &[digest]);
     let other = operator.run(&["switchover", "shop", "--plan", "0123456789abcdef"]).await;

@@ -85,9 +85,9 @@ impl World {
 
     /// What the leader thinks, as `regentctl why` says it.
     fn tell_why(&self) {
-        let Some((seat, _)) = self.leader() else { return self.trace.say("nobody leads") };
+        let Some((seat, leader)) = self.leader() else { return self.trace.say("nobody leads") };
         let (node, application) = (&seat.node, program::application());
-        let view = Viewpoint { me: node.id, now: node.now(), wall: node.wall() };
+        let view = leader.within(|| Viewpoint { me: node.id, now: node.now(), wall: node.wall() });
         let held = node.replica.read(|state| {
             node.see(|evidence| {
                 let scene = Scene::new(state, evidence, view.now, view.me, &application)?;

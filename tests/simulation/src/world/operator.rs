@@ -68,15 +68,16 @@ impl World {
 
     /// Only where both sides are ready, as the command does.
     pub(super) fn switch_over(&self, to: &str) {
-        let Some((seat, _)) = self.leader() else {
+        let Some((seat, leader)) = self.leader() else {
             return self.trace.say(format_args!("ann wants to switch over to {to}, and nobody leads"));
         };
         let Ok(to) = ClusterId::new(to) else { return };
         let application = program::application();
         let node = &seat.node;
+        let now = leader.within(|| node.now());
         let looked = node.replica.read(|state| {
             node.see(|evidence| {
-                let scene = Scene::new(state, evidence, node.now(), node.id, &application)?;
+                let scene = Scene::new(state, evidence, now, node.id, &application)?;
                 Some((scene.known.epoch, switchover::preflight(&scene, Purpose::Switchover, Some(&to))))
             })
         });
