@@ -15,7 +15,7 @@ use regent_core::effect::Effect;
 use regent_core::entry::{Entry, Outcome};
 use regent_core::id::{Attempt, ClusterId, RunId, StepId};
 use regent_core::planted::{self, Mistake};
-use regent_core::run::{StepState, UNDO_STAGE};
+use regent_core::run::{RunStatus, StepState, UNDO_STAGE};
 use regent_proto::agent::v1::connect_response::Body;
 use regent_proto::peer::v1::RelayRequest;
 use tokio::sync::mpsc;
@@ -182,13 +182,15 @@ impl Engine {
         let late: Vec<RunId> = self.node.see(|evidence| evidence.late_runs.iter().copied().collect());
         let (mut holding, mut over) = (Vec::new(), Vec::new());
         for run in late {
-            let (ended, holds) = self.node.replica.read(|state| {
+            let (past, holds) = self.node.replica.read(|state| {
                 let known = state.runs.get(&run);
-                let ended = known.is_none_or(|run| run.status.is_final());
                 let waits = known.is_some_and(cause::is_only_fencing);
-                (ended, waits && self.node.see(|evidence| cause::holds(state, evidence, view, run)))
+                // Noted by one who did not lead then, it may have gone on without. What is undone stays held back.
+                let went_on = known.is_some_and(|run| run.status == RunStatus::Running) && !waits;
+                let past = went_on || known.is_none_or(|run| run.status.is_final());
+                (past, waits && self.node.see(|evidence| cause::holds(state, evidence, view, run)))
             });
-            if ended {
+            if past {
                 over.push(run);
             } else if holds {
                 holding.push(run);

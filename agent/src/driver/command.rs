@@ -98,6 +98,8 @@ impl CommandDriver {
             ("deactivate", &options.deactivate),
             ("status", &options.status),
             ("capacity", &options.capacity),
+            ("restore", &options.restore),
+            ("verifyRestored", &options.verify_restored),
         ];
         let own = own.into_iter().filter_map(|(name, line)| Some((name, line.as_ref()?)));
         let listed = own.chain(options.commands.iter().map(|(name, line)| (name.as_str(), line)));

@@ -31,8 +31,9 @@ impl Watchdog {
 
     fn of(path: &Path, limit: Option<Duration>) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
+        // Waited for: without it the unit is not up. What is told later must not hold up the loop.
         socket.send_to(b"READY=1", path)?;
+        socket.set_nonblocking(true)?;
         Ok(Self(limit.map(|limit| Told { socket, path: path.to_owned(), every: limit / 3 })))
     }
 

@@ -29,7 +29,7 @@ use crate::decide::Viewpoint;
 use crate::entry::Cause;
 use crate::evidence::Evidence;
 use crate::id::{Attempt, RunId};
-use crate::run::{Run, RunStatus, Step, StepKind, StepState};
+use crate::run::{Progress, Run, RunStatus, Step, StepKind, StepState};
 use crate::state::State;
 use crate::switchover;
 use crate::terms::Window;
@@ -69,8 +69,10 @@ pub fn is_only_fencing(run: &Run) -> bool {
     let open = run.decided.is_none() && run.status == RunStatus::Running;
     let begun = || run.walk().filter(|(step, progress)| step.kind.touches() && progress.token.is_some());
     let fence = |step: &Step| step.kind == StepKind::Action(Action::Fence) && step.cluster == run.from;
-    open && begun()
-        .all(|(step, progress)| fence(step) && progress.state == StepState::Running && progress.attempts == Attempt(1))
+    let untold = |(step, progress): (&Step, &Progress)| {
+        fence(step) && progress.state == StepState::Running && progress.attempts == Attempt(1)
+    };
+    open && begun().next().is_some() && begun().all(untold)
 }
 
 /// True if what was noted as late may be dispatched: its cause was looked at and holds.
@@ -95,8 +97,13 @@ pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
     if automatic && let Some(held) = held(scene) {
         return Standing::Gone(held.to_owned());
     }
-    if matches!(run.cause, Cause::Switchover { .. }) && is_paused(scene) {
-        return Standing::Gone(PAUSED.to_owned());
+    if matches!(run.cause, Cause::Switchover { .. }) {
+        if is_paused(scene) {
+            return Standing::Gone(PAUSED.to_owned());
+        }
+        if let Some(hold) = &scene.known.held {
+            return Standing::Gone(format!("held by {} before anything was done: {}", hold.by, hold.reason));
+        }
     }
     let (holds, gone) = match &run.cause {
         Cause::ResourceFailed { resource, .. } => {

@@ -121,7 +121,7 @@ fn judge(scene: &Scene<'_>, cluster: &ClusterId, allowed: Allowed) -> Result<Can
         }
         let (gap, expected) = match fitness(scene, &resource, seen) {
             Ok(position) => gap(scene, cluster, &resource, position),
-            Err((_, why)) if allowed == Allowed::FromBackup && restores(scene, &resource) && !seen.writable => {
+            Err((_, why)) if allowed == Allowed::FromBackup && restores(scene, &resource) && is_no_use(scene, seen) => {
                 (of_backup(scene, &resource, &why), None)
             }
             Err((code, why)) => return unfit(code, why),
@@ -157,6 +157,16 @@ fn fitness(scene: &Scene<'_>, resource: &ResourceId, seen: &Sighting) -> Result<
     }
     let nothing = || unfit("no-position", format!("{resource} answers probes and reports no position"));
     seen.position.map_or_else(nothing, Ok)
+}
+
+/// It is certain that this is no standby: one failed probe tells nothing, and a backup has less than any standby.
+fn is_no_use(scene: &Scene<'_>, seen: &Sighting) -> bool {
+    let certain = match seen.health {
+        Health::Healthy => true,
+        Health::Failed => seen.failures >= scene.known.document.automation.probe_failures,
+        Health::Unknown => false,
+    };
+    certain && !seen.writable
 }
 
 /// Whether a failover's runbook brings this database back from a backup before it promotes it.

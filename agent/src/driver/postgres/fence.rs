@@ -234,7 +234,8 @@ impl Postgres {
     /// Waits until no client is in a transaction, or until the grace is over.
     async fn drain(&self, grace: Duration) -> Result<(), DriverError> {
         let deadline = Instant::now() + grace;
-        let busy = format!("SELECT count(*) AS busy {CLIENTS} AND state <> 'idle'");
+        // Whoever streams is busy all the time, and finishes nothing.
+        let busy = format!("SELECT count(*) AS busy {CLIENTS} AND backend_type = 'client backend' AND state <> 'idle'");
         while Instant::now() < deadline {
             if number(&self.acting.row(&busy, STATEMENT_LIMIT).await?, "busy") == Some(0_u64) {
                 return Ok(());

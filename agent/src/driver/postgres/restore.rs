@@ -94,21 +94,6 @@ impl Postgres {
             return Ok(done);
         }
         let options = self.backups()?;
-        if !self.family().is_gone() {
-            match self.sight().await {
-                Ok(sight) if !sight.standby => {
-                    let message =
-                        "the database here is no standby; fence it and stop it before a backup takes its place";
-                    return Err(DriverError::permanent("restore-writable", message));
-                }
-                Ok(sight) if sight.streaming => {
-                    let message = "the standby here streams: a backup would only put it back; stop what it follows, or leave the step out";
-                    return Err(DriverError::permanent("restore-follows", message));
-                }
-                Ok(_) | Err(SqlError::NotNow(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
         self.refuse_over(options).await?;
         let (backup, passed_over) = options.newest(&self.judge()).await?;
         let lab = Lab::at(self, scratch.place(NEW));
@@ -119,6 +104,8 @@ impl Postgres {
         let how = self.build(&lab, options, &backup).await?;
         let found = self.verify(&lab, options, &backup).await?;
         let message = format!("{} was restored in {:.1?}{how}; {found}", backup.words(), began.elapsed());
+        // Building takes hours, and somebody else may have brought something better meanwhile.
+        self.refuse_over(options).await?;
         let aside = self.exchange(&lab, run, &message).await?;
         scratch.vanish().await?;
         self.start().await?;
@@ -134,6 +121,21 @@ impl Postgres {
 
     /// What no longer streams may still be newer than any backup: only by agent.yaml's word does it make room.
     async fn refuse_over(&self, options: &BackupOptions) -> Result<(), DriverError> {
+        if !self.family().is_gone() {
+            match self.sight().await {
+                Ok(sight) if !sight.standby => {
+                    let message =
+                        "the database here is no standby; fence it and stop it before a backup takes its place";
+                    return Err(DriverError::permanent("restore-writable", message));
+                }
+                Ok(sight) if sight.streaming => {
+                    let message = "the standby here streams: a backup would only put it back; stop what it follows, or leave the step out";
+                    return Err(DriverError::permanent("restore-follows", message));
+                }
+                Ok(_) | Err(SqlError::NotNow(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         let data = self.data.clone();
         let there =
             files::blocking(DISK_LIMIT, "looking for what is in PGDATA", move || files::holds_something(&data)).await?;

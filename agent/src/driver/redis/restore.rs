@@ -76,11 +76,7 @@ impl Redis {
             return Ok(Done { already: true, message: ready.message, position, ..Done::default() });
         }
         let options = self.backups()?;
-        self.refuse_what_serves().await?;
-        // What is linked no more may still be newer than any backup: only by agent.yaml's word does it make room.
-        if options.over == Over::Refuse && !self.info().await?.has_no_keys() {
-            return Err(not_empty(&format!("Redis at {}:{} has keys", self.options.host, self.options.port)));
-        }
+        self.refuse_over(options).await?;
         let (backup, passed_over) = options.newest(&self.judge()).await?;
         let lab = Lab::at(self, scratch.place(NEW));
         lab.stop().await?;
@@ -91,6 +87,8 @@ impl Redis {
         let checked = lab.check().await;
         lab.stop().await?;
         let checks = checked?;
+        // It took its time, and somebody else may have brought something better meanwhile.
+        self.refuse_over(options).await?;
         let aside = if self.info().await?.has_no_keys() { None } else { Some(self.set_aside().await?) };
         let Some(file) = self.config_file() else { return Err(no_config_file()) };
         let name = self.get("dbfilename").await?;
@@ -119,6 +117,15 @@ impl Redis {
         let aside = aside.map(|path| format!("; what was there is in {}", path.display())).unwrap_or_default();
         let message = format!("{message}{aside}{}", note(&passed_over));
         Ok(Done { message, position: info.position(), ..Done::default() })
+    }
+
+    async fn refuse_over(&self, options: &BackupOptions) -> Result<(), DriverError> {
+        self.refuse_what_serves().await?;
+        // What is linked no more may still be newer than any backup: only by agent.yaml's word does it make room.
+        if options.over == Over::Refuse && !self.info().await?.has_no_keys() {
+            return Err(not_empty(&format!("Redis at {}:{} has keys", self.options.host, self.options.port)));
+        }
+        Ok(())
     }
 
     async fn refuse_what_serves(&self) -> Result<(), DriverError> {

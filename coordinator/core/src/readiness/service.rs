@@ -25,15 +25,19 @@ impl Looking<'_> {
         if !seen.is_fresh(self.view.now) {
             return self.add(here, Severity::Warning, "stale", "the last report on it is older than three probes");
         }
-        let said = said(seen);
+        let (said, primary) = (said(seen), self.known.primary.as_ref() == Some(cluster));
         match seen.health {
             Health::Healthy => {}
             // Whoever lists no status command has chosen that.
             Health::Unknown if kind == ResourceKind::Command && seen.detail == NO_STATUS_COMMAND => {
                 self.add(here, Severity::Info, "driver-unknown", said);
             }
+            // Where it rests, whatever stands before it may let the question run into nothing.
+            Health::Unknown if kind == ResourceKind::Http && !serves_here(kind, primary) => {
+                self.add(here, Severity::Info, "driver-unknown", said);
+            }
             Health::Unknown => self.add(here, Severity::Warning, "driver-unknown", said),
-            Health::Failed if serves_here(kind, self.known.primary.as_ref() == Some(cluster)) => {
+            Health::Failed if serves_here(kind, primary) => {
                 self.add(here, Severity::Warning, "probe-failed", said);
             }
             Health::Failed => {}

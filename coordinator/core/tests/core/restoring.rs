@@ -48,7 +48,7 @@ fn database(evidence: &mut Evidence) -> &mut Sighting {
 fn emptied(mut evidence: Evidence) -> Evidence {
     let seen = database(&mut evidence);
     (seen.health, seen.role, seen.position, seen.upstream) = (Health::Failed, Role::Unknown, None, None);
-    seen.detail = "no server process".into();
+    (seen.detail, seen.failures) = ("no server process".into(), 3);
     evidence
 }
 
@@ -152,6 +152,13 @@ fn only_a_restore_before_the_promotion_counts_and_never_over_what_accepts_writes
     let mut open = well();
     (database(&mut open).role, database(&mut open).writable) = (Role::Primary, true);
     assert_eq!(codes(&world, &open, &allowed()), ["no-standby"]);
+    // One probe that failed, or that tells nothing, makes no backup of a standby.
+    let mut once = emptied(well());
+    database(&mut once).failures = 2;
+    assert_eq!(codes(&world, &once, &allowed()), ["unhealthy"]);
+    let mut untold = emptied(well());
+    database(&mut untold).health = Health::Unknown;
+    assert_eq!(codes(&world, &untold, &allowed()), ["unhealthy"]);
     let mut stale = emptied(well());
     database(&mut stale).at = NOW.before(Span::from_secs(30));
     assert_eq!(codes(&world, &stale, &allowed()), ["stale"]);

@@ -1,6 +1,7 @@
 //! Switchovers: nothing is decided before the new side has what the old one reported last, and all before is undone.
 
 use regent_core::application::{Action, DnsProvider, Runbook};
+use regent_core::cause::is_only_fencing;
 use regent_core::decide::{Ending, decide, foresee};
 use regent_core::entry::{Cause, Entry, Finding, Ground, Outcome, Report};
 use regent_core::evidence::{Evidence, Health, LeaseState};
@@ -498,17 +499,21 @@ fn old_answers_expire_before_writes_are_kept_out_and_that_is_no_outage() {
 }
 
 #[test]
-fn a_pause_or_an_abort_while_it_waits_ends_it_with_nothing_to_undo() {
+fn a_pause_a_hold_or_an_abort_while_it_waits_ends_it_with_nothing_to_undo() {
     let pause = || Entry::Paused { application: Some(app()), by: "bob".into(), reason: "wait".into() };
-    let mut world = ready();
-    let run = asked_for(&mut world);
-    begin(&mut world, run, "Wait");
-    world.done(pause());
-    let entries = decide(&world.state, &well(), view(NOW, &world));
-    let [word @ Entry::CauseGone { reason, .. }] = &entries[..] else { panic!("{entries:?}") };
-    assert!(reason.contains("paused"), "{reason}");
-    world.done(word.clone());
-    assert_untouched(&world, run);
+    let hold = Entry::Held { application: app(), by: "bob".into(), reason: "wait".into() };
+    for (word, told) in [(pause(), "paused"), (hold, "held by bob")] {
+        let mut world = ready();
+        let run = asked_for(&mut world);
+        begin(&mut world, run, "Wait");
+        assert!(!is_only_fencing(&world.state.runs[&run]), "nothing is fenced: it is not late however long it waits");
+        world.done(word);
+        let entries = decide(&world.state, &well(), view(NOW, &world));
+        let [gone @ Entry::CauseGone { reason, .. }] = &entries[..] else { panic!("{entries:?}") };
+        assert!(reason.contains(told), "{reason}");
+        world.done(gone.clone());
+        assert_untouched(&world, run);
+    }
 
     let mut world = ready();
     let run = asked_for(&mut world);
