@@ -12,8 +12,9 @@
 //! ```
 //!
 //! A switchover touches nothing before the first step that keeps writes out: it waits until clients hold no answer of before,
-//! and its runbook may ask a human. So it is asked until then, and a pause ends it, too; the look that counts is the one right
-//! before that step.
+//! and its runbook may ask a human. So it is asked until then, and a pause or a hold ends it, too. While a step of it is under
+//! way only what a failover may be due for ends it; the look that counts is the one right before the next step, and it is
+//! repeated for three intervals.
 //!
 //! From the first intent on (of a switchover: the first that keeps writes out) it is not asked again: a fence hides
 //! what it was begun for (a database that refuses writes by command can no longer show that it would have taken them),
@@ -33,6 +34,7 @@ use crate::run::{Progress, Run, RunStatus, Step, StepKind, StepState};
 use crate::state::State;
 use crate::switchover;
 use crate::terms::Window;
+use crate::time::Timestamp;
 use crate::verdict::{Failure, Scene};
 
 /// What the leader sees of a run's cause.
@@ -75,16 +77,27 @@ pub fn is_only_fencing(run: &Run) -> bool {
     open && begun().next().is_some() && begun().all(untold)
 }
 
+/// A step of it is being done.
+fn is_busy(run: &Run) -> bool {
+    run.walk().any(|(_, progress)| progress.state == StepState::Running)
+}
+
+/// Its last step ended within three intervals.
+fn has_just_waited(scene: &Scene<'_>, run: &Run, wall: Timestamp) -> bool {
+    let last = run.walk().filter_map(|(_, progress)| progress.ended).max();
+    last.is_some_and(|ended| wall.since(ended) < scene.interval().times(3))
+}
+
 /// True if what was noted as late may be dispatched: its cause was looked at and holds.
 #[must_use]
 pub fn holds(state: &State, evidence: &Evidence, view: Viewpoint, run: RunId) -> bool {
     let Some(run) = state.runs.get(&run) else { return false };
     let scene = Scene::new(state, evidence, view.now, view.me, &run.application);
-    scene.is_some_and(|scene| of(&scene, run) == Standing::Holds)
+    scene.is_some_and(|scene| of(&scene, run, view.wall) == Standing::Holds)
 }
 
 /// Looks at the cause of a run that has not begun to act.
-pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
+pub(crate) fn of(scene: &Scene<'_>, run: &Run, wall: Timestamp) -> Standing {
     if run.hides_its_cause() && !(is_only_fencing(run) && scene.evidence.late_runs.contains(&run.id)) {
         return Standing::Holds;
     }
@@ -118,9 +131,16 @@ pub(crate) fn of(scene: &Scene<'_>, run: &Run) -> Standing {
             let due = scene.self_fenced_due().is_some_and(|due| due <= scene.now);
             (due, format!("the agent of {} holds its lease again", run.from))
         }
+        // While it waits or asks, only what a failover may be due for ends it: a standby that links anew is no reason.
+        Cause::Switchover { .. } if is_busy(run) && !run.hides_its_cause() => (
+            scene.failure().is_none() && scene.agent_reachable(),
+            format!("{} does not serve as it did when this was asked for", run.from),
+        ),
         // It was asked for when both sides were well; the leader is who sees whether they are.
         Cause::Switchover { .. } => match switchover::readiness(scene, &run.to) {
             Ok(_) => (true, String::new()),
+            // Nothing is closed yet, so a moment is given to what may be a moment's trouble.
+            Err(_) if has_just_waited(scene, run, wall) => return Standing::NotLookedFor,
             Err(rule) => (false, format!("{}: {}", rule.code, rule.detail)),
         },
         // Who does not answer is not told to fence; the order goes another way.

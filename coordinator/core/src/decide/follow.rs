@@ -13,7 +13,7 @@ use crate::verdict::Scene;
 /// A run's next intents, time-outs and decision.
 pub(super) fn of_run(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Vec<Entry> {
     let mut entries = Vec::new();
-    match cause::of(scene, run) {
+    match cause::of(scene, run, view.wall) {
         Standing::Holds => {}
         Standing::NotLookedFor => return entries,
         // Fences that came late have begun in the applied state itself: nothing but an undo takes them back.

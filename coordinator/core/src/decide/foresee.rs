@@ -41,7 +41,7 @@ pub fn foresee(state: &State, evidence: &Evidence, view: Viewpoint, run: RunId, 
     let application = run.application.clone();
     let Some(scene) = Scene::new(state, evidence, view.now, view.me, &application) else { return Vec::new() };
     // What is seen of its cause has to be looked at with the outcomes in the state.
-    if cause::of(&scene, &run) != Standing::Holds {
+    if cause::of(&scene, &run, view.wall) != Standing::Holds {
         return Vec::new();
     }
     if switchover::gives_up(&scene, &run, scene.waits(view.wall)).is_some() {

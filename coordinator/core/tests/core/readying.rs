@@ -267,7 +267,7 @@ fn each_fact_that_will_hurt_has_its_note() {
         ("warning not-probed central-1/core", |e, _| drop(services(e, &central()).remove(&resource("core")))),
         ("warning not-probed west-1/www", |e, _| drop(services(e, &west()).remove(&resource("www")))),
         ("warning stale central-1/checks", |e, _| service(e, &central(), "checks").at = NOW.before(hours(1))),
-        ("warning driver-unknown central-1/checks", |e, _| unknown(e, &central(), "checks", "no answer within 3 s")),
+        ("info driver-unknown central-1/checks", |e, _| unknown(e, &central(), "checks", "no answer within 3 s")),
         ("warning driver-unknown west-1/www", |e, _| unknown(e, &west(), "www", "127.0.0.53: no answer")),
         ("warning driver-unknown west-1/core", |e, _| unknown(e, &west(), "core", "it was ended by a signal")),
         ("info driver-unknown central-1/core", |e, _| unknown(e, &central(), "core", NO_STATUS_COMMAND)),

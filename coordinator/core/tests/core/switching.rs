@@ -457,6 +457,13 @@ fn the_leader_looks_again_before_anything_is_touched() {
             moment != "waiting",
             "{moment}: {well_then:?}"
         );
+        // A standby that links anew is a moment's trouble while it waits, and for a moment after.
+        let at_once = decide(&world.state, &gone(), view(NOW, &world));
+        assert_eq!(at_once.is_empty(), moment != "asked for", "{moment}: {at_once:?}");
+        world.wall += 60_000;
+        if moment == "waiting" {
+            continue;
+        }
         let entries = decide(&world.state, &gone(), view(NOW, &world));
         let [undo @ Entry::CauseGone { reason, .. }] = &entries[..] else { panic!("{moment}: {entries:?}") };
         assert!(reason.contains("not-following"), "{moment}: {reason}");
@@ -469,6 +476,7 @@ fn the_leader_looks_again_before_anything_is_touched() {
 fn what_keeps_writes_out_is_not_asked_for_its_cause() {
     let mut world = ready();
     let run = started(&mut world);
+    world.wall += 60_000;
     let entries = decide(&world.state, &gone(), view(NOW, &world));
     let [word @ Entry::CauseGone { .. }] = &entries[..] else { panic!("{entries:?}") };
     // The intents of the moment before stand in the log before that word.
@@ -546,6 +554,7 @@ fn a_command_before_the_fence_is_undone_for_a_cause_that_is_gone_and_does_not_st
     let follows = |evidence: &Evidence| foresee(&world.state, evidence, view(NOW, &world), run, &endings).len();
     assert_eq!((follows(&well()), follows(&gone())), (1, 0), "nothing is closed in the same round unless it holds");
     end(&mut world, run, (step, attempt), outcome);
+    world.wall += 60_000;
     let entries = decide(&world.state, &gone(), view(NOW, &world));
     let [word @ Entry::CauseGone { .. }] = &entries[..] else { panic!("{entries:?}") };
     world.done(word.clone());
