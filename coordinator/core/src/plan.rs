@@ -26,6 +26,7 @@ pub use digest::{Digest, DigestError};
 pub use drill::{DRILL, drill};
 pub(crate) use forecast::keeps_out;
 pub use forecast::{Estimate, Forecast, forecast};
+pub(crate) use shown::assessed;
 pub use shown::{Asked, Shown, failover as show_failover, ordered as show_ordered, switchover as show_switchover};
 
 /// The runbook of a switchover.

@@ -114,8 +114,8 @@ pub fn explain(
     explanation.if_lost_now = Some(scene.fail_over_after());
     explanation.notes = notes(&scene, view);
     // What is expected comes from the plan that would be carried out.
-    let plan = plan::show_failover(&scene, view);
-    explanation.expected = assessment.target.as_ref().map(|_| plan.forecast.outage);
+    let expected = || plan::assessed(&scene, &assessment).forecast.outage;
+    explanation.expected = assessment.target.as_ref().map(|_| expected());
     explanation.held_by = assessment.held_by;
     explanation.others = assessment.unfit.into_iter().map(|unfit| (unfit.cluster, unfit.detail)).collect();
     if let Some(candidate) = assessment.target {

@@ -2,7 +2,7 @@
 //! nothing; begun at this moment, exactly these steps are carried out, since both come from [`super::of`].
 
 use super::{Begins, Digest, Forecast, forecast, of};
-use crate::decide::{self, Trigger, Viewpoint, Way, look_at_order};
+use crate::decide::{self, Assessment, Trigger, Viewpoint, Way, look_at_order};
 use crate::entry::Cause;
 use crate::id::{ApplicationId, ClusterId, Epoch};
 use crate::preflight::{self, Note, Severity};
@@ -90,6 +90,14 @@ pub fn switchover(scene: &Scene<'_>, view: Viewpoint, asked: &Asked<'_>) -> Show
 #[must_use]
 pub fn failover(scene: &Scene<'_>, view: Viewpoint) -> Shown {
     let assessment = decide::assess(scene, view);
+    let mut shown = assessed(scene, &assessment);
+    shown.notes = assessment.held_by.into_iter().map(Note::from).collect();
+    shown.notes.extend(readiness::before_failover(scene, view.wall));
+    finish(shown)
+}
+
+/// The same of what was assessed already, and without a note.
+pub(crate) fn assessed(scene: &Scene<'_>, assessment: &Assessment) -> Shown {
     let (cause, begins) = match &assessment.trigger {
         Trigger::Failed(failure) => (
             Cause::ResourceFailed { resource: failure.resource.clone(), detail: failure.detail.clone() },
@@ -102,12 +110,10 @@ pub fn failover(scene: &Scene<'_>, view: Viewpoint) -> Shown {
     let to = assessment.target.as_ref().map(|candidate| candidate.cluster.clone());
     let to = to.or_else(|| scene.others().next().cloned());
     let mut shown = show(scene, cause, to, begins);
-    shown.notes = assessment.held_by.into_iter().map(Note::from).collect();
-    shown.notes.extend(readiness::before_failover(scene, view.wall));
     if let Some(candidate) = &assessment.target {
         shown.expected_loss = candidate.sentences();
     }
-    finish(shown)
+    shown
 }
 
 /// The plan of a failover that an operator would order.
