@@ -4,6 +4,7 @@
 //! of it may still count (safety.md, "Identity and numbers"):
 //!
 //! ```text
+//!  nothing that lists it recovers        of a restored group nobody knows yet what the old one is; or it is attested off
 //!  its cluster is primary nowhere        a failover has taken that away, with all its own waiting
 //!  a majority has voted it lost          it is not merely the newer of two that run
 //!  D has passed since the last grant     by the votes, as for a failover
@@ -12,7 +13,8 @@
 
 use crate::evidence::Evidence;
 use crate::id::{ClusterId, CoordinatorId, InstallationId};
-use crate::state::State;
+use crate::restore::Recovering;
+use crate::state::{ApplicationState, State};
 use crate::terms::{Window, is_majority};
 use crate::time::{Moment, Span};
 use crate::verdict::{is_lost, rule};
@@ -49,6 +51,16 @@ pub(crate) fn check(state: &State, cluster: &ClusterId, installation: &Installat
     if agent.installation == *installation {
         return Err(rule("installation-known", format!("{cluster} belongs to installation {installation} already")));
     }
+    // While it recovers an application has no primary, so the rules below would ask for nothing (safety.md, "Identity and
+    // numbers"): this very cluster may be the primary, and write on by what its old installation has stored.
+    if let Some((application, _)) = state.applications.iter().find(|(_, known)| may_turn_up(known, cluster)) {
+        let detail = format!(
+            "{application} recovers from a restored backup, and what the registered installation of {cluster} has stored is \
+             not known yet; start its agent with its data directory, or, if that is gone and its databases are off, say so: \
+             `regentctl recover {application} --database-off {cluster} --reason TEXT`"
+        );
+        return Err(rule("recovering", detail));
+    }
     if let Some((application, _)) = state.applications.iter().find(|(_, known)| known.primary.as_ref() == Some(cluster))
     {
         let detail = format!("{cluster} is the primary of {application}; move it first, by switchover or failover");
@@ -62,6 +74,12 @@ pub(crate) fn check(state: &State, cluster: &ClusterId, installation: &Installat
 
 fn heard(cluster: &ClusterId, why: &str) -> Rule {
     rule("installation-heard", format!("the registered installation of {cluster}: {why}; stop its agent, and wait"))
+}
+
+/// What its agent has stored of an application that recovers is still to be heard.
+fn may_turn_up(known: &ApplicationState, cluster: &ClusterId) -> bool {
+    let waits = |recovering: &Recovering| !recovering.attested.contains_key(cluster);
+    known.document.clusters.contains(cluster) && known.recovering.as_ref().is_some_and(waits)
 }
 
 /// Somebody counts by its word: it is listed where there is a primary.

@@ -42,6 +42,9 @@ pub struct Recovering {
     pub attested: BTreeMap<ClusterId, String>,
     /// A human's decision where the reports leave two, or one that is off.
     pub chosen: Option<ClusterId>,
+    /// The installations that were registered when the backup was made.
+    #[serde(default)]
+    pub installations: BTreeMap<ClusterId, InstallationId>,
 }
 
 /// What an agent has stored of an application, as it said itself.
@@ -99,9 +102,14 @@ pub fn restored(backup: &State, voters: BTreeSet<CoordinatorId>, at: Timestamp) 
         let (epoch, primary) = (known.epoch, known.primary.take());
         // What was restored and never recovered knows no more than the backup before it.
         let before = known.recovering.take().unwrap_or_default();
+        let mut installations = before.installations;
+        for (cluster, agent) in &backup.agents {
+            installations.entry(cluster.clone()).or_insert_with(|| agent.installation.clone());
+        }
         known.recovering = Some(Recovering {
             epoch: epoch.max(before.epoch),
             primary: primary.or(before.primary),
+            installations,
             ..Recovering::default()
         });
         known.epoch = Epoch(0);
@@ -139,10 +147,24 @@ pub fn weigh(
     let terms = || reports.values().filter_map(|report| report.terms.as_ref());
     let needed: BTreeSet<&ClusterId> =
         known.document.clusters.iter().chain(terms().flat_map(|terms| terms.clusters.keys())).collect();
+    let highest = terms().map(|terms| terms.epoch).max();
+    let newest = terms().filter(|terms| Some(terms.epoch) == highest).max_by_key(|terms| terms.number);
     for cluster in needed {
+        if recovering.attested.contains_key(cluster) {
+            continue;
+        }
         let registered = state.agents.get(cluster).map(|agent| &agent.installation);
-        let reported = reports.get(cluster).is_some_and(|report| registered == Some(&report.installation));
-        if !reported && !recovering.attested.contains_key(cluster) {
+        let report = reports.get(cluster).filter(|report| registered == Some(&report.installation));
+        if report.is_some_and(|report| !remembers(recovering, newest, cluster, report)) {
+            return Err(rule(
+                "recovering",
+                format!(
+                    "the agent of {cluster} has stored nothing and is not the installation that was there before: what that \
+                     one held and promised is not known; bring its data directory back, or attest that its databases are off"
+                ),
+            ));
+        }
+        if report.is_none() {
             return Err(rule(
                 "recovering",
                 format!(
@@ -152,8 +174,6 @@ pub fn weigh(
             ));
         }
     }
-    let highest = terms().map(|terms| terms.epoch).max();
-    let newest = terms().filter(|terms| Some(terms.epoch) == highest).max_by_key(|terms| terms.number);
     let primaries: BTreeSet<&ClusterId> =
         terms().filter(|terms| Some(terms.epoch) == highest).map(|terms| &terms.primary).collect();
     let primary = choose(recovering, reports, &primaries)?;
@@ -184,6 +204,15 @@ pub fn weigh(
         restoration: state.restoration.max(above),
         excluded,
     })
+}
+
+/// An agent that has stored no terms says that its cluster leads nothing. Only the installation that has been there all the
+/// time can know that: a newer one has lost, with the data directory before it, what it would have to report, and the
+/// one before may still write by it.
+fn remembers(recovering: &Recovering, newest: Option<&Terms>, cluster: &ClusterId, report: &AgentReport) -> bool {
+    let listed = newest.and_then(|terms| terms.clusters.get(cluster)).and_then(|listed| listed.installation.as_ref());
+    let mut before = [listed, recovering.installations.get(cluster)].into_iter().flatten();
+    report.terms.is_some() || before.all(|before| *before == report.installation)
 }
 
 fn choose(

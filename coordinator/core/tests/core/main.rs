@@ -30,6 +30,7 @@ mod planning;
 mod random;
 mod readying;
 mod recovering;
+mod reinstalling;
 mod rejoining;
 mod restoring;
 mod running;

@@ -35,14 +35,14 @@ fn after_a_failover() -> After {
     After { backup, west: west_terms, central: world.known().terms.last().unwrap().clone() }
 }
 
-fn begin(backup: &State) -> World {
+pub fn begin(backup: &State) -> World {
     let mut world = World::fresh();
     world.state = restored(backup, (1..=3).map(CoordinatorId).collect(), Timestamp(5_000_000));
     world.wall = 5_000_000;
     world
 }
 
-fn report(installation: &str, terms: Option<&Terms>) -> AgentReport {
+pub fn report(installation: &str, terms: Option<&Terms>) -> AgentReport {
     AgentReport {
         installation: InstallationId(installation.into()),
         seen: terms.map_or(Epoch(0), |terms| terms.epoch),
