@@ -4,7 +4,7 @@
 //! of it may still count (safety.md, "Identity and numbers"):
 //!
 //! ```text
-//!  nothing that lists it recovers        of a restored group nobody knows yet what the old one is; or it is attested off
+//!  nothing that lists it recovers        else nobody knows what the old one is; or it is attested off
 //!  its cluster is primary nowhere        a failover has taken that away, with all its own waiting
 //!  a majority has voted it lost          it is not merely the newer of two that run
 //!  D has passed since the last grant     by the votes, as for a failover
@@ -51,8 +51,8 @@ pub(crate) fn check(state: &State, cluster: &ClusterId, installation: &Installat
     if agent.installation == *installation {
         return Err(rule("installation-known", format!("{cluster} belongs to installation {installation} already")));
     }
-    // While it recovers an application has no primary, so the rules below would ask for nothing (safety.md, "Identity and
-    // numbers"): this very cluster may be the primary, and write on by what its old installation has stored.
+    // While it recovers an application has no primary, so the rules below would ask for nothing: this very cluster may
+    // be the primary, and write on by what its old installation has stored (safety.md, "Identity and numbers").
     if let Some((application, _)) = state.applications.iter().find(|(_, known)| may_turn_up(known, cluster)) {
         let detail = format!(
             "{application} recovers from a restored backup, and what the registered installation of {cluster} has stored is \

@@ -134,8 +134,10 @@ impl Observer {
         let watch = self.watches.entry(heard.cluster.clone()).or_default();
         let sent = watch.receipts.iter().find(|(receipt, _)| *receipt == heard.receipt).map(|(_, at)| *at);
         let two_way = sent.is_some_and(|sent| now.since(sent) < suspicion);
+        // Never back: `now` was read before anything was locked, and two streams of one agent may overtake each other. A
+        // vote would else claim more silence than there was.
         if two_way {
-            watch.two_way = Some(now);
+            watch.two_way = watch.two_way.max(Some(now));
         }
         if let Some(sent) = sent {
             watch.note_trip(now.since(sent).minus(lease::heartbeat(suspicion.times(4))));
@@ -165,7 +167,7 @@ impl Observer {
             }
         }
         if !answer.grants.is_empty() && !planted::makes(Mistake::GrantNotNoted) {
-            watch.granted = Some(now);
+            watch.granted = watch.granted.max(Some(now));
         }
         let withdraws = !planted::makes(Mistake::NeverWithdrawn);
         if withdraws && started && two_way && watch.outstanding.is_none() && state.standing(heard.cluster, me).is_some()

@@ -206,9 +206,9 @@ pub fn weigh(
     })
 }
 
-/// An agent that has stored no terms says that its cluster leads nothing. Only the installation that has been there all the
-/// time can know that: a newer one has lost, with the data directory before it, what it would have to report, and the
-/// one before may still write by it.
+/// An agent that has stored no terms says that its cluster leads nothing. Only the installation that has been there all
+/// the time can know that: a newer one has lost, with the data directory before it, what it would have to report, and
+/// the one before may still write by it.
 fn remembers(recovering: &Recovering, newest: Option<&Terms>, cluster: &ClusterId, report: &AgentReport) -> bool {
     let listed = newest.and_then(|terms| terms.clusters.get(cluster)).and_then(|listed| listed.installation.as_ref());
     let mut before = [listed, recovering.installations.get(cluster)].into_iter().flatten();

@@ -14,6 +14,7 @@ mod breaking;
 mod clocks;
 mod closed;
 mod committing;
+mod copying;
 mod deciding;
 mod drilling;
 mod finding;
