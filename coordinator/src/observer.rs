@@ -294,12 +294,14 @@ impl Post {
         let installation = InstallationId(stamp.installation.clone());
         let beats = node.see(|evidence| convert::beats(&heartbeat.applications, evidence.contacts.get(cluster), now));
         let epochs: BTreeMap<ApplicationId, Epoch> = beats.iter().map(|(id, beat)| (id.clone(), beat.epoch)).collect();
-        let incarnation = Incarnation(stamp.incarnation);
-        let receipt = heartbeat.receipt;
-        let heard = Heard { cluster, installation: &installation, incarnation, boot, receipt, epochs: &epochs };
+        let (incarnation, receipt) = (Incarnation(stamp.incarnation), heartbeat.receipt);
+        let leased = &convert::leased(&beats);
+        let asked = node.see(|evidence| evidence.last_asked(cluster));
+        let said =
+            Heard { cluster, installation: &installation, incarnation, boot, receipt, epochs: &epochs, leased, asked };
         let (answer, round_trip) = node.replica.read(|state| {
             let mut observer = lock(&self.inner.observer);
-            (observer.heard(state, now, &heard), observer.round_trip(cluster))
+            (observer.heard(state, now, &said), observer.round_trip(cluster))
         });
         if answer.receipt == 0 {
             // Not the registered installation: it gets nothing, and nothing that it says counts.
@@ -331,9 +333,9 @@ impl Post {
             let contact = evidence.contacts.entry(cluster.clone()).or_default();
             contact.installation = installation;
             contact.incarnation = incarnation;
-            contact.last_beat = Some(now);
+            contact.last_beat = contact.last_beat.max(Some(now));
             if answer.two_way {
-                contact.two_way = Some(now);
+                contact.two_way = contact.two_way.max(Some(now));
             }
             contact.round_trip = round_trip;
             contact.beats = beats;

@@ -9,8 +9,9 @@
 
 use std::sync::Arc;
 
-use regent_core::entry::Coordinator;
+use regent_core::entry::{Coordinator, Entry, Record};
 use regent_core::id::{ClusterId, CoordinatorId};
+use regent_core::state::Applied;
 use regent_proto::agent::v1::StepCommand;
 use regent_proto::agent::v1::agent_service_server::AgentServiceServer;
 use regent_proto::agent::v1::connect_response::Body;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::admin::Readiness;
-use crate::api::agent::Agents;
+use crate::api::agent::{Agents, refuses};
 use crate::api::peer::PeerHooks;
 use crate::clock::Clock;
 use crate::engine::Engine;
@@ -50,6 +51,12 @@ impl PeerHooks for Hooks {
 
     fn relay(&self, cluster: &ClusterId, step: StepCommand) -> bool {
         self.0.send(cluster, Body::Step(step))
+    }
+
+    fn refuses(&self, record: &Record) -> Option<Applied> {
+        let Entry::AgentRegistered(agent) = &record.entry else { return None };
+        let leads = self.0.node().replica.leadership().borrow().is_leader();
+        leads.then(|| refuses(&self.0, agent)).flatten()
     }
 }
 

@@ -350,6 +350,15 @@ impl Evidence {
         self.contacts_of(cluster).filter_map(|contact| contact.last_beat).max()
     }
 
+    /// When the agent of this cluster was last seen to ask the others for promises: it holds a lease, and none of it may
+    /// come from coordinators.
+    #[must_use]
+    pub fn last_asked(&self, cluster: &ClusterId) -> Option<Moment> {
+        let all = self.contacts.values().chain(self.relayed.values().flat_map(BTreeMap::values));
+        let asked = all.flat_map(|contact| contact.promises.values());
+        asked.filter_map(|by_cluster| by_cluster.get(cluster)).map(|sight| sight.at).max()
+    }
+
     /// The newest probe result of a resource in a cluster.
     #[must_use]
     pub fn sighting(

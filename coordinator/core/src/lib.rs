@@ -5,6 +5,7 @@ pub mod backup;
 pub mod blast;
 pub mod breaker;
 pub mod cause;
+pub mod copied;
 pub mod decide;
 pub mod effect;
 pub mod entry;

@@ -2,8 +2,19 @@
 //!
 //! Volatile: it begins anew with each process, and grants nothing before `ObserverStarted` of its incarnation is
 //! applied. A coordinator grants to a cluster only while nothing of a vote of its own can be standing or in flight.
+//!
+//! **Another boot.** A machine that was restarted cannot be told from a copy of one that runs and holds a lease. So where
+//! another boot was registered in this very epoch, each coordinator grants to it only D after its own last grant to the
+//! one before, and of an older process of its own it knows only that it had granted by the start of this one. Two
+//! majorities have a coordinator in common, so the lease before has lapsed and its fence is done. What is not waited for:
+//! - an epoch that began after the boot was registered: none was granted to any other in it, by anybody. So a first
+//!   lease, a failover, or coordinators that are all started anew cost no time;
+//! - a boot that was heard to hold the lease: a majority has waited for it before, and none of them goes back to the
+//!   other. So coordinators may be restarted one after the other, or all, however often the machine of the primary was.
+//!
+//! What is left to wait is an outage already: the agent was started anew with its machine, and holds no lease.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::entry::Entry;
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId, VoteNumber};
@@ -43,8 +54,10 @@ struct Watch {
     granted: Option<Moment>,
     /// The boot of the process that grants went to.
     boot: String,
-    /// Until then nothing is granted: another machine may still count by what was.
-    held_until: Option<Moment>,
+    /// The last moment at which the boot before may have been granted; see the module.
+    other_granted: Option<Moment>,
+    /// Applications of which this boot was heard to hold the lease.
+    leased: BTreeSet<ApplicationId>,
     number: VoteNumber,
     /// The last word proposed, until it is applied; a retry repeats its number.
     outstanding: Option<(VoteNumber, Word)>,
@@ -72,6 +85,10 @@ pub struct Heard<'a> {
     pub receipt: u64,
     /// The epoch that the agent has stored, by application.
     pub epochs: &'a BTreeMap<ApplicationId, Epoch>,
+    /// Applications of which the agent holds the lease, by its own word.
+    pub leased: &'a BTreeSet<ApplicationId>,
+    /// When an agent of this cluster was last seen to live on promises, if ever.
+    pub asked: Option<Moment>,
 }
 
 /// What to send back at once, and what to propose.
@@ -129,8 +146,7 @@ impl Observer {
         let proven = heard.incarnation == agent.incarnation || heard.boot == agent.boot;
         let started = self.is_started(state);
         let suspicion = smallest_bound(state, heard.cluster).divided(4);
-        let me = self.me;
-        let incarnation = self.incarnation;
+        let (me, incarnation, since) = (self.me, self.incarnation, self.started);
         let watch = self.watches.entry(heard.cluster.clone()).or_default();
         let sent = watch.receipts.iter().find(|(receipt, _)| *receipt == heard.receipt).map(|(_, at)| *at);
         let two_way = sent.is_some_and(|sent| now.since(sent) < suspicion);
@@ -148,8 +164,13 @@ impl Observer {
             watch.receipts.pop_front();
         }
         watch.settle(state, heard.cluster, me, incarnation);
-        watch.note_boot(&agent.boot, longest_bound(state, heard.cluster));
-        let held = watch.held_until.is_some_and(|until| now < until);
+        watch.note_boot(&agent.boot, since);
+        if proven {
+            watch.leased.extend(heard.leased.iter().cloned());
+        }
+        // One that lives on promises has asked for them; who granted it before says nothing of that.
+        let other = watch.other_granted.map(|granted| granted.max(heard.asked.unwrap_or(granted)));
+        let held = other.is_some_and(|other| now < other.after(longest_bound(state, heard.cluster)));
         let mut answer = Answer { receipt: watch.next_receipt, two_way, ..Answer::default() };
         let beside = planted::makes(Mistake::GrantBesideVote);
         let silent = started && (beside || watch.no_vote_out(state, heard.cluster, me, incarnation));
@@ -159,7 +180,7 @@ impl Observer {
                 answer.higher.push((application.clone(), known.epoch));
             } else if silent
                 && proven
-                && !held
+                && (!held || known.rebooted != known.epoch || watch.leased.contains(application))
                 && known.epoch == *epoch
                 && known.primary.as_ref() == Some(heard.cluster)
             {
@@ -261,15 +282,13 @@ impl Observer {
 }
 
 impl Watch {
-    /// A process in another boot has registered. Its machine was started anew, or it is a copy of one that still runs and
-    /// holds a lease: that is waited out.
-    fn note_boot(&mut self, boot: &str, bound: Span) {
+    /// A process in another boot has registered, or this process of the coordinator hears of it for the first time.
+    fn note_boot(&mut self, boot: &str, started: Moment) {
         if self.boot == boot {
             return;
         }
-        if !self.boot.is_empty() {
-            self.held_until = self.granted.map(|granted| granted.after(bound));
-        }
+        self.other_granted = Some(self.granted.unwrap_or(started));
+        self.leased.clear();
         boot.clone_into(&mut self.boot);
     }
 

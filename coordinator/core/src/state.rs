@@ -173,6 +173,10 @@ pub struct ApplicationState {
     /// One person alone has taken `twoPerson` out of the document.
     #[serde(default)]
     pub dropped: Option<Dropped>,
+    /// The epoch in which another boot of the primary's agent was last registered: one before it may hold a lease of this
+    /// epoch. In all other epochs every grant went to the boot that is registered, since it was before they began.
+    #[serde(default)]
+    pub rebooted: Epoch,
 }
 
 /// What a DNS name answers.

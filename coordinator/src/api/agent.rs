@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use regent_core::entry::Entry;
+use regent_core::copied;
+use regent_core::entry::{Agent, Entry};
+use regent_core::evidence::Evidence;
 use regent_core::id::{ClusterId, Incarnation};
-use regent_core::observer::smallest_bound;
-use regent_core::state::Applied;
+use regent_core::state::{Applied, State};
 use regent_proto::agent::v1::agent_service_server::AgentService;
 use regent_proto::agent::v1::connect_request::Body as Said;
 use regent_proto::agent::v1::connect_response::Body;
@@ -162,27 +163,31 @@ fn foreign_installation(post: &Post, cluster: &ClusterId, hello: &Hello) -> Opti
 /// An older process, or a copy of one that is heard here: it must not push that one out.
 fn doubled(post: &Post, cluster: &ClusterId, hello: &Hello) -> Option<Refusal> {
     let incarnation = Incarnation(hello.incarnation);
-    let (known, interval) = post.node().replica.read(|state| {
-        let interval = regent_core::lease::heartbeat(smallest_bound(state, cluster));
-        state.agents.get(cluster).map(|agent| (agent.clone(), interval))
-    })?;
+    let known = post.node().replica.read(|state| state.agents.get(cluster).cloned())?;
     let now = post.node().now();
     let copied = || {
-        let elsewhere = !known.boot.is_empty() && known.boot != hello.boot;
-        let heard = post.node().see(|evidence| {
-            let contact = evidence.contacts.get(cluster).filter(|contact| contact.incarnation == known.incarnation);
-            contact.and_then(|contact| contact.last_beat)
-        });
-        let alive = heard.is_some_and(|heard| now.since(heard) <= interval.times(3));
-        (elsewhere && alive).then(|| {
-            format!(
-                "process {} of the agent of {cluster} is heard from another boot: is this a copy?",
-                known.incarnation
-            )
-        })
+        let node = post.node();
+        node.replica.read(|state| node.see(|evidence| copied::lives(state, evidence, now, cluster, &hello.boot)))
     };
     let why = known.overtakes(incarnation, &hello.boot).or_else(copied)?;
     Some(Refusal { code: "agent-doubled".to_owned(), message: why })
+}
+
+/// Why the registered process of an agent must not be followed by one in another boot now, if it must not: by what is heard
+/// here, and by what the others relay if this coordinator leads.
+pub(crate) fn refuses(post: &Post, agent: &Agent) -> Option<Applied> {
+    let node = post.node();
+    let now = node.now();
+    let leads = node.replica.leadership().borrow().is_leader();
+    let look = |state: &State, evidence: &Evidence| {
+        if leads {
+            copied::refuses(state, evidence, now, agent)
+        } else {
+            copied::lives(state, evidence, now, &agent.cluster, &agent.boot)
+        }
+    };
+    let why = node.replica.read(|state| node.see(|evidence| look(state, evidence)));
+    why.map(|detail| Applied::Refused { rule: "agent-doubled".to_owned(), detail })
 }
 
 /// Commits who the agent is, until that is done or refused; without it there are neither receipts nor grants.
@@ -193,7 +198,11 @@ async fn register(post: Post, hello: Hello, cluster: ClusterId, sender: Sender) 
             return;
         }
         let record = post.proposals().record(Entry::AgentRegistered(agent.clone()));
-        match post.node().replica.propose(record).await {
+        let answer = match refuses(&post, &agent) {
+            Some(refused) => Ok(refused),
+            None => post.node().replica.propose(record).await,
+        };
+        match answer {
             Ok(Applied::Done(_) | Applied::Repeated(_) | Applied::Ignored(_)) => {}
             Ok(Applied::Refused { rule, detail }) => {
                 warn!(%cluster, rule, detail, "an agent was refused");

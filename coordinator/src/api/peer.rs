@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::raft::AppendEntriesResponse;
+use regent_core::entry::Record;
 use regent_core::id::{ClusterId, CoordinatorId};
+use regent_core::state::Applied;
 use regent_proto::agent::v1::StepCommand;
 use regent_proto::peer::v1 as proto;
 use regent_proto::peer::v1::peer_service_server::PeerService;
@@ -27,6 +29,10 @@ pub trait PeerHooks: Send + Sync + 'static {
     fn observe(&self, from: CoordinatorId, request: proto::ObserveRequest);
     /// Sends a step down the stream to a cluster's agent. False if there is no stream.
     fn relay(&self, cluster: &ClusterId, step: StepCommand) -> bool;
+    /// The answer to a record that is not to be committed, by what this coordinator sees as the leader.
+    fn refuses(&self, _record: &Record) -> Option<Applied> {
+        None
+    }
 }
 
 /// Serves `PeerService`. Only coordinators get past it, each under its own id and identity.
@@ -162,7 +168,10 @@ impl PeerService for PeerServer {
             .map_err(|error| Status::invalid_argument(format!("the record cannot be read: {error}")))?;
         // Not committed, so it harms nobody: who proposed it asks again until a coordinator of its release leads.
         let record = proposal.0.map_err(|newer| Status::failed_precondition(newer.to_string()))?;
-        let applied = self.proposer.serve_propose(record).await?;
+        let applied = match self.hooks.refuses(&record) {
+            Some(refused) => refused,
+            None => self.proposer.serve_propose(record).await?,
+        };
         Ok(self.peers.sign(proto::ProposeResponse { applied: written(&applied)? }))
     }
 

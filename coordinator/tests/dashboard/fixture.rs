@@ -427,6 +427,7 @@ fn adopted(document: Application, primary: &str, epoch: u64) -> ApplicationState
         window: None,
         order: None,
         dropped: None,
+        rebooted: Epoch(0),
     }
 }
 

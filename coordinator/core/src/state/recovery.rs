@@ -94,6 +94,8 @@ pub(super) fn recovered(
     };
     known.epoch = findings.epoch;
     known.primary = Some(primary.clone());
+    // The lost group may have granted to a boot that this log has never heard of.
+    known.rebooted = findings.epoch;
     renew_terms(applying, application);
     let newest = applying.state.applications.get(application).map(|known| Window::new(&known.terms).guarded_in_each());
     let (cause, promotable) = (Cause::Recovered, newest.unwrap_or_default());

@@ -7,6 +7,7 @@ use super::recovery::refuse_recovering;
 use super::{Answer, ApplicationState, Applied, Pause, Rehearsed, State, two_person};
 use crate::application::Application;
 use crate::blast::{self, Limit};
+use crate::copied;
 use crate::effect::Effect;
 use crate::entry::{Agent, Coordinator, Database};
 use crate::id::{ApplicationId, ClusterId, Epoch, GroupId, Incarnation, InstallationId, ResourceId, Revision, Token};
@@ -71,9 +72,7 @@ pub(super) fn agent_registered(applying: &mut Applying<'_>, agent: &Agent) -> Ap
         }
         None => {}
     }
-    let known = applying.state.agents.insert(agent.cluster.clone(), agent.clone());
-    let restarted = |known: Agent| Agent { incarnation: agent.incarnation, boot: agent.boot.clone(), ..known };
-    if known.map(restarted).as_ref() == Some(agent) {
+    if copied::take(applying.state, agent) {
         return applying.done();
     }
     applying.state.dns_serial = applying.state.dns_serial.wrapping_add(1);
@@ -162,6 +161,7 @@ pub(super) fn document(applying: &mut Applying<'_>, document: &Application, by: 
             window: None,
             order: None,
             dropped: None,
+            rebooted: Epoch(0),
         };
         applying.state.applications.insert(name.clone(), fresh);
         applying.audit("applied", Some(name), None, by, "revision 1");

@@ -262,7 +262,9 @@ pub fn withdraw(observer: u64, incarnation: u64, on: &ClusterId, number: u64) ->
 /// A heartbeat of the west's registered process.
 pub fn by<'a>(installation: &'a InstallationId, receipt: u64, epochs: &'a BTreeMap<ApplicationId, Epoch>) -> Heard<'a> {
     static WEST: std::sync::LazyLock<ClusterId> = std::sync::LazyLock::new(west);
-    Heard { cluster: &WEST, installation, incarnation: Incarnation(1), boot: "", receipt, epochs }
+    static NONE: BTreeSet<ApplicationId> = BTreeSet::new();
+    let (incarnation, boot) = (Incarnation(1), "");
+    Heard { cluster: &WEST, installation, incarnation, boot, receipt, epochs, leased: &NONE, asked: None }
 }
 
 pub fn databases() -> BTreeMap<ResourceId, Database> {

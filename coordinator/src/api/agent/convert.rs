@@ -117,6 +117,12 @@ pub fn beats(beats: &[wire::ApplicationBeat], contact: Option<&Contact>, now: Mo
     named.map(|(id, beat)| (id.clone(), beat.after(before.and_then(|before| before.get(&id)), now))).collect()
 }
 
+/// Applications of which an agent says that it holds the lease.
+#[must_use]
+pub fn leased(beats: &BTreeMap<ApplicationId, Beat>) -> BTreeSet<ApplicationId> {
+    beats.iter().filter(|(_, beat)| beat.lease == LeaseState::Held).map(|(id, _)| id.clone()).collect()
+}
+
 fn one_beat(beat: &wire::ApplicationBeat) -> Beat {
     Beat {
         epoch: Epoch(beat.epoch),
