@@ -3,7 +3,8 @@
 //! One thread of its own appends and calls fsync, so that nothing else ever waits for a disk; least of all the fence
 //! (safety.md, "Fences that last"). A simulation writes in place instead: nothing in it may happen at a moment that the
 //! machine chooses. [`Journal::view`] shows only what is on the disk. The data directory is locked. What records have
-//! superseded is left out when the file has grown by them: in a new file, that then takes its place.
+//! superseded is left out when the file has grown by them: in a new file, that then takes its place. A file that was
+//! copied, or restored from a backup, is refused: it has forgotten what was stored since.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::DirBuilderExt;
@@ -80,7 +81,7 @@ impl Journal {
     /// stores the incarnation. If that cannot be stored the error says so: no heartbeat may be sent then.
     ///
     /// # Errors
-    /// If the directory is locked, the journal damaged, or the disk full.
+    /// If the directory is locked, the journal damaged or a copy, or the disk full.
     pub fn open(directory: &Path) -> Result<Self, JournalError> {
         Self::open_with(directory, Writing::ByThread)
     }
@@ -101,7 +102,7 @@ impl Journal {
             file.compact(&view)?;
         }
         let compact_at = next_compaction(file.length());
-        let mut records = Vec::new();
+        let mut records: Vec<Record> = file.birth()?.into_iter().collect();
         if view.installation == InstallationId::default() {
             let installation = InstallationId(uuid::Uuid::new_v4().to_string());
             records.push(Record::Installed { installation });
@@ -251,5 +252,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+#[cfg(test)]
+mod birth_tests;
 #[cfg(test)]
 mod tests;

@@ -292,7 +292,9 @@ async fn without_journal(config: &Config, drivers: &Drivers, error: JournalError
     if matches!(error, JournalError::Locked { .. }) {
         return error.into();
     }
-    let view = JournalFile::peek(&config.data_directory.join(FILE)).ok();
+    // A copy may be older than what was guarded since: it is not asked.
+    let copied = matches!(error, JournalError::Copied { .. });
+    let view = JournalFile::peek(&config.data_directory.join(FILE)).ok().filter(|_| !copied);
     let budget = Duration::from_secs(1);
     for (application, resources) in drivers {
         let guarded =

@@ -6,12 +6,14 @@
 //! ```
 //!
 //! A record that the file ends in the middle of was never acknowledged and is dropped. Anything else that does not
-//! read back is damage, and an error: the file may have held what a promise or a fence rests on.
+//! read back is damage, and an error: the file may have held what a promise or a fence rests on. So is a file that came
+//! into being at another time than it says: a copy of an older time has forgotten just that.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use aws_lc_rs::digest;
 
@@ -63,6 +65,16 @@ pub enum JournalError {
         /// What is wrong.
         reason: String,
     },
+    /// It is a copy: of an older time, or of a directory that is in use elsewhere.
+    #[error(
+        "{path} was copied or restored from a backup, so this agent may have forgotten fences, promises and epochs; make \
+         sure the databases here are off, move the data directory aside, start the agent anew and let an operator run \
+         `regentctl rejoin APP CLUSTER --installation` with its new id"
+    )]
+    Copied {
+        /// The journal.
+        path: PathBuf,
+    },
     /// No room.
     #[error("{path}: the disk is full; free some space: until then steps and promises are refused")]
     Full {
@@ -85,13 +97,15 @@ pub struct JournalFile {
     /// Everything up to here is on the disk.
     length: u64,
     broken: bool,
+    /// When it came into being by its own word; none if it does not say.
+    recorded: Option<u64>,
 }
 
 impl JournalFile {
     /// Opens or creates it, and reads it back. The second value says how many bytes of a torn record were dropped.
     ///
     /// # Errors
-    /// If it cannot be read, is damaged, or another release wrote it.
+    /// If it cannot be read, is damaged or a copy, or another release wrote it.
     pub fn open(path: &Path) -> Result<(Self, View, u64), JournalError> {
         let io = |action| move |source| JournalError::Io { action, path: path.to_owned(), source };
         let existed = path.exists();
@@ -100,8 +114,12 @@ impl JournalFile {
         let mut file = options.open(path).map_err(io("open"))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io("read"))?;
-        let (view, length) = read(path, &bytes)?;
-        let mut journal = Self { path: path.to_owned(), file, length, broken: false };
+        let Read { view, length, born: recorded } = read(path, &bytes)?;
+        let found = born(&file).map_err(io("look at"))?;
+        if recorded.is_some() && found.is_some() && recorded != found {
+            return Err(JournalError::Copied { path: path.to_owned() });
+        }
+        let mut journal = Self { path: path.to_owned(), file, length, broken: false, recorded };
         let torn = bytes.len() as u64 - length;
         if torn > 0 {
             journal.file.set_len(length).map_err(io("cut the torn record off"))?;
@@ -121,10 +139,20 @@ impl JournalFile {
     /// As [`JournalFile::open`].
     pub fn peek(path: &Path) -> Result<View, JournalError> {
         match std::fs::read(path) {
-            Ok(bytes) => read(path, &bytes).map(|(view, _)| view),
+            Ok(bytes) => read(path, &bytes).map(|read| read.view),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(View::default()),
             Err(source) => Err(JournalError::Io { action: "read", path: path.to_owned(), source }),
         }
+    }
+
+    /// When it came into being, to be appended where it does not say so yet and the file system does.
+    ///
+    /// # Errors
+    /// If the file system cannot be asked.
+    pub fn birth(&self) -> Result<Option<Record>, JournalError> {
+        let failed = |source| JournalError::Io { action: "look at", path: self.path.clone(), source };
+        let found = born(&self.file).map_err(failed)?;
+        Ok(found.filter(|_| self.recorded.is_none()).map(|nanos| Record::Born { nanos }))
     }
 
     /// Appends and brings to the disk. On failure nothing of it counts.
@@ -146,19 +174,16 @@ impl JournalFile {
             return Err(JournalError::Broken { path: self.path.clone() });
         }
         let new = self.path.with_extension("new");
-        let mut bytes = HEADER.to_vec();
-        bytes.extend(frame_all(&view.records()));
-        let replaced = write_new(&new, &bytes).and_then(|file| std::fs::rename(&new, &self.path).map(|()| file));
-        let file = match replaced {
-            Ok(file) => file,
+        let replaced = write_new(&new, view).and_then(|written| std::fs::rename(&new, &self.path).map(|()| written));
+        let (file, length, born) = match replaced {
+            Ok(written) => written,
             Err(source) => {
                 // What it takes of a full disk is needed for records.
                 let _ = std::fs::remove_file(&new);
                 return Err(io("write the successor of")(source));
             }
         };
-        self.length = bytes.len() as u64;
-        self.file = file;
+        (self.file, self.length, self.recorded) = (file, length, born);
         // Which of the two a crash leaves is not known until the folder is on the disk, and records in the one would be
         // lost with the other.
         sync_directory(&self.path).map_err(|source| {
@@ -201,12 +226,25 @@ impl JournalFile {
     }
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<File> {
+/// Writes a new file, and says how long it is and when it came into being, as it says itself.
+fn write_new(path: &Path, view: &View) -> std::io::Result<(File, u64, Option<u64>)> {
     let mut options = OpenOptions::new();
     let mut file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
+    let born = born(&file)?;
+    let mut bytes = HEADER.to_vec();
+    bytes.extend(frame_all(&born.map(|nanos| Record::Born { nanos }).into_iter().collect::<Vec<_>>()));
+    bytes.extend(frame_all(&view.records()));
+    file.write_all(&bytes)?;
     file.sync_all()?;
-    Ok(file)
+    Ok((file, bytes.len() as u64, born))
+}
+
+/// When the file came into being: the one thing that neither a copy nor a restored backup takes along, and a file that is
+/// moved keeps. None where the file system does not say.
+fn born(file: &File) -> std::io::Result<Option<u64>> {
+    let born = file.metadata()?.created();
+    let since = born.ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+    Ok(since.and_then(|since| u64::try_from(since.as_nanos()).ok()))
 }
 
 fn sync_directory(path: &Path) -> std::io::Result<()> {
@@ -230,11 +268,19 @@ fn frame_all(records: &[Record]) -> Vec<u8> {
     bytes
 }
 
-/// The view, and how many bytes of it stand whole.
-fn read(path: &Path, bytes: &[u8]) -> Result<(View, u64), JournalError> {
-    let mut view = View::default();
+/// What a file says.
+#[derive(Default)]
+struct Read {
+    view: View,
+    /// So many bytes of it stand whole.
+    length: u64,
+    born: Option<u64>,
+}
+
+fn read(path: &Path, bytes: &[u8]) -> Result<Read, JournalError> {
+    let mut said = Read::default();
     if HEADER.starts_with(bytes) && bytes.len() < HEADER.len() {
-        return Ok((view, 0));
+        return Ok(said);
     }
     if !bytes.starts_with(HEADER) {
         let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -249,14 +295,18 @@ fn read(path: &Path, bytes: &[u8]) -> Result<(View, u64), JournalError> {
     while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
         match read_record(rest) {
             Ok(Some((record, length))) => {
-                view.apply(&record);
+                said.view.apply(&record);
+                if let Record::Born { nanos } = record {
+                    said.born = Some(nanos);
+                }
                 offset += length;
             }
             Ok(None) => break,
             Err(reason) => return Err(JournalError::Corrupt { path: path.to_owned(), offset: offset as u64, reason }),
         }
     }
-    Ok((view, offset as u64))
+    said.length = offset as u64;
+    Ok(said)
 }
 
 /// None: the file ends in the middle of it. A whole record has its only line feed at its end, so what was torn off

@@ -21,6 +21,11 @@ pub enum Record {
         /// The identity.
         installation: InstallationId,
     },
+    /// When the file that holds this record came into being; see [`crate::journal::JournalFile::open`].
+    Born {
+        /// In nanoseconds since 1970, by the file system's clock.
+        nanos: u64,
+    },
     /// Raised at every process start, stored before it is used.
     Started {
         /// The new incarnation.
@@ -275,6 +280,8 @@ impl View {
     pub fn apply(&mut self, record: &Record) {
         match record {
             Record::Installed { installation } => self.installation = installation.clone(),
+            // It tells of the file, not of the agent: a rewritten one says its own.
+            Record::Born { .. } => {}
             Record::Started { incarnation } => self.incarnation = *incarnation,
             Record::Joined { group } => self.group = Some(group.clone()),
             Record::Coordinators { coordinators } => self.coordinators.clone_from(coordinators),
