@@ -12,6 +12,7 @@
 //! coordinator delays no fence.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -89,6 +90,8 @@ pub struct Handles {
     pub status: watch::Receiver<Arc<Status>>,
     /// Questions for promises.
     pub asked: mpsc::Sender<Asked>,
+    /// Turns of the loop: one that stands still hangs.
+    pub turns: Arc<AtomicU64>,
 }
 
 /// What a leaf task reports.
@@ -181,6 +184,7 @@ struct Inbox {
     facts: mpsc::UnboundedReceiver<Fact>,
     peers: mpsc::UnboundedReceiver<PeerEvent>,
     asked: mpsc::Receiver<Asked>,
+    turns: Arc<AtomicU64>,
 }
 
 /// Starts the agent; it ends with `stop`. The guard goes on.
@@ -188,14 +192,15 @@ pub fn start(parts: Parts, stop: CancellationToken) -> (Handles, tokio::task::Jo
     let (asked, asked_here) = mpsc::channel(64);
     let (word, word_here) = watch::channel(Arc::new(Word::default()));
     let (status, status_here) = watch::channel(Arc::new(Status::default()));
-    let task = tokio::spawn(run(parts, stop, asked_here, word, status));
-    (Handles { word: word_here, status: status_here, asked }, task)
+    let turns = Arc::new(AtomicU64::new(0));
+    let task = tokio::spawn(run(parts, stop, (asked_here, turns.clone()), word, status));
+    (Handles { word: word_here, status: status_here, asked, turns }, task)
 }
 
 async fn run(
     parts: Parts,
     stop: CancellationToken,
-    asked: mpsc::Receiver<Asked>,
+    (asked, turns): (mpsc::Receiver<Asked>, Arc<AtomicU64>),
     word: watch::Sender<Arc<Word>>,
     status: watch::Sender<Arc<Status>>,
 ) {
@@ -218,6 +223,7 @@ async fn run(
         facts: facts_here,
         peers: peers_here,
         asked,
+        turns,
     };
 
     let now = parts.clock.reading();
@@ -418,6 +424,7 @@ impl Agent {
 
     async fn turn(&mut self, inbox: &mut Inbox, stop: &CancellationToken) {
         loop {
+            inbox.turns.fetch_add(1, Ordering::Relaxed);
             let sleep = self.sleep();
             tokio::select! {
                 biased;

@@ -18,6 +18,7 @@ use regent_core::id::{ApplicationId, ResourceId};
 use regent_core::time::Timestamp;
 use regent_proto::agent::v1::peer_agent_service_server::PeerAgentServiceServer;
 use regent_proto::tls::{Identity, TlsFiles, peer_identity};
+use regent_proto::watchdog::{Telling, Watchdog};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -30,7 +31,7 @@ use crate::driver::process::children::Children;
 use crate::driver::{FenceReach, Marker, build};
 use crate::fence;
 use crate::guard::{self, Drivers, GuardError, ProcessDoor, Spawner, clock};
-use crate::journal::{FILE, Journal, JournalError, JournalFile};
+use crate::journal::{FILE, Journal, JournalError, JournalFile, chain};
 use crate::settings::Settings;
 use crate::steps::Onlooker;
 use crate::witness::{PeerServer, WitnessKey};
@@ -194,6 +195,8 @@ fn spawner(config: &Path, runtime_directory: PathBuf) -> Spawner {
         // It outlives the agent, and holds nothing of the agent's open.
         guard.kill_on_drop(false).current_dir("/").stdin(std::process::Stdio::null());
         guard.stdout(std::process::Stdio::null()).stderr(log);
+        // What systemd wants to hear, it wants to hear of the agent.
+        guard.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
         guard.spawn()
     })
 }
@@ -257,6 +260,7 @@ async fn serve(
         onlooker,
     };
     let (handles, running) = agent::start(parts, stop.clone());
+    let watching = tokio::spawn(Watchdog::of_environment().follow(vec![handles.turns.clone()], say));
     let peers = PeerServer {
         cluster: config.cluster.clone(),
         installation,
@@ -281,9 +285,21 @@ async fn serve(
     stop.cancel();
     running.await.context("the agent's loop failed")?;
     admin.abort();
+    watching.abort();
     // Connections of other agents may stay open; they are cut with the process.
     let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
     Ok(())
+}
+
+/// What came of telling systemd that the agent's loop goes on.
+fn say(telling: Telling) {
+    match telling {
+        Telling::Nothing => {}
+        Telling::Ready => tracing::info!("systemd knows that the agent is ready"),
+        Telling::NotYet(error) => {
+            tracing::warn!(error = chain(&error), "systemd cannot be told that the agent is ready");
+        }
+    }
 }
 
 /// No incarnation could be stored: no heartbeat may be sent, and what may be open is fenced. Where another agent has
@@ -354,6 +370,17 @@ mod tests {
         let guard = started_by("regent-agent-guard.service");
         assert!(matches!(guard.part, Some(Part::Guard { stay: true })));
         assert_eq!(agent.config, guard.config);
+    }
+
+    #[test]
+    fn every_unit_has_a_watchdog_that_its_program_tells() {
+        for unit in std::fs::read_dir(units()).unwrap() {
+            let text = std::fs::read_to_string(unit.unwrap().path()).unwrap();
+            let set = |name: &str| text.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
+            // Before it has said that it is ready, nothing that takes long must have it ended.
+            assert_eq!(set("Type=").as_deref(), Some("notify"), "{text}");
+            assert!(set("WatchdogSec=").is_some() && set("Restart=").as_deref() == Some("always"), "{text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use regent_core::breaker;
@@ -66,6 +67,7 @@ impl Engine {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            self.node.turns().engine.fetch_add(1, Ordering::Relaxed);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,

@@ -1,5 +1,6 @@
 //! What every part of a coordinator process shares.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use regent_core::evidence::Evidence;
@@ -19,6 +20,16 @@ pub struct Node {
     pub replica: Replica,
     evidence: Arc<RwLock<Evidence>>,
     clock: Arc<Waited>,
+    turns: Turns,
+}
+
+/// Turns of the loops without which a coordinator does nothing: one that stands still hangs.
+#[derive(Debug, Clone, Default)]
+pub struct Turns {
+    /// Of the observation post, which receipts and votes come from.
+    pub post: Arc<AtomicU64>,
+    /// Of the engine, which decides and dispatches where this coordinator leads.
+    pub engine: Arc<AtomicU64>,
 }
 
 impl Node {
@@ -31,7 +42,7 @@ impl Node {
     /// As [`Self::new`], by another clock.
     #[must_use]
     pub fn with_clock(id: CoordinatorId, replica: Replica, clock: Arc<dyn Clock>) -> Self {
-        Self { id, replica, evidence: Arc::default(), clock: Arc::new(Waited::new(clock)) }
+        Self { id, replica, evidence: Arc::default(), clock: Arc::new(Waited::new(clock)), turns: Turns::default() }
     }
 
     /// Time elapsed in this process, in the core's terms. A coordinator only ever waits rights of others out, so of two
@@ -47,6 +58,12 @@ impl Node {
     pub fn moment(&self, instant: Instant) -> Moment {
         let ago = u64::try_from(instant.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.now().before(Span::from_millis(ago))
+    }
+
+    /// What shows that the loops go on.
+    #[must_use]
+    pub const fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Wall clock, for humans and cool-downs.

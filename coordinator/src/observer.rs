@@ -171,8 +171,8 @@ impl Post {
 
     fn tick(&self) {
         let node = &self.inner.node;
-        let led = node.replica.leadership().borrow().leader.is_some();
-        let now = node.now();
+        node.turns().post.fetch_add(1, Ordering::Relaxed);
+        let (led, now) = (node.replica.leadership().borrow().leader.is_some(), node.now());
         node.note(|evidence| {
             if !led {
                 evidence.led_since = None;

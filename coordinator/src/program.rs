@@ -13,16 +13,17 @@ use regent_core::facts::Papers;
 use regent_core::id::CoordinatorId;
 use regent_core::time::Timestamp;
 use regent_proto::tls::expires;
+use regent_proto::watchdog::{Telling, Watchdog};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::admin::{self, Latch, Readiness};
 use crate::api::{self, Parts, TransferLeader};
 use crate::config::Config;
-use crate::node::Node;
+use crate::node::{Node, Turns};
 use crate::raft::{self, Membership, RaftHandle, RaftOptions};
 use crate::works::Works;
 use crate::{backup, clock, dns, telemetry};
@@ -174,8 +175,10 @@ async fn run(config: Config, beside: Option<Beside>) -> anyhow::Result<ExitCode>
         info!(id = config.id, address, "waits to be added: regentctl members add ID --address HOST:PORT");
     }
     info!(id = config.id, region = %config.region, "coordinator started");
+    let watching = tokio::spawn(watch(node.turns().clone()));
 
     let code = wait(&raft, &mut grpc_task, &mut parts).await?;
+    watching.abort();
     stop.cancel();
     raft.shutdown().await;
     let drain = async {
@@ -188,6 +191,17 @@ async fn run(config: Config, beside: Option<Beside>) -> anyhow::Result<ExitCode>
     // Streams that do not end by themselves are cut with the process.
     let _ = tokio::time::timeout(std::time::Duration::from_secs(2), drain).await;
     Ok(code)
+}
+
+/// Tells systemd that this process lives, as long as the post and the engine go on. Raft needs nobody to tell: the others
+/// elect another leader without one that does not answer.
+async fn watch(turns: Turns) {
+    let follow = Watchdog::of_environment().follow(vec![turns.post, turns.engine], |telling| match telling {
+        Telling::Nothing => {}
+        Telling::Ready => info!("systemd knows that the coordinator is ready"),
+        Telling::NotYet(error) => warn!(%error, "systemd cannot be told that the coordinator is ready"),
+    });
+    follow.await;
 }
 
 fn myself(config: &Config, raft: &RaftHandle) -> Coordinator {

@@ -7,6 +7,8 @@ pub mod line;
 pub mod tls;
 /// A channel that keeps the newest value.
 pub mod watch;
+/// What systemd is told of a process.
+pub mod watchdog;
 
 /// Agents with coordinators, and agents among themselves.
 pub mod agent {
