@@ -60,16 +60,18 @@ fn said(relayed: &RelayedStatus) -> Option<Said> {
 fn observe(post: &Post) -> ObserveRequest {
     let node = post.node();
     let now = node.now();
-    let observations = node.see(|evidence| {
+    // The state first, as everywhere: with the locks taken the other way round, two readers and two writers that wait
+    // between them would wait for ever.
+    let observations = node.replica.read(|state| {
+        // Of use only to a group that was restored.
+        let recovers = state.applications.values().any(|known| known.recovering.is_some());
         let said = |contact: &Contact| {
-            // Of use only to a group that was restored.
-            node.replica.read(|state| {
-                let recovers = state.applications.values().any(|known| known.recovering.is_some());
-                contact.stored.as_ref().filter(|_| recovers).map(|reports| stored::to_wire(state, reports))
-            })
+            contact.stored.as_ref().filter(|_| recovers).map(|reports| stored::to_wire(state, reports))
         };
-        let all = evidence.contacts.iter();
-        all.map(|(cluster, contact)| observation(cluster, contact, now, said(contact))).collect()
+        node.see(|evidence| {
+            let all = evidence.contacts.iter();
+            all.map(|(cluster, contact)| observation(cluster, contact, now, said(contact))).collect()
+        })
     });
     let (incarnation, number) = post.next_relay();
     ObserveRequest {
