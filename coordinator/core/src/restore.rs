@@ -155,12 +155,12 @@ pub fn weigh(
         }
         let registered = state.agents.get(cluster).map(|agent| &agent.installation);
         let report = reports.get(cluster).filter(|report| registered == Some(&report.installation));
-        if report.is_some_and(|report| !remembers(recovering, newest, cluster, report)) {
+        if report.is_some_and(|report| !was_there_last(recovering, newest, cluster, report)) {
             return Err(rule(
                 "recovering",
                 format!(
-                    "the agent of {cluster} has stored nothing and is not the installation that was there before: what that \
-                     one held and promised is not known; bring its data directory back, or attest that its databases are off"
+                    "the agent of {cluster} is not the installation that was there last, so what that one held and promised is \
+                     not known; bring its data directory back, or attest that its databases are off"
                 ),
             ));
         }
@@ -206,13 +206,14 @@ pub fn weigh(
     })
 }
 
-/// An agent that has stored no terms says that its cluster leads nothing. Only the installation that has been there all
-/// the time can know that: a newer one has lost, with the data directory before it, what it would have to report, and
-/// the one before may still write by it.
-fn remembers(recovering: &Recovering, newest: Option<&Terms>, cluster: &ClusterId, report: &AgentReport) -> bool {
+/// An agent says what it has stored: no terms, and its cluster leads nothing. Only the installation that was there last can
+/// say so: by the newest terms that anybody reports, and, of one without terms, by the backup. Any other one has not
+/// stored what would have to be reported, and the last one may still write by it.
+fn was_there_last(recovering: &Recovering, newest: Option<&Terms>, cluster: &ClusterId, report: &AgentReport) -> bool {
+    let is = |before: &InstallationId| *before == report.installation;
     let listed = newest.and_then(|terms| terms.clusters.get(cluster)).and_then(|listed| listed.installation.as_ref());
-    let mut before = [listed, recovering.installations.get(cluster)].into_iter().flatten();
-    report.terms.is_some() || before.all(|before| *before == report.installation)
+    let known = recovering.installations.get(cluster).filter(|_| report.terms.is_none());
+    listed.is_none_or(is) && known.is_none_or(is)
 }
 
 fn choose(

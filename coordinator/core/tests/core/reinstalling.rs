@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use regent_core::entry::Entry;
 use regent_core::evidence::Evidence;
-use regent_core::id::{ClusterId, InstallationId};
+use regent_core::id::{ClusterId, Epoch, InstallationId, LogIndex};
 use regent_core::installation::preflight;
 use regent_core::restore::AgentReport;
 use regent_core::terms::Terms;
@@ -55,9 +55,27 @@ fn what_has_stored_nothing_and_was_not_there_before_has_not_reported() {
     // The centre names the west as primary: it would be given the lease, while the old installation may write on.
     assert_eq!(world.refused(reported(report("new", None), report("ic", Some(&terms)))), "recovering");
     assert_eq!(world.refused(reported(report("new", None), report("ic", None))), "recovering", "by the backup alone");
-    // Its own terms show that the lost group had taken it.
-    world.done(reported(report("new", Some(&terms)), report("ic", Some(&terms))));
+    // Terms that list it show that the lost group had taken it.
+    let later = taken(&terms);
+    world.done(reported(report("new", Some(&later)), report("ic", Some(&terms))));
     assert_eq!(world.known().primary, Some(west()));
+}
+
+/// Terms of the lost group after it took another installation of the west.
+fn taken(before: &Terms) -> Terms {
+    let mut later = before.clone();
+    (later.epoch, later.number.index) = (Epoch(3), LogIndex(before.number.index.0 + 10));
+    later.clusters.get_mut(&west()).unwrap().installation = Some(InstallationId("new".into()));
+    later
+}
+
+#[test]
+fn one_that_the_lost_group_had_replaced_does_not_count_for_its_successor() {
+    let (mut world, terms) = restored();
+    // The backup still knows it, and it has terms of its time. The newest ones lead the west by another installation.
+    let later = taken(&terms);
+    assert_eq!(world.refused(reported(report("iw", Some(&terms)), report("ic", Some(&later)))), "recovering");
+    world.done(reported(report("iw", Some(&terms)), report("ic", Some(&terms))));
 }
 
 #[test]
