@@ -12,7 +12,7 @@ pub enum Mistake {
     GrantFromReceipt,
     /// The guard does not act at its deadline.
     GuardAsleep,
-    /// A guard that is gone is not started anew.
+    /// A guard that is gone is not started a second time.
     GuardNotStarted,
     /// A step that opens writes does not wait for the lease.
     OpenWithoutLease,
@@ -52,11 +52,17 @@ pub enum Mistake {
     DispatchedOnce,
     /// Raft acknowledges entries that are not on the disk.
     LogNotWritten,
+    /// A disk that was copied back is taken.
+    CopiedDiskTaken,
+    /// A restored group goes on from the epoch of its backup, whatever the agents have seen.
+    EpochOfBackup,
+    /// A database that somebody opened by hand is told, and left open.
+    RogueLeft,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::LeaseForWholeBound,
         Self::LeaseByOneGrant,
         Self::GrantFromReceipt,
@@ -81,6 +87,9 @@ impl Mistake {
         Self::AnswerStays,
         Self::DispatchedOnce,
         Self::LogNotWritten,
+        Self::CopiedDiskTaken,
+        Self::EpochOfBackup,
+        Self::RogueLeft,
     ];
 }
 
