@@ -212,6 +212,23 @@ impl World {
         .await
     }
 
+    /// Has the coordinator of a region lead.
+    ///
+    /// # Errors
+    /// It does not come to it.
+    pub async fn lead_from(&self, region: &Region) -> Result<()> {
+        let id = region.place().id;
+        wait::until("the wanted leader", Duration::from_secs(30), || async {
+            if self.ctl.status().await?.leader() != id {
+                self.ctl.run(&["members", "transfer-leader", &id.to_string()]).await?;
+            }
+            let leader = self.ctl.status().await?.leader();
+            ensure!(leader == id, "coordinator {leader} leads");
+            Ok(())
+        })
+        .await
+    }
+
     /// All regions; the first is the primary's at the start, the last has no cluster.
     #[must_use]
     pub fn regions(&self) -> &[Region] {
