@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use regent_coordinator::node::Node;
@@ -12,6 +13,7 @@ use regent_core::evidence::{LeaseState, Role, UpstreamSight, WitnessSight};
 use regent_core::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, LogIndex, ResourceId, VoteNumber};
 use regent_core::state::{Answer, Applied, AuditRecord, Ballot, StandingVote, State};
 use regent_core::time::{Span, Timestamp};
+use tokio::time::Instant;
 
 #[path = "fixture/group.rs"]
 mod group;
@@ -65,7 +67,7 @@ impl World {
         let me = CoordinatorId(2);
         let node = Node::new(me, Replica::new(shared.clone(), Arc::new(NoProposals)));
         let world = Self { shared, node };
-        world.lead();
+        world.lead(Instant::now());
         world.see_everyone();
         world
     }
@@ -96,10 +98,11 @@ impl World {
         });
     }
 
-    fn lead(&self) {
-        let now = tokio::time::Instant::now();
+    /// The coordinator in eu-west was heard last then, the others now.
+    fn lead(&self, west: Instant) {
+        let now = Instant::now();
         let me = CoordinatorId(2);
-        let heard = BTreeMap::from([(CoordinatorId(1), now), (me, now), (CoordinatorId(3), now)]);
+        let heard = BTreeMap::from([(CoordinatorId(1), west), (me, now), (CoordinatorId(3), now)]);
         self.shared.lead(Leadership {
             me,
             term: 14,
@@ -111,8 +114,8 @@ impl World {
     }
 
     /// The quorum was lost so long ago.
-    pub fn lose_quorum(&self, ago: std::time::Duration) {
-        let then = tokio::time::Instant::now().checked_sub(ago).unwrap();
+    pub fn lose_quorum(&self, ago: Duration) {
+        let then = Instant::now().checked_sub(ago).unwrap();
         let me = CoordinatorId(2);
         self.shared.lead(Leadership { me, term: 15, quorum_at: Some(then), ..Leadership::default() });
     }
@@ -139,7 +142,7 @@ impl World {
         });
         let mut leadership = self.node.replica.leadership().borrow().clone();
         if leadership.leader.is_some() {
-            let instant = tokio::time::Instant::now();
+            let instant = Instant::now();
             for heard in leadership.heard.values_mut().filter(|heard| heard.elapsed().as_secs() < 5) {
                 *heard = instant;
             }
@@ -216,18 +219,7 @@ impl World {
                 .witnesses
                 .insert(cluster(WEST), WitnessSight { at: ago(900), answered: false, leases: BTreeMap::new() });
         });
-        let now = tokio::time::Instant::now();
-        let me = CoordinatorId(2);
-        let long = now.checked_sub(std::time::Duration::from_millis(18_300)).unwrap();
-        let heard = BTreeMap::from([(CoordinatorId(1), long), (me, now), (CoordinatorId(3), now)]);
-        self.shared.lead(Leadership {
-            me,
-            term: 14,
-            leader: Some(me),
-            heard,
-            quorum_at: Some(now),
-            ..Leadership::default()
-        });
+        self.lead(Instant::now().checked_sub(Duration::from_millis(18_300)).unwrap());
         let wall = self.node.wall().0;
         self.change(|state| {
             let votes = [2, 3].map(|observer| {

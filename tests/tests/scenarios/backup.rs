@@ -26,7 +26,7 @@ async fn knows_backups(scene: &Scene, from: &std::path::Path) -> Result<()> {
     scene.other().start_agent().await
 }
 
-/// A scene with a client at work, and a backup of its primary that the other side knows; with the number of a row in it.
+/// A scene with a client at work and a backup of its primary that the other side knows; and the number of a row in it.
 async fn backed_up() -> Result<(Scene, Writer, i64)> {
     let scene = Scene::start(Duration::from_secs(6), Duration::from_millis(500)).await?;
     scene.lead_from("eu-central").await?;

@@ -6,6 +6,7 @@ use regent_core::decide::{Ending, decide, foresee};
 use regent_core::entry::{Cause, Entry, Finding, Ground, Outcome, Report};
 use regent_core::evidence::{Evidence, Health, LeaseState};
 use regent_core::id::{Attempt, Epoch, RunId};
+use regent_core::plan::Digest;
 use regent_core::run::{RunStatus, StepKind, StepState};
 use regent_core::switchover::{Purpose, preflight};
 use regent_core::time::{Moment, Span};
@@ -35,7 +36,8 @@ pub fn ready() -> World {
     world
 }
 
-pub fn asked(world: &World) -> Entry {
+/// An operator asks for it, and has seen this plan.
+pub fn asked(world: &World, plan: Option<Digest>) -> Entry {
     Entry::RunStarted {
         application: app(),
         epoch: world.known().epoch,
@@ -46,13 +48,13 @@ pub fn asked(world: &World) -> Entry {
         },
         to: central(),
         finding: Finding::default(),
-        plan: None,
+        plan,
     }
 }
 
 /// Begun: clients may still hold the answer of before.
 pub fn asked_for(world: &mut World) -> RunId {
-    let entry = asked(world);
+    let entry = asked(world, None);
     world.done(entry);
     world.known().run.unwrap()
 }
@@ -280,14 +282,14 @@ fn a_side_that_is_not_ready_refuses() {
 #[test]
 fn the_state_machine_refuses_what_cannot_be_kept() {
     let mut plain = World::protected();
-    let entry = asked(&plain);
+    let entry = asked(&plain, None);
     assert_eq!(plain.refused(entry), "no-switchover-runbook");
     let mut world = ready();
     world.done(Entry::Paused { application: Some(app()), by: "bob".into(), reason: "wait".into() });
-    let entry = asked(&world);
+    let entry = asked(&world, None);
     assert_eq!(world.refused(entry), "paused");
     let mut world = ready();
-    let entry = asked(&world);
+    let entry = asked(&world, None);
     started(&mut world);
     assert_eq!(world.refused(entry), "run-under-way");
 }

@@ -124,7 +124,7 @@ fn a_failover_goes_before_the_undo_of_a_switchover_whose_source_has_failed() {
     assert_eq!(world.refused(entry), "run-under-way", "a switchover that goes on may still be decided");
     world.done(Entry::UndoBegun { run, reason: "too long".into() });
     begin(&mut world, run, "Unfence db@west-1");
-    let switchover = asked(&world);
+    let switchover = asked(&world, None);
     assert_eq!(world.refused(switchover), "run-under-way", "an operator waits for the undo");
     let entry = failed_database(&world);
     world.done(entry);
