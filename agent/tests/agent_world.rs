@@ -62,6 +62,17 @@ async fn leading(epoch: u64) -> ([Coordinator; 3], Member, Running) {
     (group, a, running)
 }
 
+/// The same beside another cluster whose agent does not run: there is no promise to be had.
+async fn leading_without_promises() -> ([Coordinator; 3], [Member; 2], Running) {
+    let group = coordinators().await;
+    let (a, b) = (Member::new("a", &group).await, Member::new("b", &group).await);
+    let _guard = a.guard().await;
+    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, 1, "a", D, &[&a, &b])));
+    let running = a.start().await;
+    held(&group, "a", 10).await;
+    (group, [a, b], running)
+}
+
 fn all(group: &[Coordinator; 3], mode: Mode) {
     group.iter().for_each(|coordinator| coordinator.control().mode = mode);
 }
@@ -289,15 +300,7 @@ async fn with_all_promises_the_lease_goes_on_and_the_promiser_waits() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_an_answer_of_the_coordinators_it_fences_and_comes_back() {
-    let group = coordinators().await;
-    let a = Member::new("a", &group).await;
-    let b = Member::new("b", &group).await;
-    let _guard = a.guard().await;
-    // b's agent does not run: there is no promise to be had.
-    let first = terms(10, 1, "a", D, &[&a, &b]);
-    group.iter().for_each(|coordinator| coordinator.set_terms(&first));
-    let running = a.start().await;
-    held(&group, "a", 10).await;
+    let (group, [a, _b], running) = leading_without_promises().await;
     all(&group, Mode::Silent);
     let stopped = Instant::now();
     until("the self-fence", || a.driver.count("fenced") == 1).await;
