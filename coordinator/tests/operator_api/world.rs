@@ -211,7 +211,7 @@ pub(crate) fn shop() -> ApplicationId {
 }
 
 /// A PostgreSQL database, a DNS name and a check, in two clusters.
-const SHOP: &str = "\
+pub(crate) const SHOP: &str = "\
 apiVersion: regent/v1
 kind: Application
 metadata: { name: shop }

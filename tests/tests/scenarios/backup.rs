@@ -8,6 +8,7 @@ use regent_deploy::config::{APPLICATION, CACHE, DATABASE};
 use regent_deploy::ctl::Run;
 use regent_deploy::place;
 use regent_deploy::wait;
+use regent_deploy::writer::Writer;
 
 use super::scene::Scene;
 
@@ -25,19 +26,24 @@ async fn knows_backups(scene: &Scene, from: &std::path::Path) -> Result<()> {
     scene.other().start_agent().await
 }
 
-/// The failover asks first, restores, promotes, and restores once more what then serves.
-async fn restores_in_a_failover(scene: &Scene) -> Result<()> {
+/// A scene with a client at work and a backup of its primary that the other side knows; and the number of a row in it.
+async fn backed_up() -> Result<(Scene, Writer, i64)> {
+    let scene = Scene::start(Duration::from_secs(6), Duration::from_millis(500)).await?;
+    scene.lead_from("eu-central").await?;
+    let writer = scene.writer().await?;
+    let backups = scene.world.folder().join("backups");
+    place::passable(&backups)?;
+    place::give_to_postgres(&backups)?;
+    scene.old().cluster()?.postgres.base_backup(&backups.join("one")).await?;
+    let saved = writer.record().acknowledged.first().context("no rows")?.n;
+    knows_backups(&scene, &backups.join("*")).await?;
+    Ok((scene, writer, saved))
+}
+
+/// Other lines for failovers, in force. Until the new document is confirmed, nothing fails over.
+async fn fails_over_by(scene: &Scene, lines: &str) -> Result<()> {
     let promote = format!("    failover:\n      - promote: [{DATABASE}, {CACHE}]\n");
-    let lines = format!(
-        "    failover:
-      - approve: may it be restored?
-      - restore: [{DATABASE}]
-      - promote: [{DATABASE}, {CACHE}]
-      - {{ restore: [{DATABASE}], retries: 0, onFailure: continue }}
-"
-    );
-    // Until the new document is confirmed, nothing fails over.
-    scene.change_document(&promote, &lines).await
+    scene.change_document(&promote, &format!("    failover:\n{lines}")).await
 }
 
 async fn newest_run(scene: &Scene) -> Result<Run> {
@@ -53,17 +59,17 @@ fn set_aside(data: &std::path::Path) -> Result<Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_restores_into_an_emptied_place_and_never_over_what_serves() -> Result<()> {
-    let scene = Scene::start(Duration::from_secs(6), Duration::from_millis(500)).await?;
-    scene.lead_from("eu-central").await?;
+    let (scene, writer, saved) = backed_up().await?;
     let (ctl, other) = (scene.world.ctl(), scene.other().cluster()?);
-    let writer = scene.writer().await?;
-    let backups = scene.world.folder().join("backups");
-    place::passable(&backups)?;
-    place::give_to_postgres(&backups)?;
-    scene.old().cluster()?.postgres.base_backup(&backups.join("one")).await?;
-    let saved = writer.record().acknowledged.first().context("no rows")?.n;
-    knows_backups(&scene, &backups.join("*")).await?;
-    restores_in_a_failover(&scene).await?;
+    // It asks first, restores, promotes, and restores once more what then serves.
+    let lines = format!(
+        "      - approve: may it be restored?
+      - restore: [{DATABASE}]
+      - promote: [{DATABASE}, {CACHE}]
+      - {{ restore: [{DATABASE}], retries: 0, onFailure: continue }}
+"
+    );
+    fails_over_by(&scene, &lines).await?;
 
     scene.old().lose().await?;
     let (run, question) = wait::until("the question", PATIENCE, || async {
@@ -99,19 +105,10 @@ async fn a_failover_restores_into_an_emptied_place_and_never_over_what_serves() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nothing_but_a_backup_is_an_operator_has_it_restored() -> Result<()> {
-    let scene = Scene::start(Duration::from_secs(6), Duration::from_millis(500)).await?;
-    scene.lead_from("eu-central").await?;
+    let (scene, writer, saved) = backed_up().await?;
     let (ctl, other) = (scene.world.ctl(), scene.other().cluster()?);
-    let writer = scene.writer().await?;
-    let backups = scene.world.folder().join("backups");
-    place::passable(&backups)?;
-    place::give_to_postgres(&backups)?;
-    scene.old().cluster()?.postgres.base_backup(&backups.join("one")).await?;
-    let saved = writer.record().acknowledged.first().context("no rows")?.n;
-    knows_backups(&scene, &backups.join("*")).await?;
-    let promote = format!("    failover:\n      - promote: [{DATABASE}, {CACHE}]\n");
-    let lines = format!("    failover:\n      - restore: [{DATABASE}]\n      - promote: [{DATABASE}, {CACHE}]\n");
-    scene.change_document(&promote, &lines).await?;
+    let lines = format!("      - restore: [{DATABASE}]\n      - promote: [{DATABASE}, {CACHE}]\n");
+    fails_over_by(&scene, &lines).await?;
 
     // Its disk is new before anything is decided: no standby, no database, an agent that says so.
     other.postgres.kill_and_switch_off().await?;

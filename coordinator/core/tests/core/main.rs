@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod adopting;
 mod approving;
 mod blast;
 mod breaking;
@@ -16,6 +17,7 @@ mod closed;
 mod committing;
 mod deciding;
 mod drilling;
+mod failing;
 mod finding;
 mod fixture;
 mod installing;
@@ -35,4 +37,6 @@ mod restoring;
 mod running;
 mod stuck;
 mod switching;
+mod undoing;
 mod voting;
+mod waiting;
