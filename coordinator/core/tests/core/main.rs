@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod ageing;
 mod approving;
 mod blast;
 mod breaking;
