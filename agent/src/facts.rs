@@ -127,6 +127,7 @@ impl Fact {
             lacks: self.found.findings.lacks.clone(),
             dns: self.found.findings.dns.as_ref().map(dns),
             short: self.found.findings.short.clone(),
+            managed: self.found.findings.managed.clone(),
         }
     }
 }
