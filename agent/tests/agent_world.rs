@@ -21,6 +21,8 @@ mod guarding;
 mod holds;
 #[path = "agent_world/leaving.rs"]
 mod leaving;
+#[path = "agent_world/looking.rs"]
+mod looking;
 #[path = "agent_world/processes.rs"]
 mod processes;
 #[path = "agent_world/quarantine.rs"]

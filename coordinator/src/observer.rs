@@ -23,8 +23,11 @@ use crate::node::Node;
 use crate::proposals::Proposals;
 use crate::replica::AppliedEvent;
 
+mod looking;
 pub mod relay;
 mod terms;
+
+pub use looking::ASK_AGAIN;
 
 /// Between two looks at silence. Small against the shortest D/4, 500 ms.
 const TICK: Duration = Duration::from_millis(50);
@@ -59,6 +62,8 @@ struct Inner {
     relays: AtomicU64,
     /// The newest relay that was taken from each coordinator.
     relayed: Mutex<BTreeMap<CoordinatorId, (u64, u64)>>,
+    /// Looks that agents were asked for.
+    looks: looking::Looks,
 }
 
 /// A step's status, with whose word it is: the certificate's, not the message's.
@@ -109,6 +114,7 @@ impl Post {
             incarnation,
             relays: AtomicU64::new(1),
             relayed: Mutex::default(),
+            looks: looking::Looks::default(),
         };
         (Self { inner: Arc::new(inner) }, Heardings { statuses: statuses_out, connected: connected_out })
     }
@@ -328,6 +334,7 @@ impl Post {
                 contact.node = report.node.as_ref().map(|found| convert::of_node(found, now, wall)).or(contact.node);
             }
         });
+        self.inner.looks.note(cluster, heartbeat.looked);
         self.confirm_terms(cluster);
         self.offer_terms_again(cluster);
     }
@@ -377,16 +384,6 @@ impl Post {
         if foreign.len() < STREAM_ROOM && !foreign.contains(said) {
             foreign.push(said.clone());
         }
-    }
-
-    /// This process, and the number of its next relay.
-    fn next_relay(&self) -> (u64, u64) {
-        (self.inner.incarnation.0, self.inner.relays.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// False if a later relay of the same coordinator was taken. Without a number it comes from an older release.
-    fn is_newest_relay(&self, from: CoordinatorId, relay: (u64, u64)) -> bool {
-        relay::newest(&mut lock(&self.inner.relayed), from, relay)
     }
 
     /// Takes what was kept for the leader.

@@ -266,7 +266,7 @@ impl Driver for CommandDriver {
     }
 
     async fn facts(&self) -> Option<Found> {
-        let findings = Findings { lacks: self.lacking().await, dns: None, short: self.short().await };
+        let findings = Findings { lacks: self.lacking().await, short: self.short().await, ..Findings::default() };
         Some(Found { findings, ..Found::default() })
     }
 

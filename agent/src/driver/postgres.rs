@@ -25,6 +25,7 @@ mod follow;
 mod fork;
 mod hba;
 mod lab;
+mod managed;
 mod open;
 mod options;
 mod outside;

@@ -33,6 +33,10 @@ pub(crate) struct Recorder {
     pub(crate) slow_rest: AtomicBool,
     /// The copying of a drill never ends.
     pub(crate) slow_copy: AtomicBool,
+    /// There is something to be found out.
+    pub(crate) finds: AtomicBool,
+    /// No look ends until this is taken back.
+    pub(crate) slow_facts: AtomicBool,
 }
 
 impl Recorder {
@@ -76,6 +80,17 @@ impl Driver for Recorder {
         let (writable, position) = (self.writable.load(Ordering::Relaxed), self.position.load(Ordering::Relaxed));
         let (position, position_text) = (Some(position), position.to_string());
         Probe { writable, position, position_text, ..Probe::without_answer(health, "recorder") }
+    }
+
+    async fn facts(&self) -> Option<Found> {
+        if !self.finds.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.call("facts");
+        while self.slow_facts.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Some(Found { problem: format!("look {}", self.count("facts")), ..Found::default() })
     }
 
     async fn guard(&self, _marker: &Marker) -> DriverResult {

@@ -14,12 +14,15 @@ use crate::state::{ApplicationState, State};
 use crate::time::Timestamp;
 use crate::verdict::Scene;
 
+mod age;
 mod database;
 mod machines;
 mod moving;
 mod rehearsed;
 mod service;
 mod sides;
+
+pub use self::age::age;
 
 /// Told before a failover though it is only worth knowing.
 const ASYNCHRONOUS: &str = "asynchronous";

@@ -15,6 +15,7 @@ use crate::id::{ApplicationId, ClusterId, ResourceId, RunId};
 use crate::plan::{SWITCHOVER, keeps_out};
 use crate::preflight::Severity;
 use crate::readiness;
+use crate::readiness_found;
 use crate::run::{Run, RunStatus, StepKind, StepState};
 use crate::target::{self, Candidate};
 use crate::terms::Window;
@@ -110,6 +111,7 @@ pub(crate) fn of_application(scene: &Scene<'_>) -> Vec<Rule> {
         let detail = format!("{resource} was added and the primary's agent has not confirmed that it guards it");
         refusals.push(rule("unconfirmed-database", detail));
     }
+    refusals.extend(readiness_found::refusals_of_managers(scene));
     if let Some(command) = irrevocable(&known.document) {
         let detail = format!(
             "the runbook {SWITCHOVER} runs the command {command} before its last catchUp: until then a switchover may be \

@@ -46,14 +46,15 @@ impl Postgres {
         };
         let others: BTreeSet<&String> = self.options.upstreams.keys().chain(self.options.replication.keys()).collect();
         let looks = others.into_iter().map(|cluster| async move { (cluster.clone(), self.reach(cluster).await) });
-        let (mut lacks, looks) = tokio::join!(self.lacking(), futures::future::join_all(looks));
+        let (mut lacks, managed, looks) =
+            tokio::join!(self.lacking(), self.managers(), futures::future::join_all(looks));
         let mut reaches = BTreeMap::new();
         for (cluster, reached) in looks {
             lacks.extend(reached.lacks);
             reaches.insert(cluster, reached.answer);
         }
         let problem = looked.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        let findings = Findings { lacks, ..Findings::default() };
+        let findings = Findings { lacks, managed, ..Findings::default() };
         Found { postgres: looked.ok(), redis: None, backup, reaches, problem, findings }
     }
 

@@ -25,7 +25,8 @@ impl Redis {
             let login = Login::to(upstream);
             (cluster.clone(), reach(&login).await)
         });
-        let (mut lacks, looks) = tokio::join!(self.lacking(), futures::future::join_all(looks));
+        let (mut lacks, managed, looks) =
+            tokio::join!(self.lacking(), self.managers(), futures::future::join_all(looks));
         let mut reaches = BTreeMap::new();
         for (cluster, answer) in looks {
             if let Ok(grants) = &answer
@@ -40,7 +41,7 @@ impl Redis {
         }
         let looked = self.look_at_settings().await;
         let problem = looked.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        let findings = Findings { lacks, ..Findings::default() };
+        let findings = Findings { lacks, managed, ..Findings::default() };
         Found { postgres: None, redis: looked.ok(), backup, reaches, problem, findings }
     }
 

@@ -5,6 +5,7 @@ use super::{Looking, Place, place};
 use crate::evidence::Sighting;
 use crate::plan::SWITCHOVER;
 use crate::preflight::Severity;
+use crate::readiness_found::MANAGED_ELSEWHERE;
 use crate::switchover::{self, NO_TARGET};
 use crate::target;
 use crate::time::Span;
@@ -62,7 +63,9 @@ impl Looking<'_> {
             let detail = "the document has no runbook for a switchover: it can only fail over";
             return self.add(Place::default(), Severity::Info, "no-switchover-runbook", detail);
         }
-        for rule in switchover::of_application(&scene) {
+        // Of other managers each place tells itself.
+        let rules = switchover::of_application(&scene).into_iter();
+        for rule in rules.filter(|rule| rule.code != MANAGED_ELSEWHERE) {
             self.add(Place::default(), Severity::Blocker, &rule.code, rule.detail);
         }
         if let Err(rule) = switchover::primary_serves(&scene) {

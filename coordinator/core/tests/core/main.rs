@@ -9,6 +9,7 @@
 )]
 
 mod adopting;
+mod ageing;
 mod approving;
 mod blast;
 mod breaking;

@@ -40,7 +40,12 @@ pub fn of_node(found: &wire::NodeFacts, now: Moment, wall: Timestamp) -> NodeFac
 }
 
 fn findings(found: &wire::ResourceFacts) -> Findings {
-    Findings { lacks: found.lacks.clone(), dns: found.dns.as_ref().map(dns), short: found.short.clone() }
+    Findings {
+        lacks: found.lacks.clone(),
+        dns: found.dns.as_ref().map(dns),
+        short: found.short.clone(),
+        managed: found.managed.clone(),
+    }
 }
 
 fn dns(found: &wire::DnsFacts) -> DnsFacts {
