@@ -1,5 +1,7 @@
 //! Other managers of the same databases, found by what they keep there: a session that calls itself Patroni, and a Sentinel.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::process::{Child, Command, Stdio};
 
 use regent_agent::driver::Driver;
