@@ -572,7 +572,8 @@ impl Cause {
     }
 }
 
-/// What the proposer knew: for reports and audit, never a ground.
+/// What the proposer knew: for reports and audit, never a ground. The plan of a failover goes by what the new side has: it
+/// restores no database of which a position is known.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Finding {
     /// Sentences, most important first.

@@ -66,7 +66,7 @@ pub(super) fn run_started(applying: &mut Applying<'_>, start: &Start<'_>) -> App
         Ok(order) => order,
         Err(why) => return refused("no-order", why),
     };
-    let Some(steps) = plan::of(known, cause, to, Begins::Before) else { return ignored("not adopted") };
+    let Some(steps) = plan::of(known, cause, to, Begins::Before, &finding.gaps) else { return ignored("not adopted") };
     let digest = Digest::of(application, epoch, &from, to, &steps);
     if let Some(seen) = seen.filter(|seen| **seen != digest) {
         let detail = format!("plan {seen} was seen; now it would be {digest}: look again with `regentctl plan`");
@@ -126,7 +126,8 @@ pub(super) fn decide(applying: &mut Applying<'_>, decide: &Decide<'_>) -> Applie
     let Some(from) = known.primary.clone() else { return ignored("not adopted") };
     let order = order::for_decision(known, decide.ground, decide.to);
     let cause = cause_of(decide.ground, order.as_ref());
-    let Some(steps) = plan::of(known, &cause, decide.to, Begins::Decided) else { return ignored("not adopted") };
+    let gaps = &decide.finding.gaps;
+    let Some(steps) = plan::of(known, &cause, decide.to, Begins::Decided, gaps) else { return ignored("not adopted") };
     let epoch = if planted::makes(Mistake::EpochStays) { decide.from } else { decide.from.next() };
     let continued = match decide.ground {
         Ground::Fenced { run } | Ground::Switched { run } => Some(*run),
@@ -270,7 +271,8 @@ fn check(applying: &Applying<'_>, known: &ApplicationState, decide: &Decide<'_>)
             check_databases(known, &window)?;
             check_frozen(applying)?;
             check_pause(known, &window)?;
-            check_fences(applying, known, &window, *run, decide.to, &[Action::Fence])
+            check_fences(applying, known, &window, *run, decide.to, &[Action::Fence])?;
+            check_plan(applying, *run, decide.finding)
         }
         Ground::Switched { run } => {
             check_confirmed(known)?;
@@ -466,6 +468,14 @@ fn check_fences(
         }
     }
     Ok(())
+}
+
+/// A plan stands from when its run began: it must still be right to restore, or to promote as it is, what it does so.
+fn check_plan(applying: &Applying<'_>, run: RunId, finding: &Finding) -> Result<(), Broken> {
+    match applying.state.runs.get(&run).and_then(|run| plan::outdated(run, &finding.gaps)) {
+        Some(why) => Err(Broken("plan-changed", why)),
+        None => Ok(()),
+    }
 }
 
 /// `Switched`: what the old side reported after its fence is what the new side has, of each database.

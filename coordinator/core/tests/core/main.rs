@@ -33,6 +33,7 @@ mod recovering;
 mod rejoining;
 mod restoring;
 mod running;
+mod sparing;
 mod stuck;
 mod switching;
 mod voting;
