@@ -22,9 +22,14 @@ use crate::time::{Span, Timestamp};
 
 /// Format number of entries and state. Raised when a reader of the old form would misread the new one.
 ///
-/// 1: the beginning. 2: changes of members, restorations, drills, the wait before a switchover, and rules of decisions that
-/// did not count before. Entries and states of lower numbers are read as they are; what they lack has its default.
-pub const FORMAT: u16 = 2;
+/// 1: the beginning. 2: changes of members, restorations, drills, and rules of decisions that did not count before. 3: other
+/// plans: the wait before a switchover, and no restore where a standby is. States of lower numbers are read as they are, since
+/// their runs have their plans with them; what they lack has its default.
+pub const FORMAT: u16 = 3;
+
+/// The lowest [`FORMAT`] of entries that are applied. Of what earlier builds wrote, the same entry would begin another plan
+/// here than the one that was carried out, and what follows it in the log counts that plan's steps.
+pub const OLDEST_ENTRY: u16 = 3;
 
 /// An entry with what every entry carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
