@@ -36,4 +36,5 @@ mod running;
 mod sparing;
 mod stuck;
 mod switching;
+mod untouched;
 mod voting;
