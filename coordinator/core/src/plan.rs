@@ -125,14 +125,12 @@ fn failover(
 fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     let spared = BTreeSet::new();
     let mut planning = Planning { document, route, fenced_first: true, spared, steps: Vec::new(), stage: 0 };
-    let lines = document.runbooks.get(SWITCHOVER).map(|runbook| runbook.lines.as_slice()).unwrap_or_default();
-    let lines: Vec<&Line> = lines.iter().filter(|line| line.when != Some(Manner::Ungraceful)).collect();
+    let (lines, last) = switchover_lines(document);
     // Without a database nothing has to catch up: the new side begins where it is told to open.
     // A command cannot be undone either.
     let opens =
         |line: &&Line| matches!(line.action, Action::Promote | Action::Activate | Action::Redirect | Action::Run);
-    let turning = lines.iter().rposition(|line| line.action == Action::CatchUp).map(|last| last + 1);
-    let turning = turning.or_else(|| lines.iter().position(opens)).unwrap_or(lines.len());
+    let turning = last.map(|last| last + 1).or_else(|| lines.iter().position(opens)).unwrap_or(lines.len());
     let (before, after) = lines.split_at(turning);
     let fence = before.iter().position(|line| line.action == Action::CatchUp).unwrap_or(before.len());
     let closes = |line: &&Line| matches!(line.action, Action::Quiesce | Action::Deactivate);
@@ -178,6 +176,15 @@ fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     planning.undo();
     planning.undo_services(before);
     planning.steps
+}
+
+/// The lines that a switchover goes by, and where the last `catchUp` stands among them: all up to it comes before the point of
+/// no return.
+pub(crate) fn switchover_lines(document: &Application) -> (Vec<&Line>, Option<usize>) {
+    let lines = document.runbooks.get(SWITCHOVER).map(|runbook| runbook.lines.as_slice()).unwrap_or_default();
+    let lines: Vec<&Line> = lines.iter().filter(|line| line.when != Some(Manner::Ungraceful)).collect();
+    let last = lines.iter().rposition(|line| line.action == Action::CatchUp);
+    (lines, last)
 }
 
 /// For how long clients may hold the answer that a name gave before a run of these lines began: the longest TTL of the names
