@@ -31,8 +31,6 @@ pub use looking::ASK_AGAIN;
 
 /// Between two looks at silence. Small against the shortest D/4, 500 ms.
 const TICK: Duration = Duration::from_millis(50);
-/// Longest text of an agent that is kept, in bytes.
-const TEXT_LIMIT: usize = 1024;
 /// Messages that wait for one agent; a stream that is fuller than this is not being read and is dropped.
 pub const STREAM_ROOM: usize = 256;
 
@@ -339,8 +337,8 @@ impl Post {
         self.offer_terms_again(cluster);
     }
 
-    /// Only what a document knows is kept, and no more text than a human reads: one faulty agent must not fill the
-    /// memory of every coordinator.
+    /// Only what a document knows is kept: one faulty agent must not fill the memory of every coordinator. Its texts are cut
+    /// where they become evidence.
     fn admit(&self, cluster: &ClusterId, mut report: wire::Report) -> wire::Report {
         self.inner.node.replica.read(|state| {
             let listed = |application: &str| {
@@ -363,13 +361,6 @@ impl Post {
             let agent = |name: &str| ClusterId::new(name).is_ok_and(|id| state.agents.contains_key(&id));
             report.witnesses.retain(|witness| agent(&witness.cluster));
         });
-        let of_probes = report.resources.iter_mut();
-        let texts = of_probes.flat_map(|seen| [&mut seen.detail, &mut seen.position_text, &mut seen.system_id]);
-        for text in texts.chain(report.facts.iter_mut().map(|found| &mut found.problem)) {
-            if text.len() > TEXT_LIMIT {
-                *text = text.chars().take(TEXT_LIMIT / 4).collect();
-            }
-        }
         report
     }
 

@@ -8,11 +8,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::application::{Action, Application, Line, Manner};
+use crate::application::{Action, Application};
 use crate::entry::{Cause, Finding, Gap};
 use crate::evidence::{Health, LeaseState};
 use crate::id::{ApplicationId, ClusterId, ResourceId, RunId};
-use crate::plan::{SWITCHOVER, keeps_out};
+use crate::plan::{SWITCHOVER, keeps_out, switchover_lines};
 use crate::preflight::Severity;
 use crate::readiness;
 use crate::readiness_found;
@@ -125,10 +125,8 @@ pub(crate) fn of_application(scene: &Scene<'_>) -> Vec<Rule> {
 /// A command that stands before the last `catchUp` of the runbook. No document that is written now has one; one that was
 /// stored by an older release may.
 fn irrevocable(document: &Application) -> Option<&str> {
-    let lines = &document.runbooks.get(SWITCHOVER)?.lines;
-    let lines: Vec<&Line> = lines.iter().filter(|line| line.when != Some(Manner::Ungraceful)).collect();
-    let last = lines.iter().rposition(|line| line.action == Action::CatchUp)?;
-    let before = lines.into_iter().take(last).find(|line| line.action == Action::Run)?;
+    let (lines, last) = switchover_lines(document);
+    let before = lines.into_iter().take(last?).find(|line| line.action == Action::Run)?;
     Some(&before.command)
 }
 
