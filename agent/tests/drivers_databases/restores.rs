@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use nix::sys::signal::Signal;
 use regent_agent::driver::backup::{BackupKind, BackupOptions, Over};
 use regent_agent::driver::elsewhere::FenceAt;
 use regent_agent::driver::postgres::{Postgres, PostgresOptions};
@@ -16,12 +15,12 @@ use regent_agent::driver::{Driver, Rehearsal, Role};
 use crate::postgres::{BIN, Server, folder, marker, run};
 use crate::redis;
 
-fn backups(kind: BackupKind, from: PathBuf) -> Option<BackupOptions> {
+pub(crate) fn backups(kind: BackupKind, from: PathBuf) -> Option<BackupOptions> {
     let options = serde_json::json!({ "kind": "rdb", "from": from });
     Some(BackupOptions { kind, ..serde_json::from_value(options).unwrap() })
 }
 
-fn scratch(folder: &Path) -> Option<ScratchOptions> {
+pub(crate) fn scratch(folder: &Path) -> Option<ScratchOptions> {
     Some(ScratchOptions { directory: folder.join("scratch"), settings: std::collections::BTreeMap::default() })
 }
 
@@ -407,70 +406,4 @@ async fn a_snapshot_takes_the_place_of_what_redis_had() {
     assert!(!done.message.contains("regent-set-aside"), "{}", done.message);
     driver.promote(None).await.unwrap();
     assert_eq!(c.cli(&["MGET", "a", "b", "c"]).lines().collect::<Vec<_>>(), ["1", "1", "1"]);
-}
-
-/// What a run notes beside the data.
-fn note_of(run: u64) -> String {
-    serde_json::json!({ "run": run, "message": "whole.rdb was restored", "rehearsed_ms": null }).to_string()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restore_of_redis_that_died_in_the_middle_goes_on() {
-    let a = redis::Server::new("");
-    a.cli(&["MSET", "a", "1", "b", "1"]);
-    a.cli(&["SAVE"]);
-    let place = folder();
-    let whole = place.path().join("whole.rdb");
-    std::fs::copy(a.folder.path().join("dump.rdb"), &whole).unwrap();
-    let closed = async |cluster: &str| {
-        let server = redis::Server::new("");
-        let options = RedisOptions {
-            backups: backups(BackupKind::Rdb, whole.clone()),
-            clients: Vec::new(),
-            ..server.options(&[])
-        };
-        let driver = Redis::new(options, cluster);
-        driver.guard(&marker(cluster)).await.unwrap();
-        driver.fence().await.unwrap();
-        (server, driver)
-    };
-    // It died between the exchange and the word of it: the snapshot is there, and nothing runs.
-    let (b, driver) = closed("b").await;
-    let file = |name: &str| b.folder.path().join(name);
-    b.end(Signal::SIGKILL);
-    std::fs::copy(&whole, file("dump.rdb")).unwrap();
-    std::fs::write(file("regent.restoring"), note_of(7)).unwrap();
-    let refused = driver.restore(8).await.unwrap_err();
-    assert_eq!(refused.code, "restore-not-empty", "what another run was about to do says nothing: {refused}");
-    assert!(file("regent.restoring").exists() && !file("regent.restored").exists());
-    let done = driver.restore(7).await.unwrap();
-    assert!(done.already && done.message == "whole.rdb was restored", "{done:?}");
-    assert!(!file("regent.restoring").exists() && file("regent.restored").exists());
-    assert!(driver.restore(7).await.unwrap().already, "and it is remembered");
-    assert_eq!(driver.restore(8).await.unwrap_err().code, "restore-not-empty");
-    let probe = driver.probe().await;
-    assert!(!probe.writable && probe.role == Role::Primary, "{probe:?}");
-    driver.promote(None).await.unwrap();
-    assert_eq!(b.cli(&["MGET", "a", "b"]).lines().collect::<Vec<_>>(), ["1", "1"]);
-
-    // It died between the note and the exchange: the copy still waits, and the work is done from its beginning.
-    let (c, driver) = closed("c").await;
-    let file = |name: &str| c.folder.path().join(name);
-    c.end(Signal::SIGKILL);
-    std::fs::write(file("dump.regent-new"), "half").unwrap();
-    std::fs::write(file("regent.restoring"), note_of(7)).unwrap();
-    let done = driver.restore(7).await.unwrap();
-    assert!(!done.already && done.message.contains("2 keys"), "{done:?}");
-    assert!(!file("regent.restoring").exists() && !file("dump.regent-new").exists());
-    driver.promote(None).await.unwrap();
-    assert_eq!(c.cli(&["MGET", "a", "b"]).lines().collect::<Vec<_>>(), ["1", "1"]);
-
-    // So it is where somebody has written meanwhile: that the exchange was about to be made excuses nothing.
-    let (d, driver) = closed("d").await;
-    let file = |name: &str| d.folder.path().join(name);
-    d.end(Signal::SIGKILL);
-    std::fs::copy(&whole, file("dump.rdb")).unwrap();
-    std::fs::write(file("dump.regent-new"), "half").unwrap();
-    std::fs::write(file("regent.restoring"), note_of(7)).unwrap();
-    assert_eq!(driver.restore(7).await.unwrap_err().code, "restore-not-empty");
 }

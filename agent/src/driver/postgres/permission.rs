@@ -57,6 +57,12 @@ impl Postgres {
         if self.options.fence == FenceAt::Remote {
             lacks.extend(obstacle("hardFence", &self.options.hard_fence, None).await);
         }
+        if self.options.backups.is_some() && self.options.fence == FenceAt::Local {
+            // What cannot be looked at is not known.
+            lacks.extend(
+                self.refuse_fixed_place().await.err().filter(|error| !error.retryable).map(|error| error.message),
+            );
+        }
         if !self.options.upstreams.is_empty() {
             let folder = self.options.programs();
             for name in REJOINS_BY {

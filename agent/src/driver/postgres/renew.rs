@@ -104,6 +104,7 @@ impl Postgres {
 
     /// A fresh copy beside PGDATA; when it is complete and closed at rest, the two are exchanged by renaming.
     async fn reclone(&self, leader: &Leader) -> Result<PathBuf, DriverError> {
+        self.refuse_fixed_place().await?;
         let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ").to_string();
         let fresh = follow::beside(&self.data, &format!("regent-new-{now}"));
         let aside = follow::beside(&self.data, &format!("regent-set-aside-{now}"));
@@ -172,8 +173,12 @@ impl Postgres {
     }
 
     pub(super) fn tool(&self, name: &str) -> Program {
+        self.tool_in(&self.options.programs(), name)
+    }
+
+    pub(super) fn tool_in(&self, programs: &Path, name: &str) -> Program {
         // A password file or service of the user must not get in the way.
-        Program::at(&self.options.programs().join(name))
+        Program::at(&programs.join(name))
             .user(&self.options.os_user)
             .variable("PGPASSFILE", Secret::new("/dev/null"))
             .variable("PGCONNECT_TIMEOUT", Secret::new("10"))

@@ -17,6 +17,7 @@ use super::lab::Lab;
 use super::server::no_config_file;
 use super::{CLOSED, DISK_LIMIT, GLANCE, Redis};
 use crate::driver::backup::{Backup, BackupKind, BackupOptions, Judge, Over, not_empty, note, unnamed};
+use crate::driver::postgres::programs::Programs;
 use crate::driver::process::{Program, disk};
 use crate::driver::scratch::{BACKUP, Ready, Scratch};
 use crate::driver::{Done, DriverError, DriverResult};
@@ -47,7 +48,7 @@ impl Redis {
     }
 
     pub(super) fn judge(&self) -> Judge {
-        Judge { programs: PathBuf::new(), user: None, children: self.children.clone() }
+        Judge { programs: Programs::default(), user: None, children: self.children.clone() }
     }
 
     /// Of a drill: the newest snapshot, in the scratch folder.
