@@ -24,6 +24,7 @@ mod files;
 mod follow;
 mod fork;
 mod hba;
+mod hidden;
 mod lab;
 mod open;
 mod options;
@@ -40,10 +41,11 @@ mod server;
 mod session;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -81,6 +83,8 @@ pub struct Postgres {
     config_file: Mutex<Option<PathBuf>>,
     children: Children,
     backups: Watch,
+    /// By cluster: when a login there as its standby last went well.
+    reached: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl Postgres {
@@ -99,6 +103,7 @@ impl Postgres {
             config_file: Mutex::new(None),
             children: Children::default(),
             backups: Watch::default(),
+            reached: Mutex::default(),
             cluster: cluster.to_owned(),
             data,
             options,

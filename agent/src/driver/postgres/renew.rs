@@ -71,16 +71,13 @@ impl Postgres {
     }
 
     async fn run_rewind(&self, leader: &Leader) -> Result<&'static str, DriverError> {
-        let (source, password) = leader.login.without_password();
-        let mut program = self
-            .tool("pg_rewind")
+        let source = self.hide(&format!("upstreams.{}", leader.cluster), &leader.login).await?;
+        let rewind = source.given_to(self.tool("pg_rewind"));
+        let mut program = rewind
             .argument("--no-ensure-shutdown")
             .argument("--target-pgdata")
             .argument(&self.data)
-            .argument(format!("--source-server={source}"));
-        if let Some(password) = password {
-            program = program.variable("PGPASSWORD", password);
-        }
+            .argument(format!("--source-server={}", source.target()));
         if self.has_restore_command().await {
             program = program.argument("--restore-target-wal");
             if let Some(file) = self.config_elsewhere() {
@@ -114,16 +111,15 @@ impl Postgres {
             make_like(&data, &new)
         })
         .await?;
-        let (source, password) = leader.follow.without_password();
-        let program = self
-            .tool("pg_basebackup")
+        let source = self.hide(&format!("replication.{}", leader.cluster), &leader.follow).await?;
+        let program = source
+            .given_to(self.tool("pg_basebackup"))
             .argument("--pgdata")
             .argument(&fresh)
             .argument("--checkpoint=fast")
             .argument("--wal-method=stream")
             .argument("--no-password")
-            .argument(format!("--dbname={source}"))
-            .variable("PGPASSWORD", password.unwrap_or_default());
+            .argument(format!("--dbname={}", source.target()));
         self.succeed("reclone-failed", &program, LONG).await?;
         let (data, new, old) = (self.data.clone(), fresh, aside.clone());
         files::blocking(DISK_LIMIT, "exchanging PGDATA for the fresh copy", move || {
