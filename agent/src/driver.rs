@@ -13,6 +13,7 @@ pub mod http;
 pub mod kubernetes;
 pub mod postgres;
 pub mod process;
+mod reached;
 pub mod redis;
 pub mod scratch;
 

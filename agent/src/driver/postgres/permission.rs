@@ -14,6 +14,7 @@ use crate::driver::Driver;
 use crate::driver::elsewhere::FenceAt;
 use crate::driver::process::Program;
 use crate::driver::process::there::{obstacle, obstacle_of};
+use crate::driver::reached::Reached;
 use crate::secret::Secret;
 
 /// One look at another cluster.
@@ -35,14 +36,6 @@ SELECT concat_ws(', ',
      WHERE NOT has_function_privilege(f, 'EXECUTE')),
     CASE WHEN NOT EXISTS (SELECT FROM pg_roles WHERE (rolname = current_user AND rolsuper)
                           OR (rolname = 'pg_checkpoint' AND pg_has_role(oid, 'USAGE'))) THEN 'CHECKPOINT' END) AS lacks";
-
-/// What the look at another cluster gave.
-pub(super) struct Reached {
-    /// Why a rejoin would not reach it.
-    pub(super) answer: Result<(), String>,
-    /// What the login there may not.
-    pub(super) lacks: Option<String>,
-}
 
 impl Postgres {
     /// What is lacking here, whatever the other clusters say.
