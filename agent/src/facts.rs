@@ -79,8 +79,10 @@ async fn look_again(
     let mut pause = FIRST;
     loop {
         // A round that was begun during a look finds the next one beginning at once.
-        if let Ok(Err(_)) = tokio::time::timeout(pause, rounds.changed()).await {
-            return;
+        match tokio::time::timeout(pause, rounds.changed()).await {
+            Ok(Ok(())) => driver.look_anew(),
+            Ok(Err(_)) => return,
+            Err(_) => {}
         }
         pause = INTERVAL;
         let round = *rounds.borrow_and_update();

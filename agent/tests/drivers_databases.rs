@@ -20,6 +20,8 @@ mod redis;
 mod redis_server;
 #[path = "drivers_databases/restores.rs"]
 mod restores;
+#[path = "drivers_databases/restores_again.rs"]
+mod restores_again;
 
 use std::time::{Duration, Instant};
 

@@ -27,6 +27,7 @@ pub(crate) mod door;
 pub(crate) mod failure;
 mod follow;
 mod job;
+mod manifest;
 mod permission;
 mod quantity;
 mod state;

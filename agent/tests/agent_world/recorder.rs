@@ -31,6 +31,12 @@ pub(crate) struct Recorder {
     pub(crate) at_rest: AtomicBool,
     /// It never comes to rest.
     pub(crate) slow_rest: AtomicBool,
+    /// A restore never ends.
+    pub(crate) slow_restore: AtomicBool,
+    /// What was restored does not pass.
+    pub(crate) unverified: AtomicBool,
+    /// A restore may run over one that was ended in the middle.
+    pub(crate) repeatable: AtomicBool,
     /// The copying of a drill never ends.
     pub(crate) slow_copy: AtomicBool,
     /// There is something to be found out.
@@ -188,10 +194,25 @@ impl Driver for Recorder {
 
     async fn restore(&self, _run: u64) -> DriverResult {
         self.call("restore");
+        if self.slow_restore.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         if self.unhealthy.load(Ordering::Relaxed) {
             return Err(DriverError::retryable("command-failed", "it failed"));
         }
         Self::done("restored")
+    }
+
+    async fn verify_restored(&self) -> DriverResult {
+        self.call("verify_restored");
+        if self.unverified.load(Ordering::Relaxed) {
+            return Err(DriverError::permanent("restore-unverified", "it does not pass"));
+        }
+        Self::done("looked at")
+    }
+
+    fn restores_again(&self) -> bool {
+        self.repeatable.load(Ordering::Relaxed)
     }
 
     async fn run(&self, _command: &str) -> DriverResult {
