@@ -23,7 +23,7 @@ use regent_proto::watch;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::facts::{self, Fact};
+use crate::facts::{self, Fact, Looked};
 use crate::fence::Fencer;
 use crate::guard::clock::Clock;
 use crate::guard::{Door, Drivers, GuardClient, GuardEvent, Table, Watched};
@@ -44,6 +44,7 @@ mod coordinators;
 mod diverged;
 mod group;
 mod guarding;
+mod looking;
 mod peers;
 mod quarantine;
 mod rogue;
@@ -148,6 +149,7 @@ struct Agent {
     offered_peers: BTreeMap<ApplicationId, BTreeMap<ClusterId, Peer>>,
 
     joining: Joining,
+    looking: looking::Looking,
     dialling: Dialling,
     links: BTreeMap<LinkId, Link>,
     beat: u64,
@@ -181,7 +183,7 @@ struct Inbox {
     events: mpsc::UnboundedReceiver<Event>,
     steps: mpsc::UnboundedReceiver<StepEvent>,
     sights: mpsc::UnboundedReceiver<Sight>,
-    facts: mpsc::UnboundedReceiver<Fact>,
+    facts: mpsc::UnboundedReceiver<Looked>,
     peers: mpsc::UnboundedReceiver<PeerEvent>,
     asked: mpsc::Receiver<Asked>,
     turns: Arc<AtomicU64>,
@@ -261,6 +263,7 @@ async fn run(
     let (hello, pace) = (watch::Sender::new(Arc::new(hello)), watch::Sender::new(Pace::default()));
     let coordinators = &parts.settings.coordinators;
     let dialling = Dialling::begin(coordinators, parts.dial.clone(), hello.subscribe(), pace.subscribe(), links);
+    let looking = looking::Looking::new(&parts.drivers);
     let mut agent = Agent {
         settings: parts.settings,
         drivers: parts.drivers,
@@ -281,6 +284,7 @@ async fn run(
         noted_fired: BTreeSet::new(),
         offered_peers: BTreeMap::new(),
         joining: Joining::default(),
+        looking,
         dialling,
         links: BTreeMap::new(),
         beat: 0,
@@ -309,7 +313,7 @@ async fn run(
     agent.refresh();
     agent.dial_remembered();
     agent.probe_all(&sights);
-    facts::look_at_all(&agent.drivers, &agent.clock, &facts);
+    facts::look_at_all(&agent.drivers, &agent.clock, agent.looking.rounds(), &facts);
     tracing::info!(cluster = %agent.settings.cluster, incarnation = agent.incarnation.0, "agent is running");
     let looking = tokio::spawn(look_for_room(agent.journal.clone()));
     agent.turn(&mut inbox, &stop).await;
@@ -436,7 +440,7 @@ impl Agent {
                 Some(asked) = inbox.asked.recv() => self.answer_question(asked),
                 Some(event) = inbox.peers.recv() => self.hear_peer(event),
                 Some(sight) = inbox.sights.recv() => self.hear_sight(sight),
-                Some(fact) = inbox.facts.recv() => self.hear_fact(fact),
+                Some(looked) = inbox.facts.recv() => self.hear_looked(looked),
                 () = tokio::time::sleep(sleep) => {}
             }
             self.tick();

@@ -11,7 +11,7 @@ mod mistake;
 mod options;
 mod reader;
 mod redact;
-mod tree;
+pub(crate) mod tree;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

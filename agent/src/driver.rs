@@ -13,6 +13,7 @@ pub mod http;
 pub mod kubernetes;
 pub mod postgres;
 pub mod process;
+mod reached;
 pub mod redis;
 pub mod scratch;
 
@@ -357,11 +358,24 @@ pub trait Driver: Send + Sync {
         None
     }
 
+    /// The next look was asked for: what is remembered of looks before it is not to be told again.
+    fn look_anew(&self) {}
+
     /// Brings it back from the newest whole backup, closed; what was there is set aside. Refuses if it is writable or
     /// follows another. A repeated step of the same run changes nothing. What is no database is brought back by a listed
-    /// command, which is not run again once it has ended well: the agent remembers that.
+    /// command, which is not run again once it has ended well, and is then looked at: the agent remembers how far it came.
     async fn restore(&self, _run: u64) -> DriverResult {
         Err(DriverError::unsupported(self.kind(), "be restored"))
+    }
+
+    /// Looks at what a listed command has brought back, which a repeat of the step does again, without another restore.
+    async fn verify_restored(&self) -> DriverResult {
+        Ok(Done { already: true, ..Done::default() })
+    }
+
+    /// Of a listed restore: it may run over what one that was ended in the middle has left.
+    fn restores_again(&self) -> bool {
+        false
     }
 
     /// One step of a drill, by its run. What is not copied is only looked at.

@@ -1,4 +1,5 @@
-//! Looks once a minute at what changes seldom, each resource in its own task; the results go to the agent, dated.
+//! Looks once a minute at what changes seldom, and whenever somebody asks, each resource in its own task; the results go to
+//! the agent, dated.
 //!
 //! Nothing waits for it, and it decides nothing: readiness is made of it where all sides are known.
 
@@ -9,9 +10,10 @@ use regent_core::facts::{BackupFacts, DnsFacts, PostgresFacts, RedisFacts};
 use regent_core::id::{ApplicationId, ResourceId};
 use regent_core::time::Span;
 use regent_proto::agent::v1 as wire;
+use regent_proto::watch;
 use tokio::sync::mpsc;
 
-use crate::driver::Found;
+use crate::driver::{Driver, Found};
 use crate::guard::Drivers;
 use crate::guard::clock::Clock;
 use crate::lease::Reading;
@@ -37,29 +39,65 @@ pub struct Fact {
     pub found: Found,
 }
 
-/// Looks at every resource until nobody listens any more.
-pub fn look_at_all(drivers: &Drivers, clock: &Arc<dyn Clock>, to: &mpsc::UnboundedSender<Fact>) {
+/// A look that has ended.
+#[derive(Debug, Clone)]
+pub struct Looked {
+    /// Which application.
+    pub application: ApplicationId,
+    /// Which resource.
+    pub resource: ResourceId,
+    /// The newest round of looks that had been asked for when it began.
+    pub round: u64,
+    /// What was found; none if the look was given up, or there is nothing of that kind to be found.
+    pub fact: Option<Fact>,
+    /// There is nothing of that kind to be found, now or later: no look follows.
+    pub last: bool,
+}
+
+/// Looks at every resource, at once when `rounds` rises, until nobody listens any more.
+pub fn look_at_all(
+    drivers: &Drivers,
+    clock: &Arc<dyn Clock>,
+    rounds: &watch::Sender<u64>,
+    to: &mpsc::UnboundedSender<Looked>,
+) {
     for (application, resources) in drivers {
         for (resource, driver) in resources {
-            let (application, resource, driver) = (application.clone(), resource.clone(), driver.clone());
-            let (clock, to) = (clock.clone(), to.clone());
-            tokio::spawn(async move {
-                tokio::time::sleep(FIRST).await;
-                while !to.is_closed() {
-                    let at = clock.reading();
-                    let found = tokio::time::timeout(GIVEN_UP, driver.facts()).await;
-                    match found {
-                        // There is nothing of that kind to be found, now or later.
-                        Ok(None) => return,
-                        Ok(Some(found)) => {
-                            let (application, resource) = (application.clone(), resource.clone());
-                            let _ = to.send(Fact { application, resource, at, found });
-                        }
-                        Err(_) => {}
-                    }
-                    tokio::time::sleep(INTERVAL).await;
-                }
-            });
+            let (name, driver) = ((application.clone(), resource.clone()), driver.clone());
+            tokio::spawn(look_again(name, driver, clock.clone(), rounds.subscribe(), to.clone()));
+        }
+    }
+}
+
+async fn look_again(
+    (application, resource): (ApplicationId, ResourceId),
+    driver: Arc<dyn Driver>,
+    clock: Arc<dyn Clock>,
+    mut rounds: watch::Receiver<u64>,
+    to: mpsc::UnboundedSender<Looked>,
+) {
+    let mut pause = FIRST;
+    loop {
+        // A round that was begun during a look finds the next one beginning at once.
+        match tokio::time::timeout(pause, rounds.changed()).await {
+            Ok(Ok(())) => driver.look_anew(),
+            Ok(Err(_)) => return,
+            Err(_) => {}
+        }
+        pause = INTERVAL;
+        let round = *rounds.borrow_and_update();
+        let at = clock.reading();
+        let found = tokio::time::timeout(GIVEN_UP, driver.facts()).await;
+        let last = matches!(found, Ok(None));
+        let (application, resource) = (application.clone(), resource.clone());
+        let fact = found.ok().flatten().map(|found| Fact {
+            application: application.clone(),
+            resource: resource.clone(),
+            at,
+            found,
+        });
+        if to.send(Looked { application, resource, round, fact, last }).is_err() || last {
+            return;
         }
     }
 }
@@ -91,6 +129,7 @@ impl Fact {
             lacks: self.found.findings.lacks.clone(),
             dns: self.found.findings.dns.as_ref().map(dns),
             short: self.found.findings.short.clone(),
+            managed: self.found.findings.managed.clone(),
         }
     }
 }

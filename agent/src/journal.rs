@@ -20,7 +20,8 @@ mod record;
 
 pub use file::{JournalError, JournalFile};
 pub use record::{
-    ApplicationView, Begun, Hold, KnownCoordinator, Outcome, Peer, Record, ResourceView, Stale, StepRecord, View,
+    ApplicationView, Begun, Hold, KnownCoordinator, Outcome, Peer, Record, ResourceView, RestoreProgress, Stale,
+    StepRecord, View,
 };
 
 /// Up to this length the file is never rewritten.

@@ -20,6 +20,7 @@ mod before;
 mod carry_out;
 pub mod drill;
 pub mod order;
+mod restore;
 
 pub use carry_out::{Bench, Locks, Onlooker};
 use order::{Action, Order, Refused, StepName, running, status};

@@ -21,6 +21,8 @@ mod guarding;
 mod holds;
 #[path = "agent_world/leaving.rs"]
 mod leaving;
+#[path = "agent_world/looking.rs"]
+mod looking;
 #[path = "agent_world/processes.rs"]
 mod processes;
 #[path = "agent_world/quarantine.rs"]
@@ -33,7 +35,7 @@ mod repeats;
 mod world;
 
 use coordinator::{Coordinator, Mode};
-use world::{Member, command, coordinators, terms, until};
+use world::{Member, Running, command, coordinators, terms, until};
 
 /// Smallest D: F = 333 ms, T = 1417 ms.
 const D: u64 = 2_000;
@@ -49,6 +51,28 @@ pub(crate) async fn held(group: &[Coordinator; 3], cluster: &str, number: u64) {
         })
     })
     .await;
+}
+
+/// The agent of the only cluster, with its guard, under a held lease of this epoch.
+async fn leading(epoch: u64) -> ([Coordinator; 3], Member, Running) {
+    let group = coordinators().await;
+    let a = Member::new("a", &group).await;
+    let _guard = a.guard().await;
+    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, epoch, "a", D, &[&a])));
+    let running = a.start().await;
+    held(&group, "a", 10).await;
+    (group, a, running)
+}
+
+/// The same beside another cluster whose agent does not run: there is no promise to be had.
+async fn leading_without_promises() -> ([Coordinator; 3], [Member; 2], Running) {
+    let group = coordinators().await;
+    let (a, b) = (Member::new("a", &group).await, Member::new("b", &group).await);
+    let _guard = a.guard().await;
+    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, 1, "a", D, &[&a, &b])));
+    let running = a.start().await;
+    held(&group, "a", 10).await;
+    (group, [a, b], running)
 }
 
 fn all(group: &[Coordinator; 3], mode: Mode) {
@@ -111,13 +135,7 @@ async fn first_lease_then_lapse_then_lifting() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_higher_epoch_fences_at_once_and_a_hanging_fence_goes_hard() {
-    let group = coordinators().await;
-    let a = Member::new("a", &group).await;
-    let _guard = a.guard().await;
-    let first = terms(10, 1, "a", D, &[&a]);
-    group.iter().for_each(|coordinator| coordinator.set_terms(&first));
-    let running = a.start().await;
-    held(&group, "a", 10).await;
+    let (group, a, running) = leading(1).await;
     a.driver.hang.store(true, Ordering::Relaxed);
     // One coordinator alone names it.
     group[2].control().epoch = 2;
@@ -150,13 +168,7 @@ async fn late_answers_count_from_their_sending() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn steps_are_refused_answered_from_the_record_and_survive_a_restart() {
-    let group = coordinators().await;
-    let a = Member::new("a", &group).await;
-    let _guard = a.guard().await;
-    let first = terms(10, 3, "a", D, &[&a]);
-    group.iter().for_each(|coordinator| coordinator.set_terms(&first));
-    let running = a.start().await;
-    held(&group, "a", 10).await;
+    let (group, a, running) = leading(3).await;
     let send = |body: StepCommand| group[0].send("a", Body::Step(body));
 
     send(command(50, 3, StepKind::Verify));
@@ -290,15 +302,7 @@ async fn with_all_promises_the_lease_goes_on_and_the_promiser_waits() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_an_answer_of_the_coordinators_it_fences_and_comes_back() {
-    let group = coordinators().await;
-    let a = Member::new("a", &group).await;
-    let b = Member::new("b", &group).await;
-    let _guard = a.guard().await;
-    // b's agent does not run: there is no promise to be had.
-    let first = terms(10, 1, "a", D, &[&a, &b]);
-    group.iter().for_each(|coordinator| coordinator.set_terms(&first));
-    let running = a.start().await;
-    held(&group, "a", 10).await;
+    let (group, [a, _b], running) = leading_without_promises().await;
     all(&group, Mode::Silent);
     let stopped = Instant::now();
     until("the self-fence", || a.driver.count("fenced") == 1).await;
@@ -331,12 +335,7 @@ async fn a_commanded_fence_ends_a_lift_that_runs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fence_that_is_repeated_at_the_start_closes_nothing_behind_a_newer_step() {
-    let group = coordinators().await;
-    let a = Member::new("a", &group).await;
-    let _guard = a.guard().await;
-    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, 1, "a", D, &[&a])));
-    let running = a.start().await;
-    held(&group, "a", 10).await;
+    let (group, a, running) = leading(1).await;
     group[0].send("a", Body::Step(command(20, 1, StepKind::Fence)));
     until("the commanded fence", || ended(&group[0], 20).is_some()).await;
     running.end().await;

@@ -4,6 +4,8 @@
 mod drills;
 #[path = "drivers_databases/facts.rs"]
 mod facts;
+#[path = "drivers_databases/managers.rs"]
+mod managers;
 #[path = "drivers_databases/permissions.rs"]
 mod permissions;
 #[path = "support/postgres.rs"]
@@ -18,6 +20,8 @@ mod redis;
 mod redis_server;
 #[path = "drivers_databases/restores.rs"]
 mod restores;
+#[path = "drivers_databases/restores_again.rs"]
+mod restores_again;
 
 use std::time::{Duration, Instant};
 

@@ -16,6 +16,7 @@ use tonic::service::Routes;
 
 use crate::members::Awaited;
 use crate::node::Node;
+use crate::observer::Post;
 
 pub mod agent;
 pub(crate) mod auth;
@@ -46,6 +47,8 @@ pub struct Parts {
     pub transfer: Arc<dyn TransferLeader>,
     /// What a change of the members waits for.
     pub awaited: Awaited,
+    /// To ask agents to look anew.
+    pub post: Post,
     /// Cancelled when the process stops: ends the streams, so that the server can drain.
     pub stop: CancellationToken,
 }

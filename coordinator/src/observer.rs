@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use regent_core::effect::Effect;
-use regent_core::entry::{Database, Entry};
 use regent_core::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId, ResourceId};
 use regent_core::observer::{Heard, Observer};
 use regent_core::state::Applied;
@@ -24,14 +23,14 @@ use crate::node::Node;
 use crate::proposals::Proposals;
 use crate::replica::AppliedEvent;
 
+mod looking;
 pub mod relay;
+mod terms;
+
+pub use looking::ASK_AGAIN;
 
 /// Between two looks at silence. Small against the shortest D/4, 500 ms.
 const TICK: Duration = Duration::from_millis(50);
-/// Longest text of an agent that is kept, in bytes.
-const TEXT_LIMIT: usize = 1024;
-/// Between two offers of terms that an agent has not stored.
-const OFFER_AGAIN: Duration = Duration::from_secs(1);
 /// Messages that wait for one agent; a stream that is fuller than this is not being read and is dropped.
 pub const STREAM_ROOM: usize = 256;
 
@@ -61,6 +60,8 @@ struct Inner {
     relays: AtomicU64,
     /// The newest relay that was taken from each coordinator.
     relayed: Mutex<BTreeMap<CoordinatorId, (u64, u64)>>,
+    /// Looks that agents were asked for.
+    looks: looking::Looks,
 }
 
 /// A step's status, with whose word it is: the certificate's, not the message's.
@@ -111,6 +112,7 @@ impl Post {
             incarnation,
             relays: AtomicU64::new(1),
             relayed: Mutex::default(),
+            looks: looking::Looks::default(),
         };
         (Self { inner: Arc::new(inner) }, Heardings { statuses: statuses_out, connected: connected_out })
     }
@@ -206,18 +208,6 @@ impl Post {
                 Effect::CoordinatorsChanged => self.push_coordinators(),
                 Effect::AnswerChanged(..) | Effect::Dispatch(..) | Effect::RunChanged(_) | Effect::Audited => {}
             }
-        }
-    }
-
-    fn push_terms(&self, application: &ApplicationId) {
-        let updates: Vec<(ClusterId, wire::TermsUpdate)> = self.inner.node.replica.read(|state| {
-            let Some(known) = state.applications.get(application) else { return Vec::new() };
-            let Some(newest) = known.terms.last() else { return Vec::new() };
-            let update = convert::terms(state, application, newest);
-            known.document.clusters.iter().map(|cluster| (cluster.clone(), update.clone())).collect()
-        });
-        for (cluster, update) in updates {
-            self.send(&cluster, Body::Terms(update));
         }
     }
 
@@ -344,12 +334,13 @@ impl Post {
                 contact.node = report.node.as_ref().map(|found| convert::of_node(found, now, wall)).or(contact.node);
             }
         });
+        self.inner.looks.note(cluster, heartbeat.looked);
         self.confirm_terms(cluster);
         self.offer_terms_again(cluster);
     }
 
-    /// Only what a document knows is kept, and no more text than a human reads: one faulty agent must not fill the
-    /// memory of every coordinator.
+    /// Only what a document knows is kept: one faulty agent must not fill the memory of every coordinator. Its texts are cut
+    /// where they become evidence.
     fn admit(&self, cluster: &ClusterId, mut report: wire::Report) -> wire::Report {
         self.inner.node.replica.read(|state| {
             let listed = |application: &str| {
@@ -372,89 +363,7 @@ impl Post {
             let agent = |name: &str| ClusterId::new(name).is_ok_and(|id| state.agents.contains_key(&id));
             report.witnesses.retain(|witness| agent(&witness.cluster));
         });
-        let of_probes = report.resources.iter_mut();
-        let texts = of_probes.flat_map(|seen| [&mut seen.detail, &mut seen.position_text, &mut seen.system_id]);
-        for text in texts.chain(report.facts.iter_mut().map(|found| &mut found.problem)) {
-            if text.len() > TEXT_LIMIT {
-                *text = text.chars().take(TEXT_LIMIT / 4).collect();
-            }
-        }
         report
-    }
-
-    /// Terms are sent when they change and at each start of a stream; an agent that could not store them then, or was
-    /// sent none because this coordinator caught up by a snapshot, hears them again.
-    fn offer_terms_again(&self, cluster: &ClusterId) {
-        let node = &self.inner.node;
-        let mut offered = lock(&self.inner.offered);
-        if offered.get(cluster).is_some_and(|at| at.elapsed() < OFFER_AGAIN) {
-            return;
-        }
-        offered.insert(cluster.clone(), Instant::now());
-        drop(offered);
-        let stored: BTreeMap<ApplicationId, Option<regent_core::id::Token>> = node.see(|evidence| {
-            let contact = evidence.contacts.get(cluster);
-            contact
-                .into_iter()
-                .flat_map(|contact| &contact.beats)
-                .map(|(id, beat)| (id.clone(), beat.terms_stored))
-                .collect()
-        });
-        let updates: Vec<wire::TermsUpdate> = node.replica.read(|state| {
-            let listing = state.applications.iter().filter(|(_, known)| known.document.clusters.contains(cluster));
-            let newest = listing.filter_map(|(id, known)| Some((id, known.terms.last()?)));
-            newest
-                .filter(|(id, terms)| stored.get(*id).copied().flatten() < Some(terms.number))
-                .map(|(id, terms)| convert::terms(state, id, terms))
-                .collect()
-        });
-        for update in updates {
-            self.send(cluster, Body::Terms(update));
-        }
-    }
-
-    /// The primary's agent named terms that are not confirmed yet: this coordinator commits that. Naming is by every
-    /// stream, so the leader goes first and the others follow if it does not.
-    fn confirm_terms(&self, cluster: &ClusterId) {
-        let node = &self.inner.node;
-        let named: Vec<(ApplicationId, regent_core::id::Token, InstallationId)> = node.see(|evidence| {
-            let Some(contact) = evidence.contacts.get(cluster) else { return Vec::new() };
-            let named = contact
-                .beats
-                .iter()
-                .filter_map(|(id, beat)| Some((id.clone(), beat.terms_named?, contact.installation.clone())));
-            named.collect()
-        });
-        for (application, terms, installation) in named {
-            let open = node.replica.read(|state| {
-                state.applications.get(&application).is_some_and(|known| {
-                    let position = known.terms.iter().position(|one| one.number == terms);
-                    let primary = known.primary.as_ref() == Some(cluster);
-                    primary && position.is_some_and(|position| position > 0 || !known.confirmed)
-                })
-            });
-            if open {
-                let databases = self.databases(cluster, &application);
-                let cluster = cluster.clone();
-                self.inner.proposals.offer(Entry::TermsConfirmed {
-                    application,
-                    terms,
-                    cluster,
-                    installation,
-                    databases,
-                });
-            }
-        }
-    }
-
-    fn databases(&self, cluster: &ClusterId, application: &ApplicationId) -> BTreeMap<ResourceId, Database> {
-        self.inner.node.see(|evidence| {
-            let resources = evidence.contacts.get(cluster).and_then(|contact| contact.resources.get(application));
-            let identified = resources.into_iter().flatten().filter(|(_, seen)| !seen.system_id.0.is_empty());
-            identified
-                .map(|(id, seen)| (id.clone(), Database { system_id: seen.system_id.clone(), timeline: seen.timeline }))
-                .collect()
-        })
     }
 
     /// A step's status, heard here or relayed: the engine decides what it means.
@@ -468,16 +377,6 @@ impl Post {
         if foreign.len() < STREAM_ROOM && !foreign.contains(said) {
             foreign.push(said.clone());
         }
-    }
-
-    /// This process, and the number of its next relay.
-    fn next_relay(&self) -> (u64, u64) {
-        (self.inner.incarnation.0, self.inner.relays.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// False if a later relay of the same coordinator was taken. Without a number it comes from an older release.
-    fn is_newest_relay(&self, from: CoordinatorId, relay: (u64, u64)) -> bool {
-        relay::newest(&mut lock(&self.inner.relayed), from, relay)
     }
 
     /// Takes what was kept for the leader.

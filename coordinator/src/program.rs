@@ -146,6 +146,7 @@ async fn run(config: Config, beside: Option<Beside>) -> anyhow::Result<ExitCode>
         tls: tls.clone(),
         transfer: Arc::new(Handover(works.raft().membership())),
         awaited: works.awaited(),
+        post: works.post().clone(),
         stop: stop.clone(),
     };
     let routes = works.add_services(api::routes(parts).await?);

@@ -81,6 +81,12 @@ impl Works {
         &self.raft
     }
 
+    /// What hears the agents.
+    #[must_use]
+    pub fn post(&self) -> &Post {
+        &self.post
+    }
+
     /// What a change of the members waits for.
     #[must_use]
     pub fn awaited(&self) -> Awaited {

@@ -277,12 +277,13 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     if all.is_empty() { Err(bad()) } else { Ok(all) }
 }
 
-/// When the certificate in a PEM file expires, in seconds since 1970; none if it cannot be read.
+/// When the first of the certificates in a PEM file expires, be it a chain or a bundle of authorities, in seconds since 1970;
+/// none if it cannot be read.
 #[must_use]
 pub fn expires(path: &Path) -> Option<i64> {
     let all = certificates(path, &read(path).ok()?).ok()?;
-    let (_, parsed) = x509_parser::parse_x509_certificate(all.first()?).ok()?;
-    Some(parsed.validity().not_after.timestamp())
+    let parsed = all.iter().filter_map(|certificate| x509_parser::parse_x509_certificate(certificate).ok());
+    parsed.map(|(_, parsed)| parsed.validity().not_after.timestamp()).min()
 }
 
 fn check_validity(path: &Path, certificate: &CertificateDer<'_>) -> Result<(), TlsError> {

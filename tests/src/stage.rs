@@ -181,17 +181,7 @@ impl Stage {
     /// # Errors
     /// It does not come to it.
     pub async fn lead_from(&self, region: usize) -> Result<()> {
-        let id = self.region(region).place().id;
-        let ctl = self.world.ctl();
-        wait::until("the wanted leader", Duration::from_secs(30), || async {
-            if ctl.status().await?.leader() != id {
-                ctl.run(&["members", "transfer-leader", &id.to_string()]).await?;
-            }
-            let leader = ctl.status().await?.leader();
-            ensure!(leader == id, "coordinator {leader} leads");
-            Ok(())
-        })
-        .await
+        self.world.lead_from(self.region(region)).await
     }
 
     /// Waits until both databases of a region refuse what is written beside them; gives how long after `since` the last row

@@ -63,6 +63,7 @@ impl Agent {
             LinkEvent::Heard(Heard::Terms(terms)) => self.hear_terms(&terms),
             LinkEvent::Heard(Heard::Step(command)) => self.hear_command(&command),
             LinkEvent::Heard(Heard::Coordinators(known)) => self.hear_coordinators(&known),
+            LinkEvent::Heard(Heard::LookNow(asked)) => self.hear_look(link, asked.number),
             // Both end the stream before they get here.
             LinkEvent::Heard(Heard::Welcome(_) | Heard::Refusal(_)) => {}
         }

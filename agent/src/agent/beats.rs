@@ -32,6 +32,9 @@ pub(super) struct Link {
     reported: u64,
     /// When something was last said of this machine.
     node_said: Option<Reading>,
+    /// The newest question of this stream for a look at everything, and the newest that is answered; 0: none.
+    pub(super) asked_to_look: u64,
+    pub(super) looked: u64,
     /// When the heartbeats in flight were sent.
     in_flight: BTreeMap<u64, Reading>,
 }
@@ -48,6 +51,8 @@ impl Link {
             soon: true,
             reported: 0,
             node_said: None,
+            asked_to_look: 0,
+            looked: 0,
             in_flight,
         }
     }
@@ -104,6 +109,7 @@ impl Agent {
             receipt: link.receipt,
             applications,
             report,
+            looked: link.looked,
         };
         let coordinator = link.coordinator;
         let sent = say(&link.say, Say::Heartbeat(heartbeat));

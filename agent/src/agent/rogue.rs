@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use regent_core::id::{ApplicationId, ResourceId};
+use regent_core::planted::{self, Mistake};
 
 use crate::agent::{Agent, Event};
 use crate::driver::Role;
@@ -85,7 +86,7 @@ impl Agent {
     fn close_rogue(&mut self, name: &(ApplicationId, ResourceId), paused: bool) {
         let (application, resource) = name;
         let Some(driver) = self.drivers.get(application).and_then(|all| all.get(resource)).cloned() else { return };
-        if paused {
+        if paused || planted::makes(Mistake::RogueLeft) {
             if self.rogues.insert(name.clone(), Rogue::Told) != Some(Rogue::Told) {
                 tracing::error!(%application, %resource, "rogue writer: it accepts writes where the terms say standby; paused, so it is left");
             }

@@ -29,6 +29,10 @@ pub struct CommandOptions {
     /// of its step, not by that of the resource. Default: none; the resource cannot be restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore: Option<CommandLine>,
+    /// `restore` may run over what one that was ended in the middle has left, with its agent or by its step's `timeout`.
+    /// Default: `false`; then such a step asks for a human.
+    #[serde(default)]
+    pub restore_repeatable: bool,
     /// Looks at what `restore` has brought back, before the service is started; exits with 0 if it is good. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify_restored: Option<CommandLine>,

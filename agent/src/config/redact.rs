@@ -137,6 +137,9 @@ fn is_reference(text: &str) -> bool {
     expand::refers(text) && text.starts_with("${") && text.find('}') == Some(text.len() - 1)
 }
 
+/// What a secret's key in a connection string has in it.
+const SECRETS: [&str; 4] = ["password", "scram_client_key", "scram_server_key", "oauth_client_secret"];
+
 /// A connection string with its literal passwords hidden. The rest of the text after one is hidden with it, as quoting
 /// makes it hard to say where a password ends.
 fn without_passwords(text: &str) -> String {
@@ -147,8 +150,9 @@ fn without_passwords(text: &str) -> String {
         return format!("{scheme}://***@{}", without_passwords(place));
     }
     let lower = text.to_ascii_lowercase();
-    let Some(at) = lower.find("password") else { return text.to_owned() };
-    let after = text[at..].find('=').map_or(at + "password".len(), |equals| at + equals + 1);
+    let first = SECRETS.iter().filter_map(|key| Some((lower.find(key)?, key.len()))).min();
+    let Some((at, length)) = first else { return text.to_owned() };
+    let after = text[at..].find('=').map_or(at + length, |equals| at + equals + 1);
     let value = text[after..].trim_start();
     if value.starts_with("${")
         && let Some(end) = value.find('}')
@@ -169,6 +173,8 @@ mod tests {
     fn passwords_in_connection_strings_are_hidden() {
         assert_eq!(without_passwords("host=a user=b"), "host=a user=b");
         assert_eq!(without_passwords("host=a password=hunter2 user=b"), "host=a password=***");
+        assert_eq!(without_passwords("host=a sslpassword=hunter2 user=b"), "host=a sslpassword=***");
+        assert_eq!(without_passwords("scram_client_key=hunter2 password=y"), "scram_client_key=***");
         assert_eq!(without_passwords("a PASSWORD = 'x y'"), "a PASSWORD =***");
         assert_eq!(without_passwords("password=${file:/x} dbname=d"), "password=${file:/x} dbname=d");
         assert_eq!(without_passwords("password=${file:/x}tail"), "password=${file:/x}***");

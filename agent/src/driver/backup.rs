@@ -19,6 +19,7 @@ use regent_core::time::Span;
 use serde::Deserialize;
 
 use super::DriverError;
+use super::postgres::programs::Programs;
 use super::process::children::Children;
 use super::process::{Program, disk};
 use crate::probe::millis;
@@ -147,8 +148,8 @@ impl Backup {
 /// What tells whole backups from others.
 #[derive(Debug, Clone)]
 pub struct Judge {
-    /// The folder of PostgreSQL's programs.
-    pub programs: PathBuf,
+    /// PostgreSQL's programs.
+    pub programs: Programs,
     /// Programs run as this user; none: as the agent's.
     pub user: Option<String>,
     /// Programs are recorded there.
@@ -187,14 +188,15 @@ impl BackupOptions {
     /// None if it is whole; else why not.
     ///
     /// # Errors
-    /// If the program that tells cannot be run.
+    /// If the program that tells cannot be run, or there is none of a version that could.
     pub async fn is_whole(&self, backup: &Backup, judge: &Judge) -> Result<Option<String>, DriverError> {
         let path = &backup.path;
         let program = match self.kind {
             BackupKind::Dump => match form(path) {
                 Ok(DumpForm::Plain) => return Ok(plain_end(path).err().map(|error| error.to_string())),
                 Ok(DumpForm::Archive) => {
-                    Program::at(&judge.programs.join("pg_restore")).argument("--file=/dev/null").argument(path)
+                    let folder = judge.programs.to_read(path).await?;
+                    Program::at(&folder.join("pg_restore")).argument("--file=/dev/null").argument(path)
                 }
                 Err(error) => return Ok(Some(error.to_string())),
             },
@@ -202,7 +204,8 @@ impl BackupOptions {
                 if !path.join("backup_manifest").is_file() {
                     return Ok(Some("it has no manifest, which is written last".to_owned()));
                 }
-                let program = Program::at(&judge.programs.join("pg_verifybackup")).argument("--exit-on-error");
+                let folder = judge.programs.for_base(path).await?;
+                let program = Program::at(&folder.join("pg_verifybackup")).argument("--exit-on-error");
                 // What is archived elsewhere is found missing when it is applied.
                 let program = if self.wal.is_some() { program.argument("--no-parse-wal") } else { program };
                 program.argument(path)

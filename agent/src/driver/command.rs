@@ -235,7 +235,7 @@ impl Driver for CommandDriver {
     }
 
     /// Only what certainly rests: the command would work under a running service. It reads no reality, so the agent's
-    /// memory sees to it that a step that has ended well does not come here again.
+    /// memory sees to it that a command that has ended well is not run again.
     async fn restore(&self, _run: u64) -> DriverResult {
         let Some(line) = &self.options.restore else { return Err(not_listed("restore", &BTreeMap::new())) };
         match self.status(self.options.timeout).await {
@@ -254,9 +254,13 @@ impl Driver for CommandDriver {
             }
         }
         let tail = self.succeed(line, RESTORE_LIMIT).await?;
-        let Some(look) = &self.options.verify_restored else { return Ok(done(format!("restored{tail}"))) };
+        Ok(done(format!("restored{tail}")))
+    }
+
+    async fn verify_restored(&self) -> DriverResult {
+        let Some(look) = &self.options.verify_restored else { return Ok(already("")) };
         match self.succeed(look, self.options.timeout).await {
-            Ok(seen) => Ok(done(format!("restored{tail}; and looked at{seen}"))),
+            Ok(seen) => Ok(done(format!("and looked at{seen}"))),
             // Another restore would take away what a human should look at.
             Err(DriverError { message, .. }) => {
                 let message = format!("restored, but it does not pass: {message}");
@@ -265,8 +269,12 @@ impl Driver for CommandDriver {
         }
     }
 
+    fn restores_again(&self) -> bool {
+        self.options.restore_repeatable
+    }
+
     async fn facts(&self) -> Option<Found> {
-        let findings = Findings { lacks: self.lacking().await, dns: None, short: self.short().await };
+        let findings = Findings { lacks: self.lacking().await, short: self.short().await, ..Findings::default() };
         Some(Found { findings, ..Found::default() })
     }
 

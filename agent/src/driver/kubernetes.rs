@@ -27,6 +27,7 @@ pub(crate) mod door;
 pub(crate) mod failure;
 mod follow;
 mod job;
+mod manifest;
 mod permission;
 mod quantity;
 mod state;
@@ -165,7 +166,7 @@ impl Kubernetes {
         let lacks = missing.into_iter().map(|right| format!("the agent may not {right}; grant it by RBAC")).collect();
         let by_argo = self.argo.as_ref().is_some_and(Argo::renders);
         let short = capacity::short(&client, &self.options, by_argo).await;
-        Ok(Findings { lacks, dns: None, short })
+        Ok(Findings { lacks, short, ..Findings::default() })
     }
 
     async fn missing_permissions(&self, client: &Client) -> Result<Vec<String>, DriverError> {

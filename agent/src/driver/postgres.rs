@@ -24,12 +24,16 @@ mod files;
 mod follow;
 mod fork;
 mod hba;
+mod hidden;
 mod lab;
+mod managed;
 mod open;
 mod options;
 mod outside;
 mod permission;
+mod place;
 mod probe;
+pub mod programs;
 mod rehearse;
 mod rejoin;
 mod renew;
@@ -38,10 +42,11 @@ mod server;
 mod session;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -79,6 +84,8 @@ pub struct Postgres {
     config_file: Mutex<Option<PathBuf>>,
     children: Children,
     backups: Watch,
+    /// By cluster: when a login there as its standby last went well.
+    reached: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl Postgres {
@@ -97,6 +104,7 @@ impl Postgres {
             config_file: Mutex::new(None),
             children: Children::default(),
             backups: Watch::default(),
+            reached: Mutex::default(),
             cluster: cluster.to_owned(),
             data,
             options,
@@ -232,6 +240,10 @@ impl Driver for Postgres {
 
     async fn facts(&self) -> Option<Found> {
         Some(self.look_around().await)
+    }
+
+    fn look_anew(&self) {
+        self.reached_as_standby().clear();
     }
 
     async fn restore(&self, run: u64) -> DriverResult {

@@ -18,6 +18,7 @@ mod closed;
 mod facts;
 mod fence;
 mod lab;
+mod managed;
 mod open;
 mod options;
 mod permission;

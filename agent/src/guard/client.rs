@@ -81,17 +81,19 @@ async fn keep(
     events: mpsc::UnboundedSender<GuardEvent>,
 ) {
     let mut said = String::new();
+    let mut entered = false;
     loop {
         match door.enter().await {
             Ok(stream) => {
                 said.clear();
+                entered = true;
                 let ended = talk(stream, &mut requests, &events).await;
                 if ended.is_break() || events.send(GuardEvent::Lost).is_err() {
                     return;
                 }
             }
             Err(_) => {
-                if !planted::makes(Mistake::GuardNotStarted)
+                if !(entered && planted::makes(Mistake::GuardNotStarted))
                     && let Err(error) = door.start()
                 {
                     // The same trouble at every attempt is one line.

@@ -112,6 +112,17 @@ pub enum Record {
         /// How.
         outcome: Outcome,
     },
+    /// How far a restore by a listed command has come.
+    Restoring {
+        /// Of which application.
+        application: ApplicationId,
+        /// Which resource.
+        resource: ResourceId,
+        /// By which token.
+        token: Token,
+        /// How far.
+        progress: RestoreProgress,
+    },
     /// The largest D that a promise may rest on.
     LargestBound {
         /// D.
@@ -152,6 +163,18 @@ pub enum Hold {
     Fence,
     /// No new work.
     Quiesce,
+}
+
+/// How far a restore by a listed command has come. No driver can read that in reality.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RestoreProgress {
+    /// It is about to run. What is found so was ended in the middle, with its agent or by its step's time-out.
+    Begun,
+    /// It has ended by itself, and not well.
+    Failed,
+    /// It has ended well; what it brought back is still to be looked at.
+    Ended,
 }
 
 /// A step as it began. The command itself is repeated by the coordinators; only its name is needed.
@@ -224,6 +247,8 @@ pub struct StepRecord {
     pub begun: Begun,
     /// How it ended; none if it had not when this was read.
     pub outcome: Option<Outcome>,
+    /// How far its listed restore has come, in this attempt or another; none if it runs none.
+    pub restoring: Option<RestoreProgress>,
 }
 
 /// What the records say of one resource.
@@ -317,6 +342,12 @@ impl View {
                     step.outcome = Some(outcome.clone());
                 }
             }
+            Record::Restoring { application, resource, token, progress } => {
+                let steps = &mut self.resource(application, resource).steps;
+                let named = steps.iter().find(|step| step.begun.token == *token).map(|step| step.begun.clone());
+                let same = steps.iter_mut().filter(|step| named.as_ref().is_some_and(|named| step.begun.is_of(named)));
+                same.for_each(|step| step.restoring = Some(*progress));
+            }
             Record::Released { application } => {
                 // Tokens stay, and the highest epoch seen: a late command of the application's former life is still
                 // refused, and a coordinator that lags may name that epoch again. Who takes up the name goes on above.
@@ -360,6 +391,10 @@ impl View {
                     let begun = Begun { resources: BTreeSet::from([resource.clone()]), ..step.begun.clone() };
                     let token = begun.token;
                     records.push(Record::Begun { step: begun });
+                    if let Some(progress) = step.restoring {
+                        let (application, resource) = named();
+                        records.push(Record::Restoring { application, resource, token, progress });
+                    }
                     let ended = step.outcome.clone();
                     records.extend(ended.map(|outcome| Record::Ended { application, resource, token, outcome }));
                 }
@@ -384,8 +419,9 @@ impl View {
         for resource in &step.resources {
             let view = self.resource(&step.application, resource);
             view.token = view.token.max(step.token);
+            let restoring = view.steps.iter().find(|known| known.begun.is_of(step)).and_then(|known| known.restoring);
             view.steps.retain(|known| known.begun.token != step.token);
-            view.steps.push(StepRecord { begun: step.clone(), outcome: None });
+            view.steps.push(StepRecord { begun: step.clone(), outcome: None, restoring });
             let surplus = view.steps.len().saturating_sub(KEPT_STEPS);
             view.steps.drain(..surplus);
         }
@@ -401,6 +437,14 @@ impl View {
 
     fn resource(&mut self, application: &ApplicationId, resource: &ResourceId) -> &mut ResourceView {
         self.application(application).resources.entry(resource.clone()).or_default()
+    }
+}
+
+impl Begun {
+    /// Both are attempts at the same step.
+    #[must_use]
+    pub fn is_of(&self, other: &Self) -> bool {
+        (self.run, self.step) == (other.run, other.step) && self.token.restoration == other.token.restoration
     }
 }
 

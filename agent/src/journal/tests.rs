@@ -26,6 +26,11 @@ fn ended(index: u64) -> Record {
     Record::Ended { application, resource, token: token(index), outcome }
 }
 
+fn restoring(index: u64, progress: RestoreProgress) -> Record {
+    let (application, resource) = names();
+    Record::Restoring { application, resource, token: token(index), progress }
+}
+
 fn records() -> Vec<Record> {
     let (application, resource) = names();
     let some = |application: &ApplicationId, resource: &ResourceId| (application.clone(), resource.clone());
@@ -43,6 +48,7 @@ fn records() -> Vec<Record> {
         Record::Commanded { application: one, resource: two, hold: Hold::Fence },
         ended(40),
         begun(41),
+        restoring(41, RestoreProgress::Ended),
         Record::LargestBound { fail_over_after: Span::from_secs(30) },
     ]
 }
@@ -65,6 +71,28 @@ async fn what_was_stored_is_there_after_a_restart() {
     assert_eq!(shop.holds(), [(resource.clone(), Hold::Fence)].into());
     assert!(shop.step(&resource, token(40)).unwrap().outcome.is_some());
     assert!(shop.step(&resource, token(41)).unwrap().outcome.is_none());
+}
+
+#[test]
+fn how_far_a_restore_came_is_known_to_every_attempt_at_its_step() {
+    let (application, resource) = names();
+    let mut view = View::default();
+    let known = |view: &View, index| view.applications[&application].step(&resource, token(index)).unwrap().restoring;
+    [begun(40), restoring(40, RestoreProgress::Begun)].iter().for_each(|record| view.apply(record));
+    // The same command again, after a crash.
+    view.apply(&begun(40));
+    assert_eq!(known(&view, 40), Some(RestoreProgress::Begun));
+    [begun(41), restoring(41, RestoreProgress::Ended)].iter().for_each(|record| view.apply(record));
+    assert_eq!((known(&view, 40), known(&view, 41)), (Some(RestoreProgress::Ended), Some(RestoreProgress::Ended)));
+    // More attempts than are kept.
+    (42..62).for_each(|index| view.apply(&begun(index)));
+    assert_eq!(known(&view, 61), Some(RestoreProgress::Ended));
+    let mut again = View::default();
+    view.records().iter().for_each(|record| again.apply(record));
+    assert_eq!(again, view, "a rewritten journal says the same");
+    let Record::Begun { step } = begun(70) else { panic!("it is one") };
+    view.apply(&Record::Begun { step: Begun { step: 2, ..step } });
+    assert_eq!(known(&view, 70), None, "another step of the run is another matter");
 }
 
 #[test]

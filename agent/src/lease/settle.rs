@@ -287,7 +287,7 @@ impl Lease {
     }
 
     fn lift(&mut self, now: Reading, commands: &mut Vec<Command>) {
-        if planted::makes(Mistake::FenceNeverLifted) || self.end(now).is_none() || !self.guard.alive || self.commanded {
+        if self.end(now).is_none() || !self.guard.alive || self.commanded {
             return;
         }
         let due = match self.fence {
@@ -298,7 +298,9 @@ impl Lease {
         };
         if due {
             self.fence = Fence::Lifting { retry: None };
-            commands.push(Command::LiftSelfFence);
+            if !planted::makes(Mistake::FenceNeverLifted) {
+                commands.push(Command::LiftSelfFence);
+            }
         }
     }
 

@@ -202,11 +202,16 @@ impl Bench {
         }
         self.show(order, Side::Before).await;
         let began = tokio::time::Instant::now();
-        let done = act(order, driver, waits).await;
+        // What is no database has no marker, and nothing that opens it.
+        let by_command = order.action == Action::Restore && driver.fence_reach() == FenceReach::Nothing;
+        let done = if by_command {
+            self.restore_by_command(order, resource, driver).await?
+        } else {
+            act(order, driver, waits).await
+        };
         let took = began.elapsed();
         self.show(order, Side::After).await;
-        // What is no database has no marker, and nothing that opens it.
-        if order.action == Action::Restore && done.is_ok() && driver.fence_reach() != FenceReach::Nothing {
+        if order.action == Action::Restore && done.is_ok() && !by_command {
             self.mark_restored(order, driver).await?;
         }
         self.note_effect(order, resource, outcome(done.map_err(refused)?, took)).await

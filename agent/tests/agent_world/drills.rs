@@ -6,7 +6,7 @@ use regent_proto::agent::v1::connect_response::Body;
 use regent_proto::agent::v1::{StepCommand, StepKind, StepPhase};
 
 use super::world::{Member, command, coordinators, terms, until};
-use super::{D, ended, held};
+use super::{D, ended, leading};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drill_and_real_steps_have_nothing_to_do_with_each_other() {
@@ -66,12 +66,7 @@ async fn a_drill_and_real_steps_have_nothing_to_do_with_each_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_copied_where_the_primary_is() {
-    let group = coordinators().await;
-    let a = Member::new("a", &group).await;
-    let _guard = a.guard().await;
-    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, 1, "a", D, &[&a])));
-    let running = a.start().await;
-    held(&group, "a", 10).await;
+    let (group, a, running) = leading(1).await;
     group[0].send("a", Body::Step(command(20, 1, StepKind::RehearsePromote)));
     until("the refusal", || ended(&group[0], 20).is_some()).await;
     assert_eq!(ended(&group[0], 20).unwrap().code, "drill-primary");

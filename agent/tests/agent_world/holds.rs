@@ -4,18 +4,12 @@ use regent_proto::agent::v1::connect_response::Body;
 use regent_proto::agent::v1::*;
 
 use super::coordinator::Mode;
-use super::world::{CACHE, Member, command, coordinators, terms, until};
-use super::{D, all, ended, held};
+use super::world::{CACHE, command, until};
+use super::{all, ended, leading_without_promises};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_told_to_be_quiet_hides_no_self_fence() {
-    let group = coordinators().await;
-    // The other one is listed and does not run: nobody promises anything.
-    let (a, b) = (Member::new("a", &group).await, Member::new("b", &group).await);
-    let _guard = a.guard().await;
-    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, 1, "a", D, &[&a, &b])));
-    let running = a.start().await;
-    held(&group, "a", 10).await;
+    let (group, _members, running) = leading_without_promises().await;
     // It fails, and its record stands: it was stored before.
     let quiet = StepCommand { resource: CACHE.to_owned(), ..command(50, 1, StepKind::Quiesce) };
     group[0].send("a", Body::Step(quiet));
@@ -30,13 +24,7 @@ async fn what_was_told_to_be_quiet_hides_no_self_fence() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commanded_fence_hides_no_lapsed_lease() {
-    let group = coordinators().await;
-    // The other one is listed and does not run: nobody promises anything.
-    let (a, b) = (Member::new("a", &group).await, Member::new("b", &group).await);
-    let _guard = a.guard().await;
-    group.iter().for_each(|coordinator| coordinator.set_terms(&terms(10, 1, "a", D, &[&a, &b])));
-    let running = a.start().await;
-    held(&group, "a", 10).await;
+    let (group, _members, running) = leading_without_promises().await;
     group[0].send("a", Body::Step(command(50, 1, StepKind::Fence)));
     until("that it says so", || group[0].last("a").is_some_and(|beat| beat.fence() == FenceState::Commanded)).await;
     all(&group, Mode::Withhold);

@@ -31,8 +31,18 @@ pub(crate) struct Recorder {
     pub(crate) at_rest: AtomicBool,
     /// It never comes to rest.
     pub(crate) slow_rest: AtomicBool,
+    /// A restore never ends.
+    pub(crate) slow_restore: AtomicBool,
+    /// What was restored does not pass.
+    pub(crate) unverified: AtomicBool,
+    /// A restore may run over one that was ended in the middle.
+    pub(crate) repeatable: AtomicBool,
     /// The copying of a drill never ends.
     pub(crate) slow_copy: AtomicBool,
+    /// There is something to be found out.
+    pub(crate) finds: AtomicBool,
+    /// No look ends until this is taken back.
+    pub(crate) slow_facts: AtomicBool,
 }
 
 impl Recorder {
@@ -76,6 +86,17 @@ impl Driver for Recorder {
         let (writable, position) = (self.writable.load(Ordering::Relaxed), self.position.load(Ordering::Relaxed));
         let (position, position_text) = (Some(position), position.to_string());
         Probe { writable, position, position_text, ..Probe::without_answer(health, "recorder") }
+    }
+
+    async fn facts(&self) -> Option<Found> {
+        if !self.finds.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.call("facts");
+        while self.slow_facts.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Some(Found { problem: format!("look {}", self.count("facts")), ..Found::default() })
     }
 
     async fn guard(&self, _marker: &Marker) -> DriverResult {
@@ -173,10 +194,25 @@ impl Driver for Recorder {
 
     async fn restore(&self, _run: u64) -> DriverResult {
         self.call("restore");
+        if self.slow_restore.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         if self.unhealthy.load(Ordering::Relaxed) {
             return Err(DriverError::retryable("command-failed", "it failed"));
         }
         Self::done("restored")
+    }
+
+    async fn verify_restored(&self) -> DriverResult {
+        self.call("verify_restored");
+        if self.unverified.load(Ordering::Relaxed) {
+            return Err(DriverError::permanent("restore-unverified", "it does not pass"));
+        }
+        Self::done("looked at")
+    }
+
+    fn restores_again(&self) -> bool {
+        self.repeatable.load(Ordering::Relaxed)
     }
 
     async fn run(&self, _command: &str) -> DriverResult {

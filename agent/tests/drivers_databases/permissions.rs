@@ -63,6 +63,60 @@ async fn the_login_of_a_standby_is_tried_in_replication_mode() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_was_let_in_is_not_tried_every_time_and_one_that_was_not_is() {
+    let (one, other) = (Server::primary(""), Server::primary(""));
+    let allow = async |rights: &str| {
+        let admin = other.connect("postgres").await.unwrap();
+        admin.batch_execute(&format!("ALTER ROLE replicator {rights}")).await.unwrap();
+    };
+    let reaches = async |driver: &Postgres| driver.facts().await.unwrap().reaches["b"].clone();
+    let driver = one.driver("a", &[("b", &other)]);
+    assert_eq!(reaches(&driver).await, Ok(()));
+    allow("NOLOGIN").await;
+    assert_eq!(reaches(&driver).await, Ok(()), "it would take a connection that replication needs");
+    driver.look_anew();
+    assert!(reaches(&driver).await.is_err(), "who asks for a new look is told what is so now");
+    let later = one.driver("a", &[("b", &other)]);
+    assert!(reaches(&later).await.is_err());
+    allow("LOGIN").await;
+    assert_eq!(reaches(&later).await, Ok(()), "what was refused is tried again");
+    // Once the other side was away, nothing is taken for granted.
+    allow("NOLOGIN").await;
+    other.stop();
+    assert!(reaches(&driver).await.is_err());
+    other.start();
+    assert!(reaches(&driver).await.unwrap_err().contains("replication.b"));
+}
+
+/// A password for a key that nobody reads here: what counts is where it goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_password_of_a_key_is_on_no_command_line() {
+    let (one, other) = (Server::primary(""), Server::primary(""));
+    let folder = crate::postgres::folder();
+    let seen = folder.path().join("seen");
+    // In the place of psql: it writes down what others could read, and what it alone is given.
+    let program = folder.path().join("psql");
+    let script = format!("#!/bin/sh\necho \"$@\" > {0}\ncat \"$PGSERVICEFILE\" >> {0}.own\n", seen.display());
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut options = one.options(&[("b", &other)]);
+    options.bin_directory = Some(folder.path().to_owned());
+    let login = format!("host=127.0.0.1 port={} user=replicator sslpassword=hunter2", other.port);
+    options.replication.insert("b".into(), Secret::new(login));
+    assert_eq!(Postgres::new(options, "a").facts().await.unwrap().reaches["b"], Ok(()));
+    let told = std::fs::read_to_string(&seen).unwrap();
+    assert!(
+        told.contains("service=regent") && told.contains("replication=true") && !told.contains("hunter2"),
+        "{told}"
+    );
+    let own = std::fs::read_to_string(folder.path().join("seen.own")).unwrap();
+    assert_eq!(own, "[regent]\nsslpassword=hunter2\n");
+    let beside = std::fs::read_dir(one.data.parent().unwrap()).unwrap();
+    let left: Vec<_> = beside.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().contains("regent-service")), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn programs_of_postgres_that_cannot_be_started_are_named() {
     let primary = Server::primary("");
     let empty = tempfile::tempdir().unwrap();

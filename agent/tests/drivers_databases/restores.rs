@@ -15,12 +15,12 @@ use regent_agent::driver::{Driver, Rehearsal, Role};
 use crate::postgres::{BIN, Server, folder, marker, run};
 use crate::redis;
 
-fn backups(kind: BackupKind, from: PathBuf) -> Option<BackupOptions> {
+pub(crate) fn backups(kind: BackupKind, from: PathBuf) -> Option<BackupOptions> {
     let options = serde_json::json!({ "kind": "rdb", "from": from });
     Some(BackupOptions { kind, ..serde_json::from_value(options).unwrap() })
 }
 
-fn scratch(folder: &Path) -> Option<ScratchOptions> {
+pub(crate) fn scratch(folder: &Path) -> Option<ScratchOptions> {
     Some(ScratchOptions { directory: folder.join("scratch"), settings: std::collections::BTreeMap::default() })
 }
 

@@ -64,6 +64,8 @@ async fn only_what_certainly_rests_is_restored() {
     service.deactivate().await.unwrap();
     let done = service.restore(1).await.unwrap();
     assert!(!done.already && done.message.contains("from Sunday"), "{}", done.message);
+    assert!(!service.restores_again(), "only where it is listed so");
+    service.verify_restored().await.unwrap();
     assert_eq!(lines(), 1);
     assert!(!folder.path().join("running").exists(), "it is not started by that");
     let error = service.rehearse(Rehearsal::Restore, 1).await.unwrap_err();
@@ -84,8 +86,12 @@ async fn only_what_certainly_rests_is_restored() {
 #[tokio::test]
 async fn a_restore_that_does_not_pass_is_not_repeated_and_one_may_take_its_time() {
     let of = |more: &str| driver(&format!("kind: command\nstatus: [/bin/false]\n{more}"));
-    let error = of("restore: [/bin/true]\nverifyRestored: [/bin/false]").restore(1).await.unwrap_err();
+    let service = of("restore: [/bin/true]\nrestoreRepeatable: true\nverifyRestored: [/bin/false]");
+    service.restore(1).await.unwrap();
+    let error = service.verify_restored().await.unwrap_err();
     assert_eq!((error.code, error.retryable), ("restore-unverified", false));
+    assert!(service.restores_again());
+    assert!(of("restore: [/bin/true]").verify_restored().await.unwrap().already, "nothing is listed for it");
     let error = of("restore: [/bin/false]").restore(1).await.unwrap_err();
     assert_eq!((error.code, error.retryable), ("command-failed", true));
     of("restore: [/bin/sleep, '0.5']\ntimeout: 200ms").restore(1).await.unwrap();

@@ -11,29 +11,29 @@
 //!  a rule holds it ──► Refused, once           why says which
 //! ```
 
-use std::collections::BTreeMap;
-
+mod adopt;
 mod follow;
 mod foresee;
+mod gates;
 mod order;
 mod schedule;
 
+pub use adopt::adopt;
 pub use foresee::{Ending, foresee};
 pub use order::{Way, awaits, look as look_at_order};
 
-use crate::application::{Beyond, Mode};
-use crate::blast;
-use crate::breaker::{self, is_frozen, lost_clusters};
-use crate::entry::{Cause, Database, Entry, Ground};
-use crate::evidence::{Evidence, Role};
-use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, ResourceId};
+use self::gates::gates;
+use crate::application::Beyond;
+use crate::breaker;
+use crate::entry::{Cause, Entry, Ground};
+use crate::evidence::Evidence;
+use crate::id::{CoordinatorId, Epoch};
 use crate::planted::{self, Mistake};
 use crate::restore;
 use crate::rogue;
 use crate::run::{Run, RunStatus};
-use crate::state::{ApplicationState, OrderState, State, rolls_back};
+use crate::state::{State, rolls_back};
 use crate::target::{self, Candidate, Unfit};
-use crate::terms::Window;
 use crate::time::{Moment, Span, Timestamp};
 use crate::verdict::{Failure, Loss, Scene, rule};
 use crate::why::Rule;
@@ -310,105 +310,6 @@ fn has_life_in_agent(scene: &Scene<'_>) -> bool {
     scene.signs_of_life().iter().any(|sign| sign.code == "agent-heard")
 }
 
-/// The rules that hold a failover whatever the evidence says.
-fn gates(scene: &Scene<'_>, view: Viewpoint, trigger: &Trigger) -> Vec<Rule> {
-    let known = scene.known;
-    let mut rules = Vec::new();
-    if let Some(missing) = scene.not_looked_for() {
-        rules.push(missing);
-    }
-    if let Some(run) = in_the_way(scene, trigger) {
-        rules.push(rule("run-under-way", format!("run {} has not ended; see `regentctl runs {}`", run.id, run.id)));
-    }
-    if !known.confirmed {
-        rules.push(rule("nothing-confirmed", "the primary's agent has confirmed no terms yet"));
-    }
-    let agreed = Window::new(&known.terms).guarded_in_each();
-    if let Some(resource) = known.document.guarded().into_iter().find(|resource| !agreed.contains(resource)) {
-        let detail = format!("{resource} was added and the primary's agent has not confirmed that it guards it");
-        rules.push(rule("unconfirmed-database", detail));
-    }
-    if let Some(pause) = known.paused.as_ref().or(scene.state.paused.as_ref()) {
-        rules.push(rule("paused", format!("by {}: {}", pause.by, pause.reason)));
-    } else if Window::new(&known.terms).any_paused() {
-        rules.push(rule("paused", "the end of a pause is not confirmed by the primary's agent"));
-    }
-    if is_frozen(scene.state) {
-        let clusters = scene.state.frozen.clone().unwrap_or_else(|| lost_clusters(scene.state));
-        let names: Vec<&str> = clusters.iter().map(ClusterId::as_str).collect();
-        rules.push(rule("frozen", format!("lost at once: {}; it is probably us", names.join(", "))));
-    }
-    match known.document.automation.mode {
-        Mode::Automatic => {}
-        Mode::Approve => rules.extend(unanswered(scene, view)),
-        Mode::Manual => rules.push(rule("mode-manual", "the document leaves failover to humans")),
-    }
-    let left = known.cooling_since.and_then(|since| cooling_left(view.wall, since, known.document.automation.cooldown));
-    if let Some(left) = left {
-        let passed = known.document.automation.cooldown.minus(left);
-        rules.push(rule(
-            "cool-down",
-            format!("the last automatic failover was {passed} ago; {left} left, or `regentctl ack`"),
-        ));
-    }
-    let lost = match trigger {
-        Trigger::None | Trigger::Lost(_) => Some(scene.primary),
-        Trigger::Failed(_) | Trigger::SelfFenced(_) | Trigger::Unreachable(_) => None,
-    };
-    rules.extend(blast::exceeded(scene.state, scene.application, lost, view.wall));
-    // Said before it is needed, too: whoever looks at a healthy application learns what a lost region would need.
-    if let (Trigger::Lost(_) | Trigger::None, Some(resource)) = (trigger, remote_fence(scene)) {
-        rules.push(rule(
-            "remote-fence",
-            format!(
-                "the fence of {resource} in {} acts on another machine: silence proves nothing, so only a confirmed fence, or \
-                 a failover forced by an operator who attests that it is off, moves the application",
-                scene.primary
-            ),
-        ));
-    }
-    rules
-}
-
-/// What is left of a cool-down that another coordinator's clock may have stamped. One that ran ahead stretches it to twice
-/// its length at most: a stamp that lies further ahead than that was a wrong time, and holds nothing.
-fn cooling_left(wall: Timestamp, since: Timestamp, cooldown: Span) -> Option<Span> {
-    let ahead = since.since(wall);
-    let left = cooldown.plus(ahead).minus(wall.since(since));
-    (ahead <= cooldown && left > Span::ZERO).then_some(left)
-}
-
-/// With `mode: approve` a human's yes is missing, unless it has been said for this epoch.
-fn unanswered(scene: &Scene<'_>, view: Viewpoint) -> Option<Rule> {
-    let order = scene.known.order.as_ref().filter(|order| order.wish().is_none());
-    let detail = match order {
-        Some(order) if order.is_given() => return None,
-        Some(order) if order.state == OrderState::Asked => {
-            let left = order.left(view.wall);
-            format!("a human is asked; {left} left: `regentctl approve {} --reason WHY`", scene.application)
-        }
-        Some(_) => format!("nobody has answered; a late yes counts: `regentctl approve {}`", scene.application),
-        None => "the document asks for a human's approval".to_owned(),
-    };
-    Some(rule("mode-approve", detail))
-}
-
-/// A run that holds up what would fence first: only a decision on ground `Lost` goes before it.
-fn in_the_way<'a>(scene: &Scene<'a>, trigger: &Trigger) -> Option<&'a Run> {
-    let run = scene.known.run.and_then(|id| scene.state.runs.get(&id))?;
-    match trigger {
-        Trigger::None | Trigger::Lost(_) => None,
-        Trigger::Failed(_) | Trigger::SelfFenced(_) | Trigger::Unreachable(_) => {
-            (!run.yields_to_failover()).then_some(run)
-        }
-    }
-}
-
-fn remote_fence<'a>(scene: &Scene<'a>) -> Option<&'a ResourceId> {
-    let endpoints = scene.state.agents.get(scene.primary)?.endpoints.get(scene.application)?;
-    endpoints.iter().find(|(_, endpoint)| endpoint.remote_fence).map(|(resource, _)| resource)
-}
-
 /// A rule, or a human, keeps it from starting, and not the time alone that it needs.
 fn is_due(assessment: &Assessment) -> bool {
     let waits = |held: &Rule| matches!(held.code.as_str(), "time-bound" | "leads-too-briefly");
@@ -433,107 +334,4 @@ fn refusal(scene: &Scene<'_>, assessment: &Assessment, run: Option<&Run>) -> Opt
     }
     let (rule, detail) = now.map(|held| (held.code.clone(), held.detail.clone())).unwrap_or_default();
     Some(Entry::Refused { application: scene.application.clone(), rule, detail })
-}
-
-/// The first epoch: every listed agent has reported just now, and exactly one cluster has writable databases.
-///
-/// # Errors
-/// What is missing or contradictory, naming what was found.
-pub fn adopt(
-    state: &State,
-    evidence: &Evidence,
-    view: Viewpoint,
-    application: &ApplicationId,
-    known: &ApplicationState,
-) -> Result<Entry, Rule> {
-    let mut writable: BTreeMap<&ClusterId, BTreeMap<ResourceId, Database>> = BTreeMap::new();
-    let guarded = known.document.guarded();
-    for cluster in &known.document.clusters {
-        declared(state, cluster, application, known)?;
-    }
-    for cluster in &known.document.clusters {
-        let mut found = BTreeMap::new();
-        for resource in &guarded {
-            let Some(seen) = evidence.sighting(cluster, application, resource).filter(|seen| seen.is_fresh(view.now))
-            else {
-                return Err(rule(
-                    "not-reported",
-                    format!("the agent of {cluster} has not reported {resource} just now"),
-                ));
-            };
-            match (seen.role, seen.writable) {
-                (Role::Unknown, _) => {
-                    return Err(rule("role-unknown", format!("{resource} in {cluster}: {}", seen.detail)));
-                }
-                (Role::Primary, true) => {
-                    let database = Database { system_id: seen.system_id.clone(), timeline: seen.timeline };
-                    found.insert(resource.clone(), database);
-                }
-                (Role::Primary, false) => {
-                    return Err(rule(
-                        "closed-primary",
-                        format!(
-                            "{resource} in {cluster} is a primary that refuses writes; open it once, so that it can be adopted"
-                        ),
-                    ));
-                }
-                (Role::Standby | Role::None, _) => {}
-            }
-        }
-        if !found.is_empty() {
-            writable.insert(cluster, found);
-        }
-    }
-    if guarded.is_empty() {
-        let first = known.document.clusters.first().ok_or_else(|| rule("no-cluster", "no cluster is listed"))?;
-        return Ok(Entry::Adopt {
-            application: application.clone(),
-            primary: first.clone(),
-            databases: BTreeMap::new(),
-        });
-    }
-    if writable.len() > 1 {
-        let names: Vec<&str> = writable.keys().map(|cluster| cluster.as_str()).collect();
-        return Err(rule(
-            "two-primaries",
-            format!("writable in {}; make all but one of them standbys", names.join(" and ")),
-        ));
-    }
-    let Some((primary, databases)) = writable.pop_first() else {
-        return Err(rule("no-primary", "no cluster has a writable database; open one"));
-    };
-    if let Some(missing) = guarded.iter().find(|resource| !databases.contains_key(*resource)) {
-        return Err(rule(
-            "split-primary",
-            format!("{primary} is primary of some databases, but {missing} is not writable there"),
-        ));
-    }
-    Ok(Entry::Adopt { application: application.clone(), primary: primary.clone(), databases })
-}
-
-/// A listed cluster has an agent, and the agent knows where it has each database.
-fn declared(
-    state: &State,
-    cluster: &ClusterId,
-    application: &ApplicationId,
-    known: &ApplicationState,
-) -> Result<(), Rule> {
-    let Some(agent) = state.agents.get(cluster) else {
-        return Err(rule(
-            "agent-missing",
-            format!("no agent of {cluster} has ever registered; start one, or correct the name"),
-        ));
-    };
-    let here = agent.endpoints.get(application);
-    let missing =
-        known.document.resources.keys().find(|resource| here.is_none_or(|here| !here.contains_key(*resource)));
-    match missing {
-        None => Ok(()),
-        Some(resource) => {
-            let detail = format!(
-                "the agent of {cluster} does not say where {resource} of {application} is; add it to its agent.yaml"
-            );
-            Err(rule("resource-missing", detail))
-        }
-    }
 }

@@ -7,24 +7,36 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::application::{Application, default};
+use crate::application::Application;
 use crate::blast::Limit;
 use crate::id::{
-    ApplicationId, Attempt, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, InstallationId,
-    LogIndex, RegionId, RequestId, ResourceId, RunId, StepId, SystemId, Token, VoteNumber,
+    ApplicationId, Attempt, ClusterId, CoordinatorId, Epoch, GroupId, Incarnation, InstallationId, LogIndex, RequestId,
+    ResourceId, RunId, StepId, Token, VoteNumber,
 };
 use crate::members::MemberChange;
 use crate::plan::Digest;
 use crate::restore::AgentReport;
 use crate::state::Wish;
-use crate::switchover::Purpose;
 use crate::time::{Span, Timestamp};
+
+mod cause;
+mod member;
+mod outcome;
+
+pub use cause::{Cause, Finding, Gap, Ground};
+pub use member::{Agent, Coordinator, Database, Endpoint};
+pub use outcome::{Clearing, Outcome, Report, StaleAnswer};
 
 /// Format number of entries and state. Raised when a reader of the old form would misread the new one.
 ///
-/// 1: the beginning. 2: changes of members, restorations, drills, the wait before a switchover, and rules of decisions that
-/// did not count before. Entries and states of lower numbers are read as they are; what they lack has its default.
-pub const FORMAT: u16 = 2;
+/// 1: the beginning. 2: changes of members, restorations, drills, and rules of decisions that did not count before. 3: other
+/// plans: the wait before a switchover, and no restore where a standby is. States of lower numbers are read as they are, since
+/// their runs have their plans with them; what they lack has its default.
+pub const FORMAT: u16 = 3;
+
+/// The lowest [`FORMAT`] of entries that are applied. Of what earlier builds wrote, the same entry would begin another plan
+/// here than the one that was carried out, and what follows it in the log counts that plan's steps.
+pub const OLDEST_ENTRY: u16 = 3;
 
 /// An entry with what every entry carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -410,286 +422,4 @@ pub enum Entry {
         /// Whom the change concerned.
         id: CoordinatorId,
     },
-}
-
-/// A coordinator as the group knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Coordinator {
-    /// Raft id.
-    pub id: CoordinatorId,
-    /// Identity of its data directory.
-    pub identity: IdentityId,
-    /// Where it stands.
-    pub region: RegionId,
-    /// host:port of its gRPC server.
-    pub grpc: String,
-    /// host:port of its dashboard.
-    pub dashboard: String,
-    /// host:port of its DNS server.
-    pub dns: String,
-}
-
-/// An agent as the group knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Agent {
-    /// Its cluster; one agent each.
-    pub cluster: ClusterId,
-    /// Where it stands.
-    pub region: RegionId,
-    /// Identity of its data directory.
-    pub installation: InstallationId,
-    /// Which process of it; 0 in entries without this.
-    #[serde(default)]
-    pub incarnation: Incarnation,
-    /// The boot of its machine in which that process runs; empty if it did not say.
-    #[serde(default)]
-    pub boot: String,
-    /// host:port of its PeerAgentService.
-    pub peer_address: String,
-    /// Ed25519 public key that signs witness nonces.
-    pub witness_key: Vec<u8>,
-    /// Where it has what.
-    pub endpoints: BTreeMap<ApplicationId, BTreeMap<ResourceId, Endpoint>>,
-}
-
-impl Agent {
-    /// Why another process of the same installation may not follow this one, if it may not: it is an older one whose
-    /// entry or stream came late, or there are two, since a data directory counts its processes.
-    #[must_use]
-    pub fn overtakes(&self, incarnation: Incarnation, boot: &str) -> Option<String> {
-        let (known, cluster) = (self.incarnation, &self.cluster);
-        let elsewhere = !self.boot.is_empty() && self.boot != boot;
-        if incarnation < known {
-            Some(format!(
-                "process {incarnation} of the agent of {cluster} is older than the registered process {known}"
-            ))
-        } else if incarnation == known && elsewhere {
-            Some(format!(
-                "process {known} of the agent of {cluster} runs on two machines: its data directory was copied"
-            ))
-        } else {
-            None
-        }
-    }
-}
-
-/// Where a cluster has a resource.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Endpoint {
-    /// Driver that serves it.
-    pub kind: String,
-    /// `dns` only: what the name answers for this cluster.
-    pub addresses: Vec<String>,
-    /// The fence acts on another machine than the agent's.
-    pub remote_fence: bool,
-}
-
-/// Identity of a database.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Database {
-    /// E.g. PostgreSQL's system identifier.
-    pub system_id: SystemId,
-    /// Timeline; 0 if the engine has none.
-    pub timeline: u64,
-}
-
-/// Why a run began.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Cause {
-    /// The region is lost.
-    RegionLost,
-    /// A guarded resource failed while its agent talks.
-    ResourceFailed {
-        /// Which.
-        resource: ResourceId,
-        /// What was seen.
-        detail: String,
-    },
-    /// The agent reaches some coordinator but not a majority, and its database lives.
-    AgentUnreachable,
-    /// The agent talks and has fenced its primaries itself: what would let it serve again does not come.
-    SelfFenced,
-    /// An operator's planned switchover.
-    Switchover {
-        /// Who.
-        by: String,
-        /// Without a decision so long after writes were first kept out, everything is undone.
-        #[serde(default = "default::max_write_outage")]
-        max_write_outage: Span,
-        /// A switchover, the way back, or a rollback.
-        #[serde(default)]
-        purpose: Purpose,
-    },
-    /// An operator's failover.
-    Forced {
-        /// Who.
-        by: String,
-        /// Why.
-        reason: String,
-    },
-    /// An operator takes a cluster back as a standby. It moves no primary.
-    Rejoin {
-        /// Who.
-        by: String,
-        /// A fresh copy is allowed.
-        reclone: bool,
-    },
-    /// The group was restored from a backup: the primary that the agents had stored is opened again.
-    Recovered,
-    /// A failover is rehearsed in isolation. It moves no primary.
-    Drill {
-        /// Who.
-        by: String,
-    },
-}
-
-impl Cause {
-    /// Nobody asked for it: it counts for the cool-down and for the blast radius.
-    #[must_use]
-    pub const fn is_automatic(&self) -> bool {
-        match self {
-            Self::RegionLost | Self::ResourceFailed { .. } | Self::AgentUnreachable | Self::SelfFenced => true,
-            Self::Switchover { .. }
-            | Self::Forced { .. }
-            | Self::Rejoin { .. }
-            | Self::Recovered
-            | Self::Drill { .. } => false,
-        }
-    }
-
-    /// The run moves the primary, so service is away for a while and writes may be lost.
-    #[must_use]
-    pub const fn moves_primary(&self) -> bool {
-        match self {
-            Self::RegionLost
-            | Self::ResourceFailed { .. }
-            | Self::AgentUnreachable
-            | Self::SelfFenced
-            | Self::Switchover { .. }
-            | Self::Forced { .. } => true,
-            Self::Rejoin { .. } | Self::Recovered | Self::Drill { .. } => false,
-        }
-    }
-}
-
-/// What the proposer knew: for reports and audit, never a ground.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Finding {
-    /// Sentences, most important first.
-    pub reasons: Vec<String>,
-    /// When the primary was last heard, by the proposer's wall clock; none if never.
-    pub last_contact: Option<Timestamp>,
-    /// Of each database with a position: what may be lost.
-    pub gaps: BTreeMap<ResourceId, Gap>,
-}
-
-/// The distance between the last known position of the primary and the candidate's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gap {
-    /// Last position that the primary reported, in bytes; none if unknown.
-    pub primary: Option<u64>,
-    /// How old that was at the decision.
-    pub primary_age: Option<Span>,
-    /// The candidate's position; none if unknown.
-    pub candidate: Option<u64>,
-    /// How far behind the candidate said it was, in time; none if unknown.
-    pub lag: Option<Span>,
-    /// Position in the engine's own writing, primary's and candidate's; or that the candidate has nothing but a backup.
-    pub text: String,
-}
-
-/// On what a change of primary rests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Ground {
-    /// A majority of voters lost contact and D has passed since.
-    Lost {
-        /// The log index of each vote.
-        votes: BTreeSet<LogIndex>,
-    },
-    /// Commanded fences with committed success cover every guarded resource.
-    Fenced {
-        /// The run whose fences these are.
-        run: RunId,
-    },
-    /// The same, plus catch-up to the final position.
-    Switched {
-        /// The run whose fences and catch-ups these are.
-        run: RunId,
-    },
-    /// Break-glass.
-    Forced {
-        /// Who.
-        operator: String,
-        /// The second person.
-        second: Option<String>,
-        /// That the primary is off.
-        attestation: String,
-        /// Why.
-        reason: String,
-    },
-    /// After a restoration: what all agents had stored. It changes no primary.
-    Recovered,
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// It is so.
-    Succeeded(Report),
-    /// It is not so.
-    Failed {
-        /// Stable code.
-        code: String,
-        /// For humans, without secrets.
-        message: String,
-        /// Another attempt may succeed.
-        retryable: bool,
-    },
-}
-
-/// What a successful step measured.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Report {
-    /// What was done, for humans.
-    pub message: String,
-    /// Time the driver itself took.
-    pub driver: Span,
-    /// Position afterwards, in bytes, where the engine has one.
-    pub position: Option<u64>,
-    /// Timeline afterwards; 0 if the engine has none.
-    pub timeline: u64,
-    /// Reality already was as asked.
-    pub already: bool,
-    /// `fence`: the gentle way was not confirmed, and the processes were ended.
-    #[serde(default)]
-    pub hard: bool,
-    /// `redirect`: servers that still gave an old answer, or from which no new one could be had.
-    pub stale_answers: Vec<StaleAnswer>,
-    /// Steps of a drill: how long the same would take in earnest, where that is not the whole of the step. A promotion
-    /// is rehearsed with a copy, and the time of the copying is not its own.
-    #[serde(default)]
-    pub rehearsed: Option<Span>,
-}
-
-/// A server that still gave an old answer, or from which no new one could be had.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StaleAnswer {
-    /// Its address.
-    pub server: String,
-    /// For how long after the redirect it was seen to give an old answer; zero if it never was.
-    pub lasted: Span,
-    /// It gave the new answer when the step ended.
-    pub cleared: bool,
-    /// False if nothing came back from it when it was last asked; so it was in every uncleared record without this.
-    #[serde(default)]
-    pub reached: bool,
-}
-
-/// An operator's word on a stuck step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Clearing {
-    /// Try again with a fresh budget of attempts.
-    Retry,
-    /// It has been done by hand.
-    Done,
 }

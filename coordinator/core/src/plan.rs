@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::application::{Action, Application, DnsProvider, Line, Manner, OnFailure, ResourceKind, default};
-use crate::entry::Cause;
+use crate::entry::{Cause, Gap};
 use crate::id::{ClusterId, ResourceId, StepId};
 use crate::run::{Step, StepKind, UNDO_STAGE};
 use crate::state::ApplicationState;
@@ -21,6 +21,7 @@ mod digest;
 mod drill;
 mod forecast;
 mod shown;
+mod spared;
 
 pub use digest::{Digest, DigestError};
 pub use drill::{DRILL, drill};
@@ -28,6 +29,7 @@ pub(crate) use forecast::keeps_out;
 pub use forecast::{Estimate, Forecast, forecast};
 pub(crate) use shown::assessed;
 pub use shown::{Asked, Shown, failover as show_failover, ordered as show_ordered, switchover as show_switchover};
+pub(crate) use spared::outdated;
 
 /// The runbook of a switchover.
 pub const SWITCHOVER: &str = "switchover";
@@ -57,9 +59,16 @@ pub(crate) struct Route<'a> {
 }
 
 /// The plan of a change of primary. What is shown and what is carried out both come from here: the same state and
-/// arguments always give the same plan. None before there is a primary.
+/// arguments always give the same plan. None before there is a primary. What is known of the new side's databases decides
+/// which of them a failover restores; nothing else of the plan goes by it.
 #[must_use]
-pub fn of(known: &ApplicationState, cause: &Cause, to: &ClusterId, begins: Begins) -> Option<Vec<Step>> {
+pub fn of(
+    known: &ApplicationState,
+    cause: &Cause,
+    to: &ClusterId,
+    begins: Begins,
+    gaps: &BTreeMap<ResourceId, Gap>,
+) -> Option<Vec<Step>> {
     let promotable = Window::new(&known.terms).guarded_in_each();
     let from = known.primary.as_ref()?;
     let followers = followers(known, from, to);
@@ -73,7 +82,7 @@ pub fn of(known: &ApplicationState, cause: &Cause, to: &ClusterId, begins: Begin
         | Cause::Forced { .. }
         | Cause::Rejoin { .. }
         | Cause::Recovered
-        | Cause::Drill { .. } => failover(&known.document, &route, begins == Begins::Before),
+        | Cause::Drill { .. } => failover(&known.document, &route, begins == Begins::Before, gaps),
     })
 }
 
@@ -84,15 +93,23 @@ fn followers(known: &ApplicationState, from: &ClusterId, to: &ClusterId) -> Vec<
 }
 
 /// Plans a failover.
-fn failover(document: &Application, route: &Route<'_>, fenced_first: bool) -> Vec<Step> {
-    let mut planning = Planning { document, route, fenced_first, steps: Vec::new(), stage: 0 };
+fn failover(
+    document: &Application,
+    route: &Route<'_>,
+    fenced_first: bool,
+    gaps: &BTreeMap<ResourceId, Gap>,
+) -> Vec<Step> {
+    let spared = spared::of(document, gaps);
+    let mut planning = Planning { document, route, fenced_first, spared, steps: Vec::new(), stage: 0 };
     planning.fence(fenced_first);
     if fenced_first {
         planning.decide();
     }
     let lines = document.runbooks.get("failover").map(|runbook| runbook.lines.as_slice()).unwrap_or_default();
     for line in lines.iter().filter(|line| line.when != Some(Manner::Graceful)) {
-        planning.line(line);
+        if let Some(line) = planning.without_spared(line) {
+            planning.line(&line);
+        }
     }
     planning.follow();
     if fenced_first {
@@ -106,15 +123,14 @@ fn failover(document: &Application, route: &Route<'_>, fenced_first: bool) -> Ve
 /// keeps writes out a wait: whoever has asked for the name before the run began may hold the old side's address for the TTL,
 /// and would go there all through the outage. From the beginning of the run on it is answered without one.
 fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
-    let mut planning = Planning { document, route, fenced_first: true, steps: Vec::new(), stage: 0 };
-    let lines = document.runbooks.get(SWITCHOVER).map(|runbook| runbook.lines.as_slice()).unwrap_or_default();
-    let lines: Vec<&Line> = lines.iter().filter(|line| line.when != Some(Manner::Ungraceful)).collect();
+    let spared = BTreeSet::new();
+    let mut planning = Planning { document, route, fenced_first: true, spared, steps: Vec::new(), stage: 0 };
+    let (lines, last) = switchover_lines(document);
     // Without a database nothing has to catch up: the new side begins where it is told to open.
     // A command cannot be undone either.
     let opens =
         |line: &&Line| matches!(line.action, Action::Promote | Action::Activate | Action::Redirect | Action::Run);
-    let turning = lines.iter().rposition(|line| line.action == Action::CatchUp).map(|last| last + 1);
-    let turning = turning.or_else(|| lines.iter().position(opens)).unwrap_or(lines.len());
+    let turning = last.map(|last| last + 1).or_else(|| lines.iter().position(opens)).unwrap_or(lines.len());
     let (before, after) = lines.split_at(turning);
     let fence = before.iter().position(|line| line.action == Action::CatchUp).unwrap_or(before.len());
     let closes = |line: &&Line| matches!(line.action, Action::Quiesce | Action::Deactivate);
@@ -162,6 +178,15 @@ fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     planning.steps
 }
 
+/// The lines that a switchover goes by, and where the last `catchUp` stands among them: all up to it comes before the point of
+/// no return.
+pub(crate) fn switchover_lines(document: &Application) -> (Vec<&Line>, Option<usize>) {
+    let lines = document.runbooks.get(SWITCHOVER).map(|runbook| runbook.lines.as_slice()).unwrap_or_default();
+    let lines: Vec<&Line> = lines.iter().filter(|line| line.when != Some(Manner::Ungraceful)).collect();
+    let last = lines.iter().rposition(|line| line.action == Action::CatchUp);
+    (lines, last)
+}
+
 /// For how long clients may hold the answer that a name gave before a run of these lines began: the longest TTL of the names
 /// that it redirects, of those that the coordinators answer for themselves.
 fn remembered(document: &Application, lines: &[&Line]) -> Span {
@@ -174,7 +199,8 @@ fn remembered(document: &Application, lines: &[&Line]) -> Span {
 /// where the failover's runbook would have them. Nothing is restored, run or asked: nobody takes over.
 #[must_use]
 pub(crate) fn recovery(document: &Application, route: &Route<'_>) -> Vec<Step> {
-    let mut planning = Planning { document, route, fenced_first: false, steps: Vec::new(), stage: 0 };
+    let spared = BTreeSet::new();
+    let mut planning = Planning { document, route, fenced_first: false, spared, steps: Vec::new(), stage: 0 };
     for resource in document.guarded() {
         let mut step = planning.step(StepKind::Action(Action::Promote), Some(&resource), route.to);
         step.timeout = default::timeout(Action::Promote, None).plus(document.automation.bound.fail_over_after);
@@ -224,6 +250,8 @@ struct Planning<'a> {
     document: &'a Application,
     route: &'a Route<'a>,
     fenced_first: bool,
+    /// Databases that are promoted as they are, though the runbook would restore them.
+    spared: BTreeSet<&'a ResourceId>,
     steps: Vec<Step>,
     stage: u32,
 }

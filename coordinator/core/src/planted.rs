@@ -1,7 +1,7 @@
 //! Known mistakes that can be put back into the code, to show that the simulation sees them. Without the feature
 //! `planted`, which no build of the product has, every one is constantly absent and its site compiles to nothing.
 
-/// The mistakes, each with its one site.
+/// The mistakes, each with its one site; where a rule is looked at when an entry is proposed and when it is applied, with both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mistake {
     /// A grant runs for D instead of T.
@@ -12,7 +12,7 @@ pub enum Mistake {
     GrantFromReceipt,
     /// The guard does not act at its deadline.
     GuardAsleep,
-    /// A guard that is gone is not started anew.
+    /// A guard that is gone is not started a second time.
     GuardNotStarted,
     /// A step that opens writes does not wait for the lease.
     OpenWithoutLease,
@@ -52,11 +52,19 @@ pub enum Mistake {
     DispatchedOnce,
     /// Raft acknowledges entries that are not on the disk.
     LogNotWritten,
+    /// A disk that was copied back is taken.
+    CopiedDiskTaken,
+    /// A restored group goes on from the epoch of its backup, whatever the agents have seen.
+    EpochOfBackup,
+    /// A database that somebody opened by hand is told, and left open.
+    RogueLeft,
+    /// A pause holds no failover.
+    PauseIgnored,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 28] = [
         Self::LeaseForWholeBound,
         Self::LeaseByOneGrant,
         Self::GrantFromReceipt,
@@ -81,6 +89,10 @@ impl Mistake {
         Self::AnswerStays,
         Self::DispatchedOnce,
         Self::LogNotWritten,
+        Self::CopiedDiskTaken,
+        Self::EpochOfBackup,
+        Self::RogueLeft,
+        Self::PauseIgnored,
     ];
 }
 

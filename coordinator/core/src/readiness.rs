@@ -14,12 +14,15 @@ use crate::state::{ApplicationState, State};
 use crate::time::Timestamp;
 use crate::verdict::Scene;
 
+mod age;
 mod database;
 mod machines;
 mod moving;
 mod rehearsed;
 mod service;
 mod sides;
+
+pub use self::age::age;
 
 /// Told before a failover though it is only worth knowing.
 const ASYNCHRONOUS: &str = "asynchronous";
@@ -45,9 +48,11 @@ pub fn notes(
 ) -> Option<Vec<(Place, Note)>> {
     let known = state.applications.get(application)?;
     let mut looking = Looking { state, evidence, view, application, known, notes: Vec::new() };
-    looking.of_moving();
+    let of_others = looking.of_moving();
     looking.of_everything_seen();
-    looking.weigh_differences();
+    if let Some(at_worst) = of_others {
+        looking.weigh_differences(at_worst);
+    }
     let mut notes = looking.notes;
     notes.sort_by(|one, other| (one.1.severity, &one.0, &one.1.code).cmp(&(other.1.severity, &other.0, &other.1.code)));
     Some(notes)

@@ -1,7 +1,8 @@
 //! Notes on what agents found out by trying: whether a step would be allowed, what DNS servers say, whether a standby has room
-//! for its services. Of every kind of resource, not of databases alone.
+//! for its services, who else manages a database. Of every kind of resource, not of databases alone.
 
 mod dns;
+mod managed;
 
 use crate::application::Resource;
 use crate::evidence::Evidence;
@@ -11,6 +12,8 @@ use crate::preflight::{Note, Severity};
 use crate::readiness::Place;
 use crate::state::ApplicationState;
 use crate::time::Moment;
+
+pub(crate) use self::managed::{MANAGED_ELSEWHERE, refusals as refusals_of_managers};
 
 /// Of every resource in every cluster of the application. What is old is unknown, and nothing is said of it.
 pub(crate) fn of_all(
@@ -37,6 +40,7 @@ pub(crate) fn of_all(
 fn of_place(facts: &Facts, declared: &Resource, primary: bool) -> Vec<Note> {
     let lacks = facts.findings.lacks.iter();
     let mut notes: Vec<Note> = lacks.map(|lack| note(Severity::Warning, "permission-missing", lack.clone())).collect();
+    notes.extend(managed::of_place(facts));
     // Where it serves, whatever it needs is there.
     let short = facts.findings.short.iter().filter(|_| !primary);
     notes.extend(short.map(|short| note(Severity::Warning, "capacity-short", short.clone())));

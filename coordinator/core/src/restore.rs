@@ -18,6 +18,7 @@ use crate::entry::{Entry, FORMAT};
 use crate::evidence::Evidence;
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, InstallationId, LogIndex, Token};
 use crate::lease;
+use crate::planted::{self, Mistake};
 use crate::run::RunStatus;
 use crate::state::{ApplicationState, AuditRecord, State};
 use crate::terms::Terms;
@@ -179,6 +180,7 @@ pub fn weigh(
     let primary = choose(recovering, reports, &primaries)?;
     fits(known, newest, primary.as_ref())?;
     let seen = reports.values().map(|report| report.seen).chain(highest).max().unwrap_or_default();
+    let seen = if planted::makes(Mistake::EpochOfBackup) { Epoch(0) } else { seen };
     let above = reports.values().map(|report| report.token.restoration + 1).max().unwrap_or_default();
     let mut excluded = match newest {
         Some(terms) => terms

@@ -124,9 +124,9 @@ pub enum StepKind {
 }
 
 impl StepKind {
-    /// False for what concerns nobody but the run: while it waits or asks, nothing is done anywhere.
+    /// False for what concerns nobody but the run: while it waits, asks or looks, nothing is changed anywhere.
     pub(crate) const fn touches(self) -> bool {
-        !matches!(self, Self::Action(Action::Wait | Action::Approve))
+        !matches!(self, Self::Action(Action::Wait | Action::Approve | Action::Verify))
     }
 }
 
@@ -184,7 +184,7 @@ pub enum RunStatus {
     Stuck,
     /// Every step ended as documented.
     Succeeded,
-    /// Undone: the old primary serves again.
+    /// Undone, or given up before anything was touched: the old primary serves.
     Undone,
     /// Ended by a decision of a higher epoch.
     Superseded,
@@ -299,7 +299,8 @@ impl Run {
         self.decided.is_some() || self.progress.iter().any(|progress| progress.token.is_some())
     }
 
-    /// An intent of more than a wait or a question is committed. Without one there is nothing to undo.
+    /// An intent of more than a wait, a question or a check is committed, whether or not its end is known: what was ordered may
+    /// have been done. Without one there is nothing to undo.
     #[must_use]
     pub fn has_touched(&self) -> bool {
         self.decided.is_some() || self.walk().any(|(step, progress)| step.kind.touches() && progress.token.is_some())

@@ -8,13 +8,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::application::{Action, Application, Line, Manner};
+use crate::application::{Action, Application};
 use crate::entry::{Cause, Finding, Gap};
 use crate::evidence::{Health, LeaseState};
 use crate::id::{ApplicationId, ClusterId, ResourceId, RunId};
-use crate::plan::{SWITCHOVER, keeps_out};
+use crate::plan::{SWITCHOVER, keeps_out, switchover_lines};
 use crate::preflight::Severity;
 use crate::readiness;
+use crate::readiness_found;
 use crate::run::{Run, RunStatus, StepKind, StepState};
 use crate::target::{self, Candidate};
 use crate::terms::Window;
@@ -110,6 +111,7 @@ pub(crate) fn of_application(scene: &Scene<'_>) -> Vec<Rule> {
         let detail = format!("{resource} was added and the primary's agent has not confirmed that it guards it");
         refusals.push(rule("unconfirmed-database", detail));
     }
+    refusals.extend(readiness_found::refusals_of_managers(scene));
     if let Some(command) = irrevocable(&known.document) {
         let detail = format!(
             "the runbook {SWITCHOVER} runs the command {command} before its last catchUp: until then a switchover may be \
@@ -123,10 +125,8 @@ pub(crate) fn of_application(scene: &Scene<'_>) -> Vec<Rule> {
 /// A command that stands before the last `catchUp` of the runbook. No document that is written now has one; one that was
 /// stored by an older release may.
 fn irrevocable(document: &Application) -> Option<&str> {
-    let lines = &document.runbooks.get(SWITCHOVER)?.lines;
-    let lines: Vec<&Line> = lines.iter().filter(|line| line.when != Some(Manner::Ungraceful)).collect();
-    let last = lines.iter().rposition(|line| line.action == Action::CatchUp)?;
-    let before = lines.into_iter().take(last).find(|line| line.action == Action::Run)?;
+    let (lines, last) = switchover_lines(document);
+    let before = lines.into_iter().take(last?).find(|line| line.action == Action::Run)?;
     Some(&before.command)
 }
 

@@ -143,6 +143,17 @@ fn judge(scene: &Scene<'_>, cluster: &ClusterId, allowed: Allowed) -> Result<Can
     unfit("beyond-max-data-loss", format!("the loss {told}, the limit is {limit}"))
 }
 
+/// Those databases of a cluster that could be promoted as they are, whatever else speaks against it.
+pub(crate) fn at_hand(scene: &Scene<'_>, cluster: &ClusterId) -> BTreeMap<ResourceId, Gap> {
+    let of = |resource: ResourceId| {
+        let seen = scene.evidence.sighting(cluster, scene.application, &resource)?;
+        let position = fitness(scene, &resource, seen).ok().filter(|_| seen.is_fresh(scene.now))?;
+        let (gap, _) = gap(scene, cluster, &resource, position);
+        Some((resource, gap))
+    };
+    scene.known.document.guarded().into_iter().filter_map(of).collect()
+}
+
 /// What a database has that could be promoted as it is: its position; else why not, by a stable code and for humans.
 fn fitness(scene: &Scene<'_>, resource: &ResourceId, seen: &Sighting) -> Result<u64, (&'static str, String)> {
     let unfit = |code, detail: String| Err((code, detail));

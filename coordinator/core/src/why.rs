@@ -113,9 +113,13 @@ pub fn explain(
     };
     explanation.if_lost_now = Some(scene.fail_over_after());
     explanation.notes = notes(&scene, view);
-    // What is expected comes from the plan that would be carried out.
-    let expected = || plan::assessed(&scene, &assessment).forecast.outage;
-    explanation.expected = assessment.target.as_ref().map(|_| expected());
+    // What is expected comes from the plan that would be carried out, and so does what it leaves out.
+    if assessment.target.is_some() {
+        let shown = plan::assessed(&scene, &assessment);
+        explanation.expected = Some(shown.forecast.outage);
+        explanation.notes.extend(shown.notes);
+        explanation.notes.sort_by_key(|note| note.severity);
+    }
     explanation.held_by = assessment.held_by;
     explanation.others = assessment.unfit.into_iter().map(|unfit| (unfit.cluster, unfit.detail)).collect();
     if let Some(candidate) = assessment.target {

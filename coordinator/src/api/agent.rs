@@ -21,6 +21,7 @@ use crate::observer::{Post, STREAM_ROOM};
 
 pub mod convert;
 pub(crate) mod stored;
+mod text;
 
 /// How long a new stream may take to say who it is.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
@@ -142,6 +143,10 @@ fn accept(post: &Post, certified: &str, hello: &Hello) -> Result<ClusterId, Stat
     }
     if hello.installation.is_empty() {
         return Err(Status::invalid_argument("the installation id is missing"));
+    }
+    if let Some(field) = text::too_long(hello) {
+        let limit = text::TEXT_LIMIT;
+        return Err(Status::invalid_argument(format!("{field} is longer than {limit} bytes, or names too many")));
     }
     let agent = convert::agent(hello).map_err(|error| Status::invalid_argument(error.to_string()))?;
     Ok(agent.cluster)

@@ -27,6 +27,7 @@ pub(in crate::api) mod failover;
 mod forward;
 mod intervene;
 mod limit;
+mod looking;
 mod members;
 pub(in crate::api) mod plan;
 mod readiness;

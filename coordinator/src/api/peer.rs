@@ -167,7 +167,7 @@ impl PeerService for PeerServer {
         let proposal: Proposal = codec::decode(&request.get_ref().record)
             .map_err(|error| Status::invalid_argument(format!("the record cannot be read: {error}")))?;
         // Not committed, so it harms nobody: who proposed it asks again until a coordinator of its release leads.
-        let record = proposal.0.map_err(|newer| Status::failed_precondition(newer.to_string()))?;
+        let record = proposal.0.map_err(|other| Status::failed_precondition(other.to_string()))?;
         let applied = match self.hooks.refuses(&record) {
             Some(refused) => refused,
             None => self.proposer.serve_propose(record).await?,

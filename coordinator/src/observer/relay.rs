@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use regent_core::evidence::{Beat, Contact, FenceState, Health, LeaseState, Role, Sighting};
@@ -13,7 +14,7 @@ use regent_proto::peer::v1::{Observation, ObserveRequest, RelayedStatus};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{Post, Said};
+use super::{Post, Said, lock};
 use crate::api::agent::{convert, stored};
 use crate::raft::Peers;
 
@@ -46,6 +47,18 @@ pub async fn run(post: Post, peers: Arc<Peers>, stop: CancellationToken) {
                 statuses.iter().filter_map(said).for_each(|said| post.keep_for_leader(&said));
             }
         }
+    }
+}
+
+impl Post {
+    /// This process, and the number of its next relay.
+    fn next_relay(&self) -> (u64, u64) {
+        (self.inner.incarnation.0, self.inner.relays.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// False if a later relay of the same coordinator was taken. Without a number it comes from an older release.
+    fn is_newest_relay(&self, from: CoordinatorId, relay: (u64, u64)) -> bool {
+        newest(&mut lock(&self.inner.relayed), from, relay)
     }
 }
 
@@ -116,7 +129,7 @@ pub fn take(post: &Post, from: CoordinatorId, request: &ObserveRequest) {
 }
 
 /// Takes note of a relay by process and number, unless a later one of the same coordinator was taken before.
-pub(super) fn newest(taken: &mut BTreeMap<CoordinatorId, (u64, u64)>, from: CoordinatorId, relay: (u64, u64)) -> bool {
+fn newest(taken: &mut BTreeMap<CoordinatorId, (u64, u64)>, from: CoordinatorId, relay: (u64, u64)) -> bool {
     let before = taken.get(&from).copied().unwrap_or_default();
     taken.insert(from, before.max(relay));
     relay.1 == 0 || relay >= before

@@ -18,7 +18,7 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::codec;
 use super::ondisk::{DiskError, LOG, get};
-use super::types::{Entry, LogId, NewerFormat, Types, Vote};
+use super::types::{Entry, LogId, OtherFormat, Types, Vote};
 use super::writer::{Write, Writer, Writing};
 
 /// The log of one coordinator. Cheap to clone.
@@ -89,8 +89,8 @@ pub(super) fn load(database: &Database, path: &Path) -> Result<Log, DiskError> {
         if index != expected || entry.log_id.index != index {
             return Err(DiskError::corrupt(path, format!("entry {expected} is missing")));
         }
-        if let Some(newer) = newer(&entry) {
-            return Err(DiskError::Format { path: path.to_owned(), found: u64::from(newer.found) });
+        if let Some(other) = other(&entry) {
+            return Err(DiskError::entry(path, other));
         }
         entries.insert(index, entry);
     }
@@ -98,8 +98,8 @@ pub(super) fn load(database: &Database, path: &Path) -> Result<Log, DiskError> {
     Ok(Log { vote: get(database, path, "vote")?, committed: committed.flatten(), purged, entries })
 }
 
-/// Word that a newer release wrote it: it is not taken, and a log that has it is not begun with.
-fn newer(entry: &Entry) -> Option<NewerFormat> {
+/// Word that another release wrote it, whose entries are not known: it is not taken, and a log that has it is not begun with.
+fn other(entry: &Entry) -> Option<OtherFormat> {
     match &entry.payload {
         EntryPayload::Normal(proposal) => proposal.0.as_ref().err().copied(),
         EntryPayload::Blank | EntryPayload::Membership(_) => None,
@@ -171,8 +171,8 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        if let Some(newer) = entries.iter().find_map(newer) {
-            return Err(io::Error::other(newer));
+        if let Some(other) = entries.iter().find_map(other) {
+            return Err(io::Error::other(other));
         }
         self.change(|log| {
             for entry in &entries {

@@ -16,11 +16,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redb::{Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction};
+use regent_core::entry::OLDEST_ENTRY;
 use regent_core::id::{CoordinatorId, IdentityId, Incarnation};
+use regent_core::planted::{self, Mistake};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::codec::{self, CodecError};
+use super::types::OtherFormat;
 
 /// Format of the directory as a whole.
 pub(crate) const DISK_FORMAT: u64 = 1;
@@ -97,6 +100,20 @@ pub enum DiskError {
         /// Its format.
         found: u64,
     },
+    /// Its log was written by an earlier build, which planned otherwise.
+    #[error(
+        "the log in the data directory {} has an entry of format {found}, this release reads from {OLDEST_ENTRY} on: an \
+         earlier build wrote it, and what it began would be read as another plan. Run that build again and make a backup \
+         (`regentctl backup`); then stop all coordinators, move their data directories away, and begin the group from the \
+         backup (`regent-coordinator --restore`; deploy/GROUP.md, Upgrade)",
+        path.parent().unwrap_or(path).display()
+    )]
+    Older {
+        /// Which file.
+        path: PathBuf,
+        /// The entry's format.
+        found: u64,
+    },
     /// It belongs to another coordinator.
     #[error("{} belongs to coordinator {found}, not {own}: correct `id` or `dataDirectory`", path.display())]
     OtherCoordinator {
@@ -117,6 +134,12 @@ impl DiskError {
 
     pub(super) fn corrupt(path: &Path, detail: impl Into<String>) -> Self {
         Self::Corrupt { path: path.to_owned(), detail: detail.into() }
+    }
+
+    /// Of an entry that another release wrote.
+    pub(super) fn entry(path: &Path, other: OtherFormat) -> Self {
+        let (path, found) = (path.to_owned(), u64::from(other.found));
+        if other.found < OLDEST_ENTRY { Self::Older { path, found } } else { Self::Format { path, found } }
     }
 
     pub(super) fn codec(path: &Path) -> impl FnOnce(CodecError) -> Self {
@@ -263,7 +286,7 @@ impl Directory {
         let identity: IdentityId = get(database, &log, "identity")?.ok_or_else(|| missing("identity"))?;
         let born = born(&log)?;
         let known: Option<u64> = get(database, &log, "born")?;
-        if known.is_some() && born.is_some() && known != born {
+        if known.is_some() && born.is_some() && known != born && !planted::makes(Mistake::CopiedDiskTaken) {
             return Err(DiskError::Copied { path: log });
         }
         let last: Incarnation = get(database, &log, "incarnation")?.ok_or_else(|| missing("incarnation"))?;

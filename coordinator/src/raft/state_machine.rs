@@ -16,7 +16,7 @@ use regent_core::state::{Applied, State};
 
 use super::ondisk::{Directory, DiskError};
 use super::snapshot_file::{self, Content, SnapshotFile};
-use super::types::{Answer, LogId, NewerFormat, Snapshot, SnapshotMeta, StoredMembership, Types};
+use super::types::{Answer, LogId, OtherFormat, Snapshot, SnapshotMeta, StoredMembership, Types};
 use super::writer::Writing;
 use crate::replica::Shared;
 
@@ -63,7 +63,7 @@ impl StateMachine {
         &mut self,
         log_id: LogId,
         payload: EntryPayload<super::types::Proposal, u64, openraft::BasicNode>,
-    ) -> Result<Answer, NewerFormat> {
+    ) -> Result<Answer, OtherFormat> {
         let index = LogIndex(log_id.index);
         let answer = match payload {
             EntryPayload::Blank => {

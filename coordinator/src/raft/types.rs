@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use regent_core::entry::{Entry as CoreEntry, FORMAT, Record};
+use regent_core::entry::{Entry as CoreEntry, FORMAT, OLDEST_ENTRY, Record};
 use regent_core::id::RequestId;
 use regent_core::state::Applied;
 use regent_core::time::Timestamp;
@@ -24,20 +24,28 @@ openraft::declare_raft_types!(
 
 /// What the log carries: a record, or word of one that this release cannot know.
 ///
-/// What a newer release wrote is not guessed at, and not passed over either: coordinators that applied some entries
-/// and skipped others would no longer agree. So it is neither stored nor applied, and the node stops.
+/// What a newer release wrote, or a build before [`OLDEST_ENTRY`], is not guessed at, and not passed over either: coordinators
+/// that applied some entries and skipped others would no longer agree. So it is neither stored nor applied, and the node stops.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proposal(pub Result<Record, NewerFormat>);
+pub struct Proposal(pub Result<Record, OtherFormat>);
 
-/// An entry was written by a newer release.
+/// An entry was written by a release whose entries are not known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the log has an entry of format {found}, this release knows formats up to {FORMAT}: upgrade this coordinator to \
-     the release of the others"
+    "the log has an entry of format {found}, this release knows formats {OLDEST_ENTRY} to {FORMAT}: {}",
+    advice(*found)
 )]
-pub struct NewerFormat {
+pub struct OtherFormat {
     /// Its format number.
     pub found: u16,
+}
+
+const fn advice(found: u16) -> &'static str {
+    if found > FORMAT {
+        "upgrade this coordinator to the release of the others"
+    } else {
+        "the others run an earlier build, and the group cannot go on from its log; see deploy/GROUP.md, Upgrade"
+    }
 }
 
 /// The fields of a [`Record`] behind its format number.
@@ -52,7 +60,7 @@ impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let format = match &self.0 {
             Ok(record) => record.format,
-            Err(newer) => newer.found,
+            Err(other) => other.found,
         };
         write!(f, "entry of format {format}")
     }
@@ -62,7 +70,7 @@ impl Serialize for Proposal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.0 {
             Ok(record) => record.serialize(serializer),
-            Err(newer) => Err(ser::Error::custom(newer)),
+            Err(other) => Err(ser::Error::custom(other)),
         }
     }
 }
@@ -73,7 +81,7 @@ impl<'de> Deserialize<'de> for Proposal {
     }
 }
 
-/// The format number comes first, and what follows a newer one is not looked at.
+/// The format number comes first, and what follows an unknown one is not looked at.
 struct InOrder;
 
 impl<'de> Visitor<'de> for InOrder {
@@ -88,9 +96,9 @@ impl<'de> Visitor<'de> for InOrder {
             return Err(de::Error::custom("it does not begin with its format number"));
         }
         let format: u16 = map.next_value()?;
-        if format > FORMAT {
+        if !(OLDEST_ENTRY..=FORMAT).contains(&format) {
             while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-            return Ok(Proposal(Err(NewerFormat { found: format })));
+            return Ok(Proposal(Err(OtherFormat { found: format })));
         }
         let Rest { at, request, entry } = Rest::deserialize(MapAccessDeserializer::new(map))?;
         Ok(Proposal(Ok(Record { format, at, request, entry })))
@@ -134,11 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_release_wrote_is_told_by_its_format() {
-        let (proposal, behind) = codec::decode::<(Proposal, u8)>(&written(FORMAT + 1)).unwrap();
-        assert_eq!(proposal, Proposal(Err(NewerFormat { found: FORMAT + 1 })));
-        assert_eq!(behind, 9, "what stands behind it is read");
-        assert!(codec::encode(&proposal).is_err(), "it is never written");
+    fn what_another_release_wrote_is_told_by_its_format() {
+        for found in [OLDEST_ENTRY - 1, FORMAT + 1] {
+            let (proposal, behind) = codec::decode::<(Proposal, u8)>(&written(found)).unwrap();
+            assert_eq!(proposal, Proposal(Err(OtherFormat { found })));
+            assert_eq!(behind, 9, "what stands behind it is read");
+            assert!(codec::encode(&proposal).is_err(), "it is never written");
+        }
         assert!(codec::decode::<(Proposal, u8)>(&written(FORMAT)).is_err(), "of a format that is known");
     }
 

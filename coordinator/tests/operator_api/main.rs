@@ -10,6 +10,7 @@ use regent_proto::tls::Identity;
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
+mod looking;
 mod moving;
 mod verbs;
 mod world;

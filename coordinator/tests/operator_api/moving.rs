@@ -10,28 +10,10 @@ use regent_core::id::{InstallationId, RunId};
 use regent_core::run::{StepKind, StepState, UNDO_STAGE};
 use regent_core::state::{Applied, State};
 
-use crate::world::{World, attempt, commit, contact, shop, shop_state};
+use crate::world::{SHOP, World, attempt, commit, contact, shop, shop_state};
 
-/// As the example application, and with a runbook for switchovers.
-const MOVING: &str = "\
-apiVersion: regent/v1
-kind: Application
-metadata: { name: shop }
-spec:
-  objectives: { rto: 1h, rpo: 5m }
-  clusters: [eu-west-1, eu-central-1]
-  resources:
-    orders-db: { kind: postgres }
-    www: { kind: dns, name: shop.regent.test., ttl: 30s }
-    checks: { kind: http }
-  automation: { mode: automatic, failoverAfter: 60s, OPTIONS }
-  runbooks:
-    failover:
-      - promote: [orders-db]
-        retries: 0
-      - redirect: [www]
-      - verify: [checks]
-    switchover:
+/// What the example application lacks.
+const SWITCHOVER: &str = "    switchover:
       - catchUp: [orders-db]
       - promote: [orders-db]
       - redirect: [www]
@@ -39,10 +21,12 @@ spec:
       - rejoin: [orders-db]
 ";
 
-/// Adopted and confirmed in eu-west-1, with these settings of `automation` beside.
+/// The example application with a runbook for switchovers and these settings of `automation` beside, adopted and confirmed
+/// in eu-west-1.
 pub(crate) fn movable(options: &str) -> State {
     let mut state = shop_state();
-    let document = parse(&MOVING.replace("OPTIONS", options)).unwrap();
+    let text = format!("{SHOP}{SWITCHOVER}").replace("failoverAfter: 60s", &format!("failoverAfter: 60s, {options}"));
+    let document = parse(&text).unwrap();
     commit(&mut state, Entry::Applied { application: Box::new(document), by: "ann".into() });
     state
 }

@@ -11,6 +11,8 @@ use futures::future::BoxFuture;
 use regent_coordinator::api::{Parts, TransferLeader, routes};
 use regent_coordinator::members::Awaited;
 use regent_coordinator::node::Node;
+use regent_coordinator::observer::Post;
+use regent_coordinator::proposals::Proposals;
 use regent_coordinator::replica::{Leadership, Propose, ProposeError, Replica, Shared};
 use regent_core::application::{Application, ResourceKind, parse};
 use regent_core::entry::{
@@ -25,6 +27,7 @@ use regent_core::id::{
 };
 use regent_core::state::{Applied, State};
 use regent_core::time::{Span, Timestamp};
+use regent_proto::agent::v1::{self as heard_of, connect_response as said};
 use regent_proto::tls::{ChannelOptions, Identity, Tls, TlsFiles};
 use regentctl::certs::Folder;
 use tokio::net::TcpListener;
@@ -73,6 +76,8 @@ pub(crate) struct World {
     pub(crate) shared: Arc<Shared>,
     pub(crate) address: String,
     pub(crate) log: Arc<Log>,
+    /// Where agents would be heard.
+    pub(crate) post: Post,
     stop: CancellationToken,
     server: JoinHandle<()>,
 }
@@ -143,7 +148,10 @@ impl World {
         let tls = authority.tls(&Identity::Coordinator(node.id.0));
         let stop = CancellationToken::new();
         let (transfer, awaited) = (log.clone(), Awaited::default());
-        let parts = Parts { node: node.clone(), tls: tls.clone(), transfer, awaited, stop: stop.clone() };
+        let (post, _) = Post::new(node.clone(), Proposals::new(node.clone()), Incarnation(1));
+        let for_parts = post.clone();
+        let parts =
+            Parts { node: node.clone(), tls: tls.clone(), transfer, awaited, post: for_parts, stop: stop.clone() };
         let routes = routes(parts).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -157,7 +165,7 @@ impl World {
                 .await
                 .unwrap();
         });
-        Self { node, shared, address, log, stop, server }
+        Self { node, shared, address, log, post, stop, server }
     }
 
     /// The example application, decided to move away from a lost region, its steps still to be done.
@@ -176,6 +184,34 @@ impl World {
 
     pub(crate) fn channel(&self, tls: &Tls) -> Channel {
         tls.channel(&self.address, ChannelOptions::default()).unwrap()
+    }
+
+    /// An agent's stream ends here, and whenever it is asked to look it finds this lacking.
+    pub(crate) fn finds_lacking(&self, name: &'static str, lack: &'static str) {
+        let (sender, mut heard) = tokio::sync::mpsc::channel(16);
+        self.post.attach(&cluster(name), sender);
+        let post = self.post.clone();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = heard.recv().await {
+                let Some(said::Body::LookNow(asked)) = message.body else { continue };
+                let installation = format!("installation-{name}");
+                let facts = heard_of::ResourceFacts {
+                    application: shop().to_string(),
+                    resource: "orders-db".into(),
+                    interval_ms: 60_000,
+                    lacks: vec![lack.into()],
+                    ..Default::default()
+                };
+                let report = heard_of::Report { facts: vec![facts], ..Default::default() };
+                let beat = heard_of::Heartbeat {
+                    stamp: Some(heard_of::Stamp { installation, incarnation: 1, number: asked.number }),
+                    report: Some(report),
+                    looked: asked.number,
+                    ..Default::default()
+                };
+                post.heartbeat(&cluster(name), "", &beat);
+            }
+        });
     }
 
     /// Ends the streams and waits until the server has drained.
@@ -211,7 +247,7 @@ pub(crate) fn shop() -> ApplicationId {
 }
 
 /// A PostgreSQL database, a DNS name and a check, in two clusters.
-const SHOP: &str = "\
+pub(crate) const SHOP: &str = "\
 apiVersion: regent/v1
 kind: Application
 metadata: { name: shop }

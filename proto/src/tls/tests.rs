@@ -74,6 +74,24 @@ fn good_files_are_loaded() {
 }
 
 #[test]
+fn of_a_bundle_what_expires_first_counts() {
+    let dir = TempDir::new().unwrap();
+    let until = |year| {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+    };
+    let (early, late) = (until(2040), until(2050));
+    let file = dir.path().join("bundle.pem");
+    for text in [early.clone(), format!("{early}{late}"), format!("{late}{early}")] {
+        fs::write(&file, text).unwrap();
+        assert_eq!(expires(&file), Some(rcgen::date_time_ymd(2040, 1, 1).unix_timestamp()));
+    }
+    assert_eq!(expires(&dir.path().join("nowhere.pem")), None);
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     let dir = TempDir::new().unwrap();
     let ours = authority();

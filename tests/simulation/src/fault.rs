@@ -6,6 +6,7 @@ use crate::dice::Dice;
 use crate::network::MachineId;
 
 mod by_hand;
+mod handover;
 
 /// One thing that goes wrong for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,6 +163,8 @@ pub enum Manner {
     Late,
     /// Somebody opens a standby by hand, and nothing else happens to its machine but that it loses the coordinators.
     ByHand,
+    /// Whoever is to open loses the coordinators in that very moment, and the old side comes back.
+    Handover,
 }
 
 impl Manner {
@@ -173,6 +176,7 @@ impl Manner {
             2..=4 => Self::RegionLost,
             5 => Self::Late,
             _ if !spare && by_hand::is_drawn(seed) => Self::ByHand,
+            _ if handover::is_drawn(seed) => Self::Handover,
             _ => Self::Any,
         }
     }
@@ -214,6 +218,7 @@ pub(super) fn plan(dice: &mut Dice, manner: Manner, ground: &Ground<'_>) -> Vec<
     match manner {
         Manner::Late => return late(dice, ground),
         Manner::ByHand => return by_hand::draw(dice, ground),
+        Manner::Handover => return handover::draw(dice, ground),
         Manner::Any | Manner::CoordinatorsOnly | Manner::RegionLost | Manner::Plain => {}
     }
     let mut planned = Vec::new();
@@ -241,7 +246,9 @@ pub(super) fn plan(dice: &mut Dice, manner: Manner, ground: &Ground<'_>) -> Vec<
         };
         let fault = match manner {
             Manner::CoordinatorsOnly => among_coordinators(dice, ground),
-            Manner::Any | Manner::RegionLost | Manner::Plain | Manner::Late | Manner::ByHand => anywhere(dice, ground),
+            Manner::Any | Manner::RegionLost | Manner::Plain | Manner::Late | Manner::ByHand | Manner::Handover => {
+                anywhere(dice, ground)
+            }
         };
         match &fault {
             Fault::Kill { process } | Fault::Stop { process } if !process.starts_with("coordinator") => {

@@ -112,7 +112,14 @@ pub fn run_with(seed: u64, mistake: regent_core::planted::Mistake, aloud: bool) 
     outcome
 }
 
-/// The lowest seed that finds a known mistake, by its failure.
+/// True if a failure shows that a promise of the product was broken. A world that did not come up and a panic show only
+/// that something is wrong.
+#[must_use]
+pub fn breaks_a_promise(failure: &Failure) -> bool {
+    !["setup", "simulation", "no panic"].contains(&failure.promise.as_str())
+}
+
+/// The lowest seed that finds a known mistake, by the promise that it breaks.
 #[cfg(feature = "planted")]
 #[must_use]
 pub fn search(mistake: regent_core::planted::Mistake, seeds: std::ops::Range<u64>, jobs: usize) -> Option<Failure> {
@@ -129,7 +136,7 @@ pub fn search(mistake: regent_core::planted::Mistake, seeds: std::ops::Range<u64
                     if seed >= lock().as_ref().map_or(seeds.end, |failure| failure.seed) {
                         break;
                     }
-                    if let Err(failure) = run_with(seed, mistake, false).result {
+                    if let Some(failure) = run_with(seed, mistake, false).result.err().filter(breaks_a_promise) {
                         let mut found = lock();
                         if found.as_ref().is_none_or(|known| failure.seed < known.seed) {
                             *found = Some(failure);

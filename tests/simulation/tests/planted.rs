@@ -1,48 +1,57 @@
 //! Known mistakes, put back into the real code one at a time: each is found by the simulation.
 //!
-//! The table names a seed that is known to find each. Where the code has changed so much that it no longer does, the
-//! seeds are searched, and what is found is told: it belongs into the table then.
+//! The table names a seed that finds each, and the promise that it breaks there. Where the code has changed so much that
+//! it no longer does, the seeds are searched, and what is found is told: it belongs into the table then.
 
 #![allow(clippy::panic, clippy::print_stdout, missing_docs, reason = "tests")]
 
 use std::ops::Range;
-use std::time::Instant;
 
 use regent_core::planted::Mistake;
-use regent_simulation::Failure;
+use regent_simulation::breaks_a_promise;
 
 /// Each must be found within these.
 const SEEDS: Range<u64> = 0..2_000;
 
-/// Who finds it, and by which promise.
-const KNOWN: &[(Mistake, u64, &str)] = &[];
-
-#[test]
-fn every_mistake_is_found() {
-    let begun = Instant::now();
-    let jobs = std::thread::available_parallelism().map_or(2, usize::from);
-    let mut missed = Vec::new();
-    for mistake in Mistake::ALL {
-        let known = KNOWN.iter().find(|(known, ..)| *known == mistake);
-        let at_once = known.and_then(|(_, seed, _)| regent_simulation::run_with(*seed, mistake, false).result.err());
-        let searched = at_once.is_none();
-        match at_once.or_else(|| regent_simulation::search(mistake, SEEDS, jobs)) {
-            Some(Failure { seed, promise, how, .. }) => {
-                let new = if searched { " (new: put it into the table)" } else { "" };
-                println!("{mistake:?}: seed {seed}{new}: {promise}: {how}");
+/// A test for each line: the mistake, a seed that finds it, and the promise that it breaks there.
+macro_rules! found {
+    ($($test:ident: $mistake:ident, $seed:literal, $promise:literal;)*) => {
+        const KNOWN: &[Mistake] = &[$(Mistake::$mistake),*];
+        $(
+            #[test]
+            fn $test() {
+                find(Mistake::$mistake, $seed, $promise);
             }
-            None => missed.push(mistake),
+        )*
+    };
+}
+
+found! {}
+
+/// The seed breaks the promise with the mistake, and none without it.
+fn find(mistake: Mistake, seed: u64, promise: &str) {
+    let with = regent_simulation::run_with(seed, mistake, false).result.err().filter(breaks_a_promise);
+    match with.filter(|failure| failure.promise == promise) {
+        Some(failure) => println!("{mistake:?}: {}: {}", failure.promise, failure.how),
+        None => {
+            let jobs = std::thread::available_parallelism().map_or(2, usize::from);
+            let Some(failure) = regent_simulation::search(mistake, SEEDS, jobs) else {
+                panic!("{mistake:?} is not found in {SEEDS:?}");
+            };
+            panic!(
+                "seed {seed} no longer finds {mistake:?} by {promise:?}; seed {} does: put it into the table: {}: {}",
+                failure.seed, failure.promise, failure.how
+            );
         }
     }
-    println!("{} mistakes, {:?}", Mistake::ALL.len(), begun.elapsed());
-    assert!(missed.is_empty(), "not found in {SEEDS:?}: {missed:?}");
+    if let Err(failure) = regent_simulation::run(seed, false).result {
+        panic!("without {mistake:?}: {failure}");
+    }
 }
 
 #[test]
-fn the_seeds_of_the_table_find_nothing_without_a_mistake() {
-    for (_, seed, _) in KNOWN {
-        if let Err(failure) = regent_simulation::run(*seed, false).result {
-            panic!("{failure}");
-        }
-    }
+fn every_mistake_has_its_line() {
+    let mut missing = Mistake::ALL.to_vec();
+    missing.retain(|mistake| !KNOWN.contains(mistake));
+    assert!(missing.is_empty(), "no seed is known that finds {missing:?}: `simulate --mutations --seeds 0..2000`");
 }

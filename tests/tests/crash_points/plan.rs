@@ -1,5 +1,6 @@
 //! The points, from the plans of the core for the document of the world.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use regent_core::application::Action;
@@ -39,7 +40,9 @@ impl Kind {
         let known = protected_application().expect("a protected application");
         let cluster = |region: usize| ClusterId::new(REGIONS[region].1.expect("it has one")).expect("a name");
         let (from, to) = (cluster(WEST), cluster(CENTRAL));
-        let of = |cause: Cause, begins: Begins| plan::of(&known, &cause, &to, begins).expect("there is a primary");
+        let of = |cause: Cause, begins: Begins| {
+            plan::of(&known, &cause, &to, begins, &BTreeMap::new()).expect("there is a primary")
+        };
         let switched = || {
             let (by, max_write_outage, purpose) = (String::new(), Span::ZERO, Purpose::Switchover);
             of(Cause::Switchover { by, max_write_outage, purpose }, Begins::Before)

@@ -1,5 +1,5 @@
-//! A failover whose runbook brings the database back from a backup: into a place that was emptied, before the region was
-//! lost or after, and never into that of a database that serves.
+//! A failover whose runbook brings the database back from a backup: where nothing but that is, and never in the place of a
+//! standby or of a database that serves.
 
 use std::time::Duration;
 
@@ -13,24 +13,24 @@ use super::scene::Scene;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Tells the agent at the other side where base backups are, and starts it anew.
+/// Tells the agent at the other side where base backups are, and starts it anew. What is there would make room for one.
 async fn knows_backups(scene: &Scene, from: &std::path::Path) -> Result<()> {
     let agent = &scene.other().cluster()?.agent;
     let text = std::fs::read_to_string(agent.config())?;
     let kind = text.lines().find(|line| line.trim() == "kind: postgres").context("it names no PostgreSQL")?;
     let indent = kind.len() - kind.trim_start().len();
-    let named = format!("{kind}\n{:indent$}backups: {{ kind: base, from: \"{}\" }}", "", from.display());
+    let named =
+        format!("{kind}\n{:indent$}backups: {{ kind: base, from: \"{}\", over: setAside }}", "", from.display());
     std::fs::write(agent.config(), text.replacen(kind, &named, 1))?;
     agent.stop().await?;
     scene.other().start_agent().await
 }
 
-/// The failover asks first, restores, promotes, and restores once more what then serves.
+/// The failover restores, promotes, and restores once more what then serves.
 async fn restores_in_a_failover(scene: &Scene) -> Result<()> {
     let promote = format!("    failover:\n      - promote: [{DATABASE}, {CACHE}]\n");
     let lines = format!(
         "    failover:
-      - approve: may it be restored?
       - restore: [{DATABASE}]
       - promote: [{DATABASE}, {CACHE}]
       - {{ restore: [{DATABASE}], retries: 0, onFailure: continue }}
@@ -52,7 +52,7 @@ fn set_aside(data: &std::path::Path) -> Result<Vec<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failover_restores_into_an_emptied_place_and_never_over_what_serves() -> Result<()> {
+async fn a_failover_promotes_a_standby_as_it_is_though_its_runbook_restores() -> Result<()> {
     let scene = Scene::start(Duration::from_secs(6), Duration::from_millis(500)).await?;
     scene.lead_from("eu-central").await?;
     let (ctl, other) = (scene.world.ctl(), scene.other().cluster()?);
@@ -61,37 +61,37 @@ async fn a_failover_restores_into_an_emptied_place_and_never_over_what_serves() 
     place::passable(&backups)?;
     place::give_to_postgres(&backups)?;
     scene.old().cluster()?.postgres.base_backup(&backups.join("one")).await?;
-    let saved = writer.record().acknowledged.first().context("no rows")?.n;
     knows_backups(&scene, &backups.join("*")).await?;
     restores_in_a_failover(&scene).await?;
-
-    scene.old().lose().await?;
-    let (run, question) = wait::until("the question", PATIENCE, || async {
-        let run = newest_run(&scene).await?;
-        let step = run.steps.iter().position(|step| step.kind == "approve" && step.state() == "running");
-        let step = step.with_context(|| format!("run {} asks nothing", run.id))?;
-        Ok((run.id, step))
+    // What no backup has, and the standby has.
+    let last = writer.record().acknowledged.last().context("no rows")?.n;
+    writer.acknowledged_when("rows that are in no backup", PATIENCE, |row| row.n > last + 100).await?;
+    wait::until("a standby with them", PATIENCE, || async {
+        let rows = other.postgres.rows().await?;
+        ensure!(rows.contains(&(last + 50)), "it has not come so far");
+        Ok(())
     })
     .await?;
-    other.postgres.kill_and_switch_off().await?;
-    std::fs::remove_dir_all(other.postgres.data())?;
-    other.postgres.switch_on()?;
-    ctl.run(&["approve", &run.to_string(), &question.to_string(), "--reason", "its disk is new"]).await?;
+    wait::until("the word that the restore is left out", PATIENCE, || async {
+        let plan = ctl.run(&["plan", APPLICATION, "--failover"]).await?;
+        ensure!(plan.contains("restore-left-out"), "it says {plan}");
+        Ok(())
+    })
+    .await?;
 
+    scene.old().lose().await?;
+    scene.first_write_at_the_other_side(&writer, PATIENCE).await?;
     let ended = scene.finished_run().await;
+    let run = newest_run(&scene).await?.id;
     let shown = ctl.run(&["runs", &run.to_string()]).await?;
     println!("{shown}");
     ensure!(ended.with_context(|| shown.clone())? == run, "another run began");
-    scene.first_write_at_the_other_side(&writer, PATIENCE).await?;
-    ensure!(shown.contains("was restored"), "it does not say what was restored: {shown}");
-    ensure!(shown.contains("restore-primary"), "what serves was not refused to be restored: {shown}");
-    ensure!(other.postgres.rows().await?.contains(&saved), "a row of before the backup is missing");
-    scene.judge(writer.stop().await?, run).await?;
+    ensure!(!shown.contains("restore"), "something was to be restored: {shown}");
+    let rows = other.postgres.rows().await?;
+    ensure!(rows.contains(&(last + 50)), "a row that the standby had is gone");
     let aside = set_aside(&other.postgres.data())?;
-    ensure!(aside.is_empty(), "there was nothing to set aside, and there is {aside:?}");
-    // Whoever starts it again finds that it is this cluster's.
-    let marker = other.postgres.data().join("regent.marker");
-    ensure!(std::fs::read_to_string(&marker)?.contains(&other.name), "{} names another", marker.display());
+    ensure!(aside.is_empty(), "the standby made room for a backup: {aside:?}");
+    scene.judge(writer.stop().await?, run).await?;
     let epoch = ctl.status().await?.application(APPLICATION)?.epoch;
     ensure!(epoch == 2, "it is epoch {epoch}");
     scene.end().await
@@ -109,9 +109,7 @@ async fn where_nothing_but_a_backup_is_an_operator_has_it_restored() -> Result<(
     scene.old().cluster()?.postgres.base_backup(&backups.join("one")).await?;
     let saved = writer.record().acknowledged.first().context("no rows")?.n;
     knows_backups(&scene, &backups.join("*")).await?;
-    let promote = format!("    failover:\n      - promote: [{DATABASE}, {CACHE}]\n");
-    let lines = format!("    failover:\n      - restore: [{DATABASE}]\n      - promote: [{DATABASE}, {CACHE}]\n");
-    scene.change_document(&promote, &lines).await?;
+    restores_in_a_failover(&scene).await?;
 
     // Its disk is new before anything is decided: no standby, no database, an agent that says so.
     other.postgres.kill_and_switch_off().await?;
@@ -140,7 +138,10 @@ async fn where_nothing_but_a_backup_is_an_operator_has_it_restored() -> Result<(
     println!("{shown}");
     ensure!(ended.with_context(|| shown.clone())? == run, "another run began");
     ensure!(shown.contains("was restored"), "it does not say what was restored: {shown}");
+    ensure!(shown.contains("restore-primary"), "what serves was not refused to be restored: {shown}");
     ensure!(other.postgres.rows().await?.contains(&saved), "a row of before the backup is missing");
+    let aside = set_aside(&other.postgres.data())?;
+    ensure!(aside.is_empty(), "there was nothing to set aside, and there is {aside:?}");
     writer.acknowledged_anew(PATIENCE).await?;
     let record = writer.stop().await?;
     let missing = record.missing(&other.postgres.rows().await?);

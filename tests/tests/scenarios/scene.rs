@@ -74,17 +74,7 @@ impl Scene {
 
     /// Has the coordinator of a region lead.
     pub(crate) async fn lead_from(&self, region: &str) -> Result<()> {
-        let id = self.world.region(region)?.place().id;
-        let ctl = self.world.ctl();
-        wait::until("the wanted leader", Duration::from_secs(30), || async {
-            if ctl.status().await?.leader() != id {
-                ctl.run(&["members", "transfer-leader", &id.to_string()]).await?;
-            }
-            let leader = ctl.status().await?.leader();
-            ensure!(leader == id, "coordinator {leader} leads");
-            Ok(())
-        })
-        .await
+        self.world.lead_from(self.world.region(region)?).await
     }
 
     /// A client that has written some rows.

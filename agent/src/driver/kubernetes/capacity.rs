@@ -75,16 +75,20 @@ async fn more<K: Kind>(workload: &Workload, client: &Client, by_argo: bool) -> R
         return Ok(More::default());
     }
     let amounts = object.pod().map(|pod| needs(&pod, wanted - state.asked)).unwrap_or_default();
-    let refused = match workload.scale(&api, &state, wanted, true).await {
-        // Or somebody was at work just now; the next look is in a minute.
-        Ok(()) | Err(Refusal::Changed(_) | Refusal::Missing(_) | Refusal::Expired) => None,
-        Err(Refusal::Other(error)) => match error.code {
-            // These are told of as what the agent lacks, and by the probe.
-            "kubernetes-unreachable" | "kubernetes-unauthenticated" | "kubernetes-configuration" => None,
-            _ => Some(format!("{} would not be scaled to {wanted}: {}", workload.shown(), error.message)),
-        },
-    };
+    let refused = workload.scale(&api, &state, wanted, true).await.err().and_then(for_good);
+    let refused = refused.map(|why| format!("{} would not be scaled to {wanted}: {why}", workload.shown()));
     Ok(More { amounts, refused })
+}
+
+/// What was said against the scaling itself. A server that is slow, overloaded or out of order says nothing of what is there: that
+/// is not known, and the next look is in a minute.
+fn for_good(refusal: Refusal) -> Option<String> {
+    match refusal {
+        // Somebody was at work just now.
+        Refusal::Changed(_) | Refusal::Missing(_) | Refusal::Expired => None,
+        // Who is not reached or not let in is told of as what the agent lacks, and by the probe.
+        Refusal::Other(error) => (!error.retryable).then_some(error.message),
+    }
 }
 
 /// What so many of these pods count for in a quota.
@@ -166,6 +170,21 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn what_a_server_out_of_order_says_is_no_word_on_the_room_there() {
+        let request = Request { verb: "patch", resource: "deployments.apps/scale", name: "shop", namespace: "default" };
+        let word = |code: u16| {
+            let status = json!({ "status": "Failure", "code": code, "message": "so it is" });
+            for_good(request.of_status(&serde_json::from_value(status).unwrap()))
+        };
+        for code in [401, 404, 408, 409, 410, 429, 500, 502, 503, 504] {
+            assert_eq!(word(code), None, "{code}");
+        }
+        for code in [403, 422] {
+            assert!(word(code).is_some_and(|why| why.contains("so it is")), "{code}");
+        }
+    }
 
     fn quota(spec: &Value, status: &Value) -> ResourceQuota {
         let text = json!({ "metadata": { "name": "all" }, "spec": spec, "status": status });

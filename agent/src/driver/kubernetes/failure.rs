@@ -103,7 +103,7 @@ impl Request<'_> {
                 Refusal::Other(DriverError {
                     code: "kubernetes-refused",
                     message,
-                    retryable: code == 429 || code >= 500,
+                    retryable: matches!(code, 408 | 429) || code >= 500,
                 })
             }
         }

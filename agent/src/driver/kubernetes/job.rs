@@ -68,9 +68,7 @@ fn manifest(path: &Path, name: &str) -> Result<Job, DriverError> {
         DriverError::permanent("kubernetes-configuration", message)
     };
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    // Without the lines around the mistake: a manifest may hold what is nobody's business.
-    let options = serde_saphyr::options! { with_snippet: false };
-    let mut job: Job = serde_saphyr::from_str_with_options(&text, options).map_err(|error| wrong(error.to_string()))?;
+    let mut job: Job = super::manifest::read(&text).map_err(wrong)?;
     // The namespace is the one of the resource; the name is new each time, since an ended Job keeps its own.
     job.metadata.namespace = None;
     let stem = job.metadata.name.take().unwrap_or_else(|| name.to_owned());

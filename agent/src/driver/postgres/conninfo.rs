@@ -1,6 +1,19 @@
-//! libpq's `key=value` connection strings: taken apart so that a password never stands on a command line.
+//! libpq's `key=value` connection strings: taken apart so that no secret ever stands on a command line.
 
 use crate::secret::Secret;
+
+/// Secrets beside the password, which libpq takes from no variable.
+const SECRETS: [&str; 4] = ["sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"];
+
+/// What may be seen of a connection string, and what may not.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Apart {
+    /// Without secrets.
+    pub(super) target: String,
+    pub(super) password: Option<Secret>,
+    /// Other secrets, by their keys.
+    pub(super) others: Vec<(String, Secret)>,
+}
 
 /// A connection string, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,16 +44,14 @@ impl Conninfo {
         self.pairs.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.expose())
     }
 
-    /// The string without its password, and the password.
-    pub(super) fn without_password(&self) -> (String, Option<Secret>) {
+    /// The string without its secrets, and those.
+    pub(super) fn apart(&self) -> Apart {
         let password = self.get("password").map(Secret::new);
-        let text: Vec<String> = self
-            .pairs
-            .iter()
-            .filter(|(key, _)| key != "password")
-            .map(|(key, value)| format!("{key}={}", quoted(value.expose())))
-            .collect();
-        (text.join(" "), password)
+        let secret = |key: &str| key == "password" || SECRETS.contains(&key);
+        let shown = self.pairs.iter().filter(|(key, _)| !secret(key));
+        let target: Vec<String> = shown.map(|(key, value)| format!("{key}={}", quoted(value.expose()))).collect();
+        let others = SECRETS.iter().filter_map(|key| Some(((*key).to_owned(), Secret::new(self.get(key)?))));
+        Apart { target: target.join(" "), password, others: others.collect() }
     }
 }
 
@@ -72,9 +83,13 @@ mod tests {
     fn takes_apart_and_hides_the_password() {
         let conninfo = Conninfo::parse("host=127.0.0.1 port = 5433 password='it\\'s a \\\\' user=regent").unwrap();
         assert_eq!(conninfo.get("password"), Some("it's a \\"));
-        let (text, password) = conninfo.without_password();
-        assert_eq!(text, "host='127.0.0.1' port='5433' user='regent'");
-        assert_eq!(password, Some(Secret::new("it's a \\")));
+        let Apart { target, password, others } = conninfo.apart();
+        assert_eq!(target, "host='127.0.0.1' port='5433' user='regent'");
+        assert_eq!((password, others), (Some(Secret::new("it's a \\")), vec![]));
+        let conninfo = Conninfo::parse("host=a sslpassword=one sslkey=/k sslpassword=hunter2").unwrap();
+        let Apart { target, password, others } = conninfo.apart();
+        assert_eq!(target, "host='a' sslkey='/k'");
+        assert_eq!((password, others), (None, vec![("sslpassword".to_owned(), Secret::new("hunter2"))]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What changes seldom in this server, and whether the others answer as a rejoin would need. By a session of its own: a slow
 //! look must not stand before a promotion.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use regent_core::facts::{Findings, PostgresFacts, SlotFacts};
@@ -9,6 +9,7 @@ use regent_core::facts::{Findings, PostgresFacts, SlotFacts};
 use super::Postgres;
 use super::session::{SqlError, connect, login, number, run, text, truth};
 use crate::driver::Found;
+use crate::driver::reached::gather;
 
 /// One look.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
@@ -46,14 +47,11 @@ impl Postgres {
         };
         let others: BTreeSet<&String> = self.options.upstreams.keys().chain(self.options.replication.keys()).collect();
         let looks = others.into_iter().map(|cluster| async move { (cluster.clone(), self.reach(cluster).await) });
-        let (mut lacks, looks) = tokio::join!(self.lacking(), futures::future::join_all(looks));
-        let mut reaches = BTreeMap::new();
-        for (cluster, reached) in looks {
-            lacks.extend(reached.lacks);
-            reaches.insert(cluster, reached.answer);
-        }
+        let (mut lacks, managed, looks) =
+            tokio::join!(self.lacking(), self.managers(), futures::future::join_all(looks));
+        let reaches = gather(looks, &mut lacks);
         let problem = looked.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        let findings = Findings { lacks, ..Findings::default() };
+        let findings = Findings { lacks, managed, ..Findings::default() };
         Found { postgres: looked.ok(), redis: None, backup, reaches, problem, findings }
     }
 

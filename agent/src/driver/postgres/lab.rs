@@ -45,6 +45,10 @@ const AT_LEAST: [(&str, &str); 5] = [
 pub(super) struct Lab<'p> {
     postgres: &'p Postgres,
     place: PathBuf,
+    /// The folder of the programs that fit its data.
+    programs: PathBuf,
+    /// That of `pg_restore`.
+    loads: PathBuf,
 }
 
 /// What a count found.
@@ -66,7 +70,18 @@ impl std::fmt::Display for Rows {
 
 impl<'p> Lab<'p> {
     pub(super) fn at(postgres: &'p Postgres, place: PathBuf) -> Self {
-        Self { postgres, place }
+        let programs = postgres.options.programs();
+        Self { postgres, place, loads: programs.clone(), programs }
+    }
+
+    /// With these programs instead of the server's own, and `pg_restore` of those.
+    pub(super) fn with_programs(self, programs: PathBuf, loads: PathBuf) -> Self {
+        Self { programs, loads, ..self }
+    }
+
+    pub(super) fn tool(&self, name: &str) -> Program {
+        let folder = if name == "pg_restore" { &self.loads } else { &self.programs };
+        self.postgres.tool_in(folder, name)
     }
 
     pub(super) fn data(&self) -> PathBuf {
@@ -108,7 +123,7 @@ impl<'p> Lab<'p> {
 
     /// A server in recovery refuses to be smaller than the one whose WAL it reads.
     async fn capacity(&self) -> Result<Vec<(String, String)>, DriverError> {
-        let program = self.postgres.tool("pg_controldata").argument("-D").argument(self.data());
+        let program = self.tool("pg_controldata").argument("-D").argument(self.data());
         let output = self.postgres.succeed("postgres-control", &program, SHORT).await?.output;
         let value =
             |key: &str| output.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim().to_owned());
@@ -120,7 +135,6 @@ impl<'p> Lab<'p> {
         let (data, log) = (self.data(), self.log());
         let config = self.place.join("postgresql.conf");
         let program = self
-            .postgres
             .tool("pg_ctl")
             .argument("start")
             .argument("-D")
@@ -197,10 +211,10 @@ impl<'p> Lab<'p> {
 
     /// Ends it so that its data are whole.
     pub(super) async fn shut_down(&self) -> Result<(), DriverError> {
-        let program = self.postgres.tool("pg_ctl").argument("stop").argument("-D").argument(self.data());
+        let program = self.tool("pg_ctl").argument("stop").argument("-D").argument(self.data());
         let program = program.argument("-m").argument("fast").argument("-w").argument("-t").argument("3600");
         self.postgres.succeed("restore-failed", &program, LONG).await?;
-        let program = self.postgres.tool("pg_controldata").argument("-D").argument(self.data());
+        let program = self.tool("pg_controldata").argument("-D").argument(self.data());
         let output = self.postgres.succeed("postgres-control", &program, SHORT).await?.output;
         let state = output.lines().find_map(|line| line.strip_prefix("Database cluster state:")).map(str::trim);
         if state == Some("shut down") {
@@ -213,8 +227,7 @@ impl<'p> Lab<'p> {
     /// A program that speaks with it.
     pub(super) fn program(&self, name: &str, database: &str) -> Program {
         let port = PORT.to_string();
-        let program =
-            self.postgres.tool(name).argument("-h").argument(self.place.join("run")).argument("-p").argument(port);
+        let program = self.tool(name).argument("-h").argument(self.place.join("run")).argument("-p").argument(port);
         let program = program.argument("-U").argument(&self.postgres.options.user).argument("-d").argument(database);
         if name == "psql" { program.argument("-X").argument("-q") } else { program }
     }

@@ -8,6 +8,7 @@ use regent_core::time::Span;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use super::programs::Major;
 use crate::driver::backup::BackupOptions;
 use crate::driver::elsewhere::FenceAt;
 use crate::driver::scratch::{Check, ScratchOptions};
@@ -115,15 +116,21 @@ fn limited<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Er
 }
 
 impl PostgresOptions {
-    /// The folder of PostgreSQL's programs: the configured one, else the one that fits the version of the data, else the
+    /// The major version of the server: that of its data, else that of the programs which start it, if their path says it.
+    #[must_use]
+    pub(super) fn major(&self) -> Option<Major> {
+        let version = std::fs::read_to_string(self.data_directory.join("PG_VERSION")).unwrap_or_default();
+        Major::parse(&version).or_else(|| Major::of_path(Path::new(self.start.first()?)))
+    }
+
+    /// The folder of PostgreSQL's programs: the configured one, else the one that fits the version of the server, else the
     /// newest that is installed.
     #[must_use]
     pub fn programs(&self) -> PathBuf {
         if let Some(folder) = &self.bin_directory {
             return folder.clone();
         }
-        let version = std::fs::read_to_string(self.data_directory.join("PG_VERSION")).unwrap_or_default();
-        let version = version.trim();
+        let version = self.major().map(|major| major.to_string()).unwrap_or_default();
         if version.is_empty() {
             // There is no database yet, or no longer.
             if let Some(folder) = newest_programs(Path::new("/usr/lib/postgresql")) {

@@ -1,7 +1,9 @@
 //! Whether what fences, promotions and rejoins need is allowed and there. Asked beforehand, which changes nothing.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Config;
 
@@ -12,10 +14,13 @@ use crate::driver::Driver;
 use crate::driver::elsewhere::FenceAt;
 use crate::driver::process::Program;
 use crate::driver::process::there::{obstacle, obstacle_of};
+use crate::driver::reached::Reached;
 use crate::secret::Secret;
 
 /// One look at another cluster.
 const REACH_LIMIT: Duration = Duration::from_secs(5);
+/// So long it counts that a standby's login was let in.
+const TRIED_AGAIN: Duration = Duration::from_secs(15 * 60);
 /// The programs of PostgreSQL that a rejoin runs.
 const REJOINS_BY: [&str; 3] = ["pg_rewind", "pg_basebackup", "pg_controldata"];
 
@@ -31,14 +36,6 @@ SELECT concat_ws(', ',
      WHERE NOT has_function_privilege(f, 'EXECUTE')),
     CASE WHEN NOT EXISTS (SELECT FROM pg_roles WHERE (rolname = current_user AND rolsuper)
                           OR (rolname = 'pg_checkpoint' AND pg_has_role(oid, 'USAGE'))) THEN 'CHECKPOINT' END) AS lacks";
-
-/// What the look at another cluster gave.
-pub(super) struct Reached {
-    /// Why a rejoin would not reach it.
-    pub(super) answer: Result<(), String>,
-    /// What the login there may not.
-    pub(super) lacks: Option<String>,
-}
 
 impl Postgres {
     /// What is lacking here, whatever the other clusters say.
@@ -56,6 +53,12 @@ impl Postgres {
         lacks.extend(obstacle("stop", &self.options.stop, user).await);
         if self.options.fence == FenceAt::Remote {
             lacks.extend(obstacle("hardFence", &self.options.hard_fence, None).await);
+        }
+        if self.options.backups.is_some() && self.options.fence == FenceAt::Local {
+            // What cannot be looked at is not known.
+            lacks.extend(
+                self.refuse_fixed_place().await.err().filter(|error| !error.retryable).map(|error| error.message),
+            );
         }
         if !self.options.upstreams.is_empty() {
             let folder = self.options.programs();
@@ -78,9 +81,21 @@ impl Postgres {
 
     /// By both logins that a rejoin uses.
     pub(super) async fn reach(&self, cluster: &str) -> Reached {
-        let (superuser, standby) = tokio::join!(self.reach_as_superuser(cluster), self.reach_as_standby(cluster));
+        let lately = self.reached_as_standby().get(cluster).is_some_and(|at| at.elapsed() < TRIED_AGAIN);
+        let standby = async { if lately { Ok(()) } else { self.reach_as_standby(cluster).await } };
+        let (superuser, standby) = tokio::join!(self.reach_as_superuser(cluster), standby);
+        if superuser.is_err() || standby.is_err() {
+            // What has changed there may have changed that, too.
+            self.reached_as_standby().remove(cluster);
+        } else if !lately {
+            self.reached_as_standby().insert(cluster.to_owned(), Instant::now());
+        }
         let lacks = superuser.as_ref().ok().cloned().flatten();
         Reached { answer: superuser.and(standby), lacks }
+    }
+
+    pub(super) fn reached_as_standby(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn reach_as_superuser(&self, cluster: &str) -> Result<Option<String>, String> {
@@ -97,21 +112,21 @@ impl Postgres {
         }))
     }
 
-    /// As a standby connects: only `psql` asks for a connection of that kind.
+    /// As a standby connects: only `psql` asks for a connection of that kind. It takes one of the few that `max_wal_senders` allows
+    /// there, so what went well is not tried again for a while.
     async fn reach_as_standby(&self, cluster: &str) -> Result<(), String> {
         let conninfo = self.options.replication.get(cluster).and_then(|text| Conninfo::parse(text.expose()));
-        let (target, password) = conninfo.ok_or_else(|| unusable("replication", cluster))?.without_password();
+        let conninfo = conninfo.ok_or_else(|| unusable("replication", cluster))?;
+        let hidden = self.hide(&format!("replication.{cluster}"), &conninfo).await.map_err(|error| error.message)?;
         let own = self.options.programs().join("psql");
         let psql = if own.exists() { own.as_path() } else { Path::new("psql") };
-        let mut program = Program::at(psql)
+        let program = hidden
+            .given_to(Program::at(psql))
             .user(&self.options.os_user)
             .argument("-XAtw")
-            .argument(format!("--dbname={target} replication=true"))
+            .argument(format!("--dbname={} replication=true", hidden.target()))
             .argument("--command=IDENTIFY_SYSTEM")
             .variable("PGCONNECT_TIMEOUT", Secret::new("5"));
-        if let Some(password) = password {
-            program = program.variable("PGPASSWORD", password);
-        }
         let finished = program.run(&self.children, REACH_LIMIT).await;
         let finished =
             finished.map_err(|error| format!("as replication.{cluster}: {}", crate::journal::chain(&error)))?;

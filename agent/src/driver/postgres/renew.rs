@@ -71,16 +71,13 @@ impl Postgres {
     }
 
     async fn run_rewind(&self, leader: &Leader) -> Result<&'static str, DriverError> {
-        let (source, password) = leader.login.without_password();
-        let mut program = self
-            .tool("pg_rewind")
+        let source = self.hide(&format!("upstreams.{}", leader.cluster), &leader.login).await?;
+        let rewind = source.given_to(self.tool("pg_rewind"));
+        let mut program = rewind
             .argument("--no-ensure-shutdown")
             .argument("--target-pgdata")
             .argument(&self.data)
-            .argument(format!("--source-server={source}"));
-        if let Some(password) = password {
-            program = program.variable("PGPASSWORD", password);
-        }
+            .argument(format!("--source-server={}", source.target()));
         if self.has_restore_command().await {
             program = program.argument("--restore-target-wal");
             if let Some(file) = self.config_elsewhere() {
@@ -104,6 +101,7 @@ impl Postgres {
 
     /// A fresh copy beside PGDATA; when it is complete and closed at rest, the two are exchanged by renaming.
     async fn reclone(&self, leader: &Leader) -> Result<PathBuf, DriverError> {
+        self.refuse_fixed_place().await?;
         let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ").to_string();
         let fresh = follow::beside(&self.data, &format!("regent-new-{now}"));
         let aside = follow::beside(&self.data, &format!("regent-set-aside-{now}"));
@@ -113,16 +111,15 @@ impl Postgres {
             make_like(&data, &new)
         })
         .await?;
-        let (source, password) = leader.follow.without_password();
-        let program = self
-            .tool("pg_basebackup")
+        let source = self.hide(&format!("replication.{}", leader.cluster), &leader.follow).await?;
+        let program = source
+            .given_to(self.tool("pg_basebackup"))
             .argument("--pgdata")
             .argument(&fresh)
             .argument("--checkpoint=fast")
             .argument("--wal-method=stream")
             .argument("--no-password")
-            .argument(format!("--dbname={source}"))
-            .variable("PGPASSWORD", password.unwrap_or_default());
+            .argument(format!("--dbname={}", source.target()));
         self.succeed("reclone-failed", &program, LONG).await?;
         let (data, new, old) = (self.data.clone(), fresh, aside.clone());
         files::blocking(DISK_LIMIT, "exchanging PGDATA for the fresh copy", move || {
@@ -172,8 +169,12 @@ impl Postgres {
     }
 
     pub(super) fn tool(&self, name: &str) -> Program {
+        self.tool_in(&self.options.programs(), name)
+    }
+
+    pub(super) fn tool_in(&self, programs: &Path, name: &str) -> Program {
         // A password file or service of the user must not get in the way.
-        Program::at(&self.options.programs().join(name))
+        Program::at(&programs.join(name))
             .user(&self.options.os_user)
             .variable("PGPASSFILE", Secret::new("/dev/null"))
             .variable("PGCONNECT_TIMEOUT", Secret::new("10"))

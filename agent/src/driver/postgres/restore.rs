@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::lab::{LONG, Lab};
+use super::programs::Programs;
 use super::session::{SqlError, run};
 use super::{DISK_LIMIT, Postgres, files, follow};
 use crate::driver::backup::{Backup, BackupKind, BackupOptions, DumpForm, Judge, Over, form, not_empty, note, unnamed};
@@ -51,7 +52,25 @@ impl Postgres {
 
     pub(super) fn judge(&self) -> Judge {
         let user = Some(self.options.os_user.clone());
-        Judge { programs: self.options.programs(), user, children: self.children.clone() }
+        let programs = Programs {
+            own: self.options.bin_directory.clone(),
+            server: self.options.major(),
+            children: self.children.clone(),
+        };
+        Judge { programs, user, children: self.children.clone() }
+    }
+
+    /// An instance by the programs that this backup takes.
+    async fn lab_for(&self, place: PathBuf, backup: &Backup) -> Result<Lab<'_>, DriverError> {
+        let (options, programs) = (self.backups()?, self.judge().programs);
+        let (folder, loads) = match options.kind {
+            BackupKind::Base => {
+                let folder = programs.for_base(&backup.path).await?;
+                (folder.clone(), folder)
+            }
+            BackupKind::Dump | BackupKind::Rdb => programs.for_dump(&backup.path).await?,
+        };
+        Ok(Lab::at(self, place).with_programs(folder, loads))
     }
 
     /// Of a drill: the newest backup, in the scratch folder.
@@ -64,6 +83,7 @@ impl Postgres {
         }
         let options = self.backups()?;
         let (backup, passed_over) = options.newest(&self.judge()).await?;
+        let lab = self.lab_for(scratch.place(BACKUP), &backup).await?;
         lab.stop().await?;
         scratch.make(BACKUP, &super::rehearse::PARTS).await?;
         scratch.room_for(unpacked(options, &backup))?;
@@ -95,8 +115,9 @@ impl Postgres {
         }
         let options = self.backups()?;
         self.refuse_over(options).await?;
+        self.refuse_fixed_place().await?;
         let (backup, passed_over) = options.newest(&self.judge()).await?;
-        let lab = Lab::at(self, scratch.place(NEW));
+        let lab = self.lab_for(scratch.place(NEW), &backup).await?;
         lab.stop().await?;
         scratch.make(NEW, &super::rehearse::PARTS).await?;
         scratch.room_for(unpacked(options, &backup))?;
@@ -224,7 +245,7 @@ impl Postgres {
         backup: &Backup,
     ) -> Result<String, DriverError> {
         let mut initdb =
-            self.tool("initdb").argument("-D").argument(lab.data()).argument("-U").argument(&self.options.user);
+            lab.tool("initdb").argument("-D").argument(lab.data()).argument("-U").argument(&self.options.user);
         initdb = initdb.argument("-A").argument("scram-sha-256").argument("--no-sync").argument("--data-checksums");
         initdb = options.initdb.iter().fold(initdb, |program, word| program.argument(word));
         // The role gets its password over the socket, below; the file only satisfies the method.

@@ -79,7 +79,9 @@ impl Postgres {
                 files::blocking(LONG, "counting the rows of a plain dump", move || count_plain(&path)).await
             }
             DumpForm::Archive => {
-                let program = self.tool("pg_restore").argument("--data-only").argument("--file=-").argument(&path);
+                let folder = self.judge().programs.to_read(&path).await?;
+                let program =
+                    self.tool_in(&folder, "pg_restore").argument("--data-only").argument("--file=-").argument(&path);
                 let counter = Arc::new(Mutex::new(Counter::default()));
                 let counting = counter.clone();
                 let sink = move |text: &[u8]| counting.lock().unwrap_or_else(PoisonError::into_inner).take_in(text);
@@ -99,13 +101,13 @@ impl Postgres {
 
     /// Reads every page of what is shut down. What was found, for the outcome.
     pub(super) async fn read_checksums(&self, lab: &Lab<'_>) -> Result<&'static str, DriverError> {
-        let program = self.tool("pg_controldata").argument("-D").argument(lab.data());
+        let program = lab.tool("pg_controldata").argument("-D").argument(lab.data());
         let control = self.succeed("postgres-control", &program, SHORT).await?.output;
         let version = control.lines().find_map(|line| line.strip_prefix("Data page checksum version:")).map(str::trim);
         if version == Some("0") {
             return Ok("its pages have no checksums");
         }
-        let program = self.tool("pg_checksums").argument("--check").argument("-D").argument(lab.data());
+        let program = lab.tool("pg_checksums").argument("--check").argument("-D").argument(lab.data());
         let finished = program.run(&self.children, LONG).await.map_err(|error| error.failure("restore-failed"))?;
         if finished.success() {
             return Ok("the checksums of its pages are right");

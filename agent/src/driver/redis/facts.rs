@@ -9,6 +9,7 @@ use super::permission::lacking_there;
 use super::session::{Failure, Login, ask, command};
 use super::{COMMAND_LIMIT, Redis};
 use crate::driver::Found;
+use crate::driver::reached::{Reached, gather};
 
 /// What both sides should share.
 const SHARED: [&str; 5] = ["maxmemory", "maxmemory-policy", "appendonly", "databases", "repl-backlog-size"];
@@ -21,26 +22,16 @@ impl Redis {
             Some(options) => Some(self.backups.facts(options, self.judge()).await),
             None => None,
         };
-        let looks = self.options.upstreams.iter().map(|(cluster, upstream)| async move {
-            let login = Login::to(upstream);
-            (cluster.clone(), reach(&login).await)
-        });
-        let (mut lacks, looks) = tokio::join!(self.lacking(), futures::future::join_all(looks));
-        let mut reaches = BTreeMap::new();
-        for (cluster, answer) in looks {
-            if let Ok(grants) = &answer
-                && !grants.is_empty()
-            {
-                let grants = grants.join(" ");
-                lacks.push(format!(
-                    "the login upstreams.{cluster} lacks {grants} there; ACL SETUSER it so on that side"
-                ));
-            }
-            reaches.insert(cluster, answer.map(drop).map_err(|failure| failure.to_string()));
-        }
+        let looks =
+            self.options.upstreams.iter().map(|(cluster, upstream)| async move {
+                (cluster.clone(), reach(cluster, &Login::to(upstream)).await)
+            });
+        let (mut lacks, managed, looks) =
+            tokio::join!(self.lacking(), self.managers(), futures::future::join_all(looks));
+        let reaches = gather(looks, &mut lacks);
         let looked = self.look_at_settings().await;
         let problem = looked.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        let findings = Findings { lacks, ..Findings::default() };
+        let findings = Findings { lacks, managed, ..Findings::default() };
         Found { postgres: None, redis: looked.ok(), backup, reaches, problem, findings }
     }
 
@@ -57,8 +48,20 @@ impl Redis {
     }
 }
 
+async fn reach(cluster: &str, login: &Login) -> Reached {
+    match lacking_for(login).await {
+        Ok(grants) => {
+            let grants = grants.join(" ");
+            let lacks = (!grants.is_empty())
+                .then(|| format!("the login upstreams.{cluster} lacks {grants} there; ACL SETUSER it so on that side"));
+            Reached { answer: Ok(()), lacks }
+        }
+        Err(failure) => Reached { answer: Err(failure.to_string()), lacks: None },
+    }
+}
+
 /// What it may not there, if it answers.
-async fn reach(login: &Login) -> Result<Vec<&'static str>, Failure> {
+async fn lacking_for(login: &Login) -> Result<Vec<&'static str>, Failure> {
     let mut connection = login.connect(REACH_LIMIT).await?;
     ask::<String>(&mut connection, &command(&["PING"]), REACH_LIMIT).await?;
     Ok(lacking_there(&mut connection).await)

@@ -9,7 +9,7 @@ use crate::driver::elsewhere::FenceAt;
 use crate::driver::process::there::obstacle;
 
 /// What the driver runs here, each with what grants it.
-const COMMANDS: [(&str, &[&str]); 13] = [
+const COMMANDS: [(&str, &[&str]); 14] = [
     ("+info", &["INFO"]),
     ("+config|get", &["CONFIG", "GET", "min-replicas-to-write"]),
     ("+config|set", &["CONFIG", "SET", "min-replicas-to-write", CLOSED]),
@@ -17,6 +17,8 @@ const COMMANDS: [(&str, &[&str]); 13] = [
     ("+acl|list", &["ACL", "LIST"]),
     ("+acl|setuser", &["ACL", "SETUSER", "default", "off"]),
     ("+client|kill", &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]),
+    // For the look at who else manages it.
+    ("+client|list", &["CLIENT", "LIST"]),
     ("+client|pause", &["CLIENT", "PAUSE", "1", "WRITE"]),
     ("+client|unpause", &["CLIENT", "UNPAUSE"]),
     ("+set ~regent:*", &["SET", "regent:check", "a"]),

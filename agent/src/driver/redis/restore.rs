@@ -1,6 +1,13 @@
 //! Bringing Redis back from a snapshot: loaded by an instance that nobody reaches, counted there, and only then put into the
 //! place of its own. It comes up closed and follows nobody, until it is promoted. A Redis that has keys is refused, unless
 //! agent.yaml lets them be set aside.
+//!
+//! ```text
+//!  copy ─► dump.regent-new ─► note: regent.restoring ═ exchange: dump.rdb ═ start, closed ─► note becomes regent.restored
+//! ```
+//!
+//! A note without the copy beside it says that the exchange was made: a repeat of that run goes on behind it, also after
+//! a crash. The note of another run says nothing.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,6 +17,7 @@ use super::lab::Lab;
 use super::server::no_config_file;
 use super::{CLOSED, DISK_LIMIT, GLANCE, Redis};
 use crate::driver::backup::{Backup, BackupKind, BackupOptions, Judge, Over, not_empty, note, unnamed};
+use crate::driver::postgres::programs::Programs;
 use crate::driver::process::{Program, disk};
 use crate::driver::scratch::{BACKUP, Ready, Scratch};
 use crate::driver::{Done, DriverError, DriverResult};
@@ -21,6 +29,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(120);
 
 /// Says beside the data what was restored, by which step.
 const RESTORED: &str = "regent.restored";
+
+/// The same, from before the snapshot is put into its place.
+const RESTORING: &str = "regent.restoring";
 
 /// The place of a restore beside the data.
 const NEW: &str = "new";
@@ -37,7 +48,7 @@ impl Redis {
     }
 
     pub(super) fn judge(&self) -> Judge {
-        Judge { programs: PathBuf::new(), user: None, children: self.children.clone() }
+        Judge { programs: Programs::default(), user: None, children: self.children.clone() }
     }
 
     /// Of a drill: the newest snapshot, in the scratch folder.
@@ -69,11 +80,10 @@ impl Redis {
         }
         let folder = PathBuf::from(self.get("dir").await?);
         let scratch = Scratch::new(&folder.join("regent-restoring"), None);
-        let before = tokio::fs::read(folder.join(RESTORED)).await.unwrap_or_default();
-        if let Some(ready) = serde_json::from_slice::<Ready>(&before).ok().filter(|ready| ready.run == run) {
+        if let Some(message) = self.restored_before(run, &folder).await? {
             scratch.vanish().await?;
             let position = self.info().await?.position();
-            return Ok(Done { already: true, message: ready.message, position, ..Done::default() });
+            return Ok(Done { already: true, message, position, ..Done::default() });
         }
         let options = self.backups()?;
         self.refuse_over(options).await?;
@@ -97,14 +107,17 @@ impl Redis {
         })
         .await?;
         self.stop_by_command().await?;
-        let message =
-            format!("{} was restored in {:.1?}; {keys} keys, {checks} checks", backup.words(), began.elapsed());
-        let ready = serde_json::to_vec(&Ready { run, message: message.clone(), rehearsed_ms: None });
+        let aside = aside.map(|path| format!("; what was there is in {}", path.display())).unwrap_or_default();
+        let message = format!(
+            "{} was restored in {:.1?}; {keys} keys, {checks} checks{aside}{}",
+            backup.words(),
+            began.elapsed(),
+            note(&passed_over)
+        );
+        let ready = Ready { run, message: message.clone(), rehearsed_ms: None };
         let (source, target) = (lab.dump(), folder.join(&name));
-        let noted = folder.join(RESTORED);
         disk::bounded("redis-files", COPY_LIMIT, "putting the snapshot into its place", move || {
-            put(&source, &target)?;
-            disk::replace(&noted, &ready.map_err(std::io::Error::other)?, disk::Durability::Synced)
+            exchange(&source, &target, &ready)
         })
         .await?;
         scratch.vanish().await?;
@@ -114,9 +127,25 @@ impl Redis {
             let message = "Redis came up without the snapshot; see its log";
             return Err(DriverError::retryable("restore-failed", message));
         }
-        let aside = aside.map(|path| format!("; what was there is in {}", path.display())).unwrap_or_default();
-        let message = format!("{message}{aside}{}", note(&passed_over));
+        note_the_end(folder).await?;
         Ok(Done { message, position: info.position(), ..Done::default() })
+    }
+
+    /// What the same run has brought here before, also where it died before it could say so.
+    async fn restored_before(&self, run: u64, folder: &Path) -> Result<Option<String>, DriverError> {
+        if let Some(ready) = noted(&folder.join(RESTORED), run).await {
+            return Ok(Some(ready.message));
+        }
+        let Some(ready) = noted(&folder.join(RESTORING), run).await else { return Ok(None) };
+        let copy = waiting(&folder.join(self.get("dbfilename").await?));
+        let info = self.info().await?;
+        // It was not exchanged yet, or is not what was loaded: from the beginning, and what is in the way is refused as ever.
+        if tokio::fs::try_exists(&copy).await.unwrap_or(true) || info.is_replica() || info.has_no_keys() {
+            return Ok(None);
+        }
+        self.refuse_what_serves().await?;
+        note_the_end(folder.to_owned()).await?;
+        Ok(Some(ready.message))
     }
 
     async fn refuse_over(&self, options: &BackupOptions) -> Result<(), DriverError> {
@@ -170,17 +199,41 @@ async fn load(lab: &Lab<'_>, backup: &Backup) -> Result<u64, DriverError> {
     lab.count().await
 }
 
-/// The file in the place of another, owned like the folder.
-fn put(source: &Path, target: &Path) -> std::io::Result<()> {
+/// What a run has noted beside the data, if it is this one.
+async fn noted(file: &Path, run: u64) -> Option<Ready> {
+    let text = tokio::fs::read(file).await.ok()?;
+    serde_json::from_slice::<Ready>(&text).ok().filter(|ready| ready.run == run)
+}
+
+/// Where the copy waits that will take the place of this file.
+fn waiting(target: &Path) -> PathBuf {
+    target.with_extension("regent-new")
+}
+
+/// What was about to be is.
+async fn note_the_end(folder: PathBuf) -> Result<(), DriverError> {
+    disk::bounded("redis-files", DISK_LIMIT, "noting that the snapshot is in its place", move || {
+        std::fs::rename(folder.join(RESTORING), folder.join(RESTORED))?;
+        disk::sync(&folder)
+    })
+    .await
+}
+
+/// The file in the place of another, owned like the folder; noted before.
+fn exchange(source: &Path, target: &Path, ready: &Ready) -> std::io::Result<()> {
     use std::os::unix::fs::MetadataExt;
     let folder = target.parent().ok_or_else(|| std::io::Error::other("a path without a folder"))?;
-    let new = target.with_extension("regent-new");
+    let new = waiting(target);
     std::fs::copy(source, &new)?;
     let owner = std::fs::metadata(folder)?;
     if nix::unistd::geteuid().is_root() {
         std::os::unix::fs::chown(&new, Some(owner.uid()), Some(owner.gid()))?;
     }
     disk::sync(&new)?;
+    // The copy is found after a crash wherever the note is: that it is gone will say that it was exchanged.
+    disk::sync(folder)?;
+    let text = serde_json::to_vec(ready).map_err(std::io::Error::other)?;
+    disk::replace(&folder.join(RESTORING), &text, disk::Durability::Synced)?;
     std::fs::rename(&new, target)?;
     disk::sync(folder)
 }

@@ -5,6 +5,7 @@ use crate::application::Action;
 use crate::breaker::is_frozen;
 use crate::cause::{self, Standing};
 use crate::entry::{Cause, Entry, Ground};
+use crate::plan;
 use crate::run::{self, Proposal, Run, RunStatus};
 use crate::switchover;
 use crate::target::{self, Candidate};
@@ -95,6 +96,10 @@ fn decide_fenced(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry>
     let candidate = candidate(scene, run)?;
     if is_frozen(scene.state) {
         return None;
+    }
+    // What was fenced is opened again, and the next plan is made for what is there now.
+    if let Some(reason) = plan::outdated(run, &candidate.gaps) {
+        return Some(Entry::UndoBegun { run: run.id, reason });
     }
     let reasons = run.finding.reasons.clone();
     let mut finding = target::finding(scene, &candidate, reasons, view.wall);

@@ -7,6 +7,7 @@
 //!    neither is to be had, and it is attested ► Decide{Forced}
 //! ```
 
+use super::gates::remote_fence;
 use super::{Assessment, Trigger, Viewpoint, is_due};
 use crate::breaker::is_frozen;
 use crate::entry::{Cause, Entry, Ground};
@@ -110,7 +111,7 @@ fn way(scene: &Scene<'_>, loss: Option<&Loss>) -> Way {
 fn out_of_reach(scene: &Scene<'_>, loss: Option<&Loss>) -> Option<String> {
     let known = scene.known;
     let window = Window::new(&known.terms);
-    if let Some(resource) = super::remote_fence(scene) {
+    if let Some(resource) = remote_fence(scene) {
         let primary = scene.primary;
         return Some(format!("the fence of {resource} in {primary} acts on another machine: silence proves nothing"));
     }

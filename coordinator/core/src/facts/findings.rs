@@ -13,6 +13,8 @@ pub struct Findings {
     pub dns: Option<DnsFacts>,
     /// What there is too little of to start the service here.
     pub short: Vec<String>,
+    /// Other managers that look after the same database, each with what gives it away.
+    pub managed: Vec<String>,
 }
 
 /// What DNS servers say of a name and its zone.

@@ -1,7 +1,9 @@
 //! A plan as an operator sees it before anything is begun: the steps, what is expected of them, and every note. It changes
 //! nothing; begun at this moment, exactly these steps are carried out, since both come from [`super::of`].
 
-use super::{Begins, Digest, Forecast, forecast, of};
+use std::collections::BTreeMap;
+
+use super::{Begins, Digest, Forecast, forecast, of, spared};
 use crate::decide::{self, Assessment, Trigger, Viewpoint, Way, look_at_order};
 use crate::entry::Cause;
 use crate::id::{ApplicationId, ClusterId, Epoch};
@@ -10,6 +12,7 @@ use crate::readiness;
 use crate::run::Step;
 use crate::state::Wish;
 use crate::switchover::{self, Purpose};
+use crate::target::{self, Candidate};
 use crate::time::Span;
 use crate::verdict::Scene;
 use crate::why::Verdict;
@@ -70,8 +73,8 @@ pub fn switchover(scene: &Scene<'_>, view: Viewpoint, asked: &Asked<'_>) -> Show
     // With something in the way the plan is shown all the same.
     let to = candidate.as_ref().map(|candidate| candidate.cluster.clone());
     let to = to.or_else(|| asked.to.cloned()).or_else(|| scene.others().next().cloned());
-    let mut shown = show(scene, cause, to, Begins::Before);
-    shown.notes = refusals.into_iter().map(Note::from).collect();
+    let mut shown = show(scene, cause, to, Begins::Before, candidate.as_ref());
+    shown.notes.extend(refusals.into_iter().map(Note::from));
     let more = preflight::of_move(scene, &shown, max_write_outage, view.wall);
     shown.notes.extend(more);
     if let Some(candidate) = &candidate {
@@ -91,12 +94,12 @@ pub fn switchover(scene: &Scene<'_>, view: Viewpoint, asked: &Asked<'_>) -> Show
 pub fn failover(scene: &Scene<'_>, view: Viewpoint) -> Shown {
     let assessment = decide::assess(scene, view);
     let mut shown = assessed(scene, &assessment);
-    shown.notes = assessment.held_by.into_iter().map(Note::from).collect();
+    shown.notes.extend(assessment.held_by.into_iter().map(Note::from));
     shown.notes.extend(readiness::before_failover(scene, view.wall));
     finish(shown)
 }
 
-/// The same of what was assessed already, and without a note.
+/// The same of what was assessed already, with no other note than on what the plan leaves out.
 pub(crate) fn assessed(scene: &Scene<'_>, assessment: &Assessment) -> Shown {
     let (cause, begins) = match &assessment.trigger {
         Trigger::Failed(failure) => (
@@ -109,7 +112,7 @@ pub(crate) fn assessed(scene: &Scene<'_>, assessment: &Assessment) -> Shown {
     };
     let to = assessment.target.as_ref().map(|candidate| candidate.cluster.clone());
     let to = to.or_else(|| scene.others().next().cloned());
-    let mut shown = show(scene, cause, to, begins);
+    let mut shown = show(scene, cause, to, begins, assessment.target.as_ref());
     if let Some(candidate) = &assessment.target {
         shown.expected_loss = candidate.sentences();
     }
@@ -122,8 +125,8 @@ pub fn ordered(scene: &Scene<'_>, view: Viewpoint, wish: &Wish) -> Shown {
     let (candidate, way, refusals) = look_at_order(scene, wish);
     let begins = if way == Way::Fence { Begins::Before } else { Begins::Decided };
     let cause = Cause::Forced { by: wish.by.clone(), reason: wish.why().to_owned() };
-    let mut shown = show(scene, cause, Some(wish.to.clone()), begins);
-    shown.notes = refusals.into_iter().map(Note::from).collect();
+    let mut shown = show(scene, cause, Some(wish.to.clone()), begins, candidate.as_ref());
+    shown.notes.extend(refusals.into_iter().map(Note::from));
     shown.notes.extend(readiness::before_failover(scene, view.wall));
     shown.notes.push(preflight::remark("way", way.sentence()));
     if scene.verdict() == Verdict::Healthy {
@@ -136,9 +139,24 @@ pub fn ordered(scene: &Scene<'_>, view: Viewpoint, wish: &Wish) -> Shown {
     finish(shown)
 }
 
-fn show(scene: &Scene<'_>, cause: Cause, to: Option<ClusterId>, begins: Begins) -> Shown {
-    let to = to.filter(|to| scene.known.document.clusters.contains(to) && to != scene.primary);
-    let steps = to.as_ref().and_then(|to| of(scene.known, &cause, to, begins)).unwrap_or_default();
+fn show(
+    scene: &Scene<'_>,
+    cause: Cause,
+    to: Option<ClusterId>,
+    begins: Begins,
+    candidate: Option<&Candidate>,
+) -> Shown {
+    let document = &scene.known.document;
+    let to = to.filter(|to| document.clusters.contains(to) && to != scene.primary);
+    // What it has counts whatever else speaks against it: allowed by an operator, it would have this plan.
+    let gaps = match (candidate, &to) {
+        (Some(candidate), _) => candidate.gaps.clone(),
+        (None, Some(to)) => target::at_hand(scene, to),
+        (None, None) => BTreeMap::new(),
+    };
+    let steps = to.as_ref().and_then(|to| of(scene.known, &cause, to, begins, &gaps)).unwrap_or_default();
+    let fails_over = !matches!(cause, Cause::Switchover { .. });
+    let left_out = to.as_ref().filter(|_| fails_over).map(|to| spared::notes(document, to, &gaps));
     let digest = to.as_ref().map(|to| Digest::of(scene.application, scene.known.epoch, scene.primary, to, &steps));
     Shown {
         application: scene.application.clone(),
@@ -150,7 +168,7 @@ fn show(scene: &Scene<'_>, cause: Cause, to: Option<ClusterId>, begins: Begins) 
         forecast: forecast(scene.state, scene.application, &steps),
         steps,
         expected_loss: Vec::new(),
-        notes: Vec::new(),
+        notes: left_out.unwrap_or_default(),
     }
 }
 

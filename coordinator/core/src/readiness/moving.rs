@@ -3,12 +3,15 @@
 use super::sides::VERSIONS_DIFFER;
 use super::{Looking, Place, place};
 use crate::evidence::Sighting;
+use crate::id::ClusterId;
 use crate::plan::SWITCHOVER;
 use crate::preflight::Severity;
+use crate::readiness_found::MANAGED_ELSEWHERE;
 use crate::switchover::{self, NO_TARGET};
 use crate::target;
 use crate::time::Span;
 use crate::verdict::Scene;
+use crate::why::Rule;
 
 /// A lag that has grown for less may be one long transaction.
 const TREND_AFTER: Span = Span::from_secs(60);
@@ -48,51 +51,51 @@ impl Looking<'_> {
         }
     }
 
-    /// What would refuse a switchover, and how far the standbys are behind.
-    pub(super) fn of_moving(&mut self) {
+    /// What would refuse a switchover, and how far the standbys are behind. Returns how much it weighs that some cluster cannot
+    /// be moved to: as long as there is one that can, it blocks nothing. None before there is a primary.
+    pub(super) fn of_moving(&mut self) -> Option<Severity> {
         let Some(scene) = self.scene() else {
-            return self.add(Place::default(), Severity::Blocker, "not-adopted", "no primary is known yet");
+            self.add(Place::default(), Severity::Blocker, "not-adopted", "no primary is known yet");
+            return None;
         };
         self.of_lag(&scene);
+        let obstacles: Vec<(&ClusterId, Vec<Rule>)> =
+            scene.others().map(|cluster| (cluster, switchover::of_target(&scene, cluster).1)).collect();
+        let ready = obstacles.iter().any(|(_, obstacles)| obstacles.is_empty());
+        let severity = if ready { Severity::Warning } else { Severity::Blocker };
         if !self.document().runbooks.contains_key(SWITCHOVER) {
             // It can only fail over: who could not take over is all the same worth a warning.
             for unfit in target::rank(&scene).into_iter().filter_map(Result::err) {
                 self.add(Place::of(&unfit.cluster), Severity::Warning, unfit.code, unfit.detail);
             }
             let detail = "the document has no runbook for a switchover: it can only fail over";
-            return self.add(Place::default(), Severity::Info, "no-switchover-runbook", detail);
+            self.add(Place::default(), Severity::Info, "no-switchover-runbook", detail);
+            return Some(severity);
         }
-        for rule in switchover::of_application(&scene) {
+        // Of other managers each place tells itself.
+        let rules = switchover::of_application(&scene).into_iter();
+        for rule in rules.filter(|rule| rule.code != MANAGED_ELSEWHERE) {
             self.add(Place::default(), Severity::Blocker, &rule.code, rule.detail);
         }
         if let Err(rule) = switchover::primary_serves(&scene) {
             self.add(Place::of(scene.primary), Severity::Blocker, &rule.code, rule.detail);
         }
-        let severity = of_others(&scene);
-        for cluster in scene.others() {
-            let (_, obstacles) = switchover::of_target(&scene, cluster);
+        if obstacles.is_empty() {
+            self.add(Place::default(), Severity::Blocker, NO_TARGET, "no other cluster is listed");
+        }
+        for (cluster, obstacles) in obstacles {
             // What differs each place tells of itself.
             for rule in obstacles.into_iter().filter(|rule| rule.code != VERSIONS_DIFFER) {
                 self.add(Place::of(cluster), severity, &rule.code, rule.detail);
             }
         }
-        if scene.others().next().is_none() {
-            self.add(Place::default(), Severity::Blocker, NO_TARGET, "no other cluster is listed");
-        }
+        Some(severity)
     }
 
     /// What keeps one cluster from taking over blocks nothing as long as another one can.
-    pub(super) fn weigh_differences(&mut self) {
-        let Some(scene) = self.scene() else { return };
-        let at_worst = of_others(&scene);
+    pub(super) fn weigh_differences(&mut self, at_worst: Severity) {
         for (_, note) in self.notes.iter_mut().filter(|(_, note)| note.code == VERSIONS_DIFFER) {
             note.severity = note.severity.max(at_worst);
         }
     }
-}
-
-/// How much it weighs that some cluster cannot be moved to: as long as there is one that can, it blocks nothing.
-fn of_others(scene: &Scene<'_>) -> Severity {
-    let ready = scene.others().any(|cluster| switchover::of_target(scene, cluster).1.is_empty());
-    if ready { Severity::Warning } else { Severity::Blocker }
 }

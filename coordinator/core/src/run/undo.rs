@@ -63,12 +63,16 @@ pub(super) fn begin(applying: &mut Applying<'_>, id: RunId) -> Applied {
 }
 
 impl Run {
-    /// From now on only the undo counts: what is stuck before it needs no human any more.
+    /// From now on only the undo counts: what is stuck before it needs no human any more. Of a run that has touched nothing
+    /// there is none, and the run is over: an open database is not opened once more.
     pub(super) fn give_up(&mut self) {
+        let untouched = !self.has_touched();
         self.status = RunStatus::Undoing;
         for (step, progress) in self.steps.iter().zip(&mut self.progress) {
             if step.stage != UNDO_STAGE && progress.state == StepState::Stuck {
                 progress.state = StepState::FailedContinued;
+            } else if step.stage == UNDO_STAGE && untouched {
+                progress.state = StepState::Skipped;
             }
         }
         self.leave_at_rest();

@@ -7,7 +7,7 @@ use super::{
     window,
 };
 use crate::effect::Effect;
-use crate::entry::{Entry, FORMAT, Record};
+use crate::entry::{Entry, FORMAT, OLDEST_ENTRY, Record};
 use crate::id::{ApplicationId, CoordinatorId, LogIndex, RunId, Token};
 use crate::run;
 use crate::time::Timestamp;
@@ -69,11 +69,10 @@ pub(crate) fn refused(rule: &str, detail: impl Into<String>) -> Applied {
 pub(super) fn apply(state: &mut State, index: LogIndex, record: &Record) -> (Applied, Vec<Effect>) {
     state.applied = index;
     // A coordinator stops before it comes to this: those that know the format would apply the entry.
-    if record.format > FORMAT {
-        return (
-            refused("format", format!("entry {index} has format {}, this release knows {FORMAT}", record.format)),
-            vec![],
-        );
+    if !(OLDEST_ENTRY..=FORMAT).contains(&record.format) {
+        let found = record.format;
+        let detail = format!("entry {index} has format {found}, this release knows {OLDEST_ENTRY} to {FORMAT}");
+        return (refused("format", detail), vec![]);
     }
     if let Some(earlier) = record.request.as_ref().and_then(|id| state.requests.iter().find(|(known, _)| known == id)) {
         let repeated = match &earlier.1 {

@@ -171,9 +171,8 @@ fn when_its_time_has_passed_the_leader_commits_and_nobody_before() {
     assert_eq!(last_event(&world), ("committed".into(), "leader".into()));
 }
 
-#[test]
-fn a_failover_closes_the_window_and_the_audit_says_so() {
-    let (mut world, run) = open();
+/// The new primary is lost, and the group decides for the old one.
+fn fail_over_to_the_west(world: &mut World) {
     let votes = [world.vote(1, &central(), 1, Span::ZERO), world.vote(2, &central(), 1, Span::ZERO)];
     let terms = world.known().terms.last().unwrap().number;
     world.done(Entry::Decide {
@@ -184,6 +183,12 @@ fn a_failover_closes_the_window_and_the_audit_says_so() {
         ground: Ground::Lost { votes: votes.into() },
         finding: Finding::default(),
     });
+}
+
+#[test]
+fn a_failover_closes_the_window_and_the_audit_says_so() {
+    let (mut world, run) = open();
+    fail_over_to_the_west(&mut world);
     assert_eq!(last_event(&world).0, "commit-window-closed");
     assert!(world.known().window.is_none());
     let entry = back(&world, run, central());
@@ -214,16 +219,7 @@ fn a_hold_stops_planned_moves_and_no_failover() {
     let explained = why::explain(&world.state, &well_there(), view(NOW, &world), &app()).unwrap();
     assert!(explained.notes.iter().any(|note| note.code == "held" && note.detail.contains("end of the quarter")));
     assert!(explained.held_by.iter().all(|rule| rule.code != "held"));
-    let votes = [world.vote(1, &central(), 1, Span::ZERO), world.vote(2, &central(), 1, Span::ZERO)];
-    let terms = world.known().terms.last().unwrap().number;
-    world.done(Entry::Decide {
-        application: app(),
-        from: Epoch(2),
-        to: west(),
-        terms,
-        ground: Ground::Lost { votes: votes.into() },
-        finding: Finding::default(),
-    });
+    fail_over_to_the_west(&mut world);
     assert_eq!(world.known().primary, Some(west()));
     world.done(Entry::Unheld { application: app(), by: "ann".into() });
     world.ignored(Entry::Unheld { application: app(), by: "ann".into() });

@@ -3,10 +3,15 @@
 use regent_core::evidence::Evidence;
 use regent_core::facts::{AuthorityFacts, DnsFacts, Facts, Findings, ResolverFacts};
 use regent_core::id::ClusterId;
+use regent_core::plan::{Asked, show_failover, show_switchover};
+use regent_core::preflight::Note;
 use regent_core::readiness;
+use regent_core::switchover::{Purpose, preflight};
 use regent_core::time::{Moment, Span};
+use regent_core::verdict::Scene;
 
 use crate::fixture::*;
+use crate::readying::{self, facts, well};
 
 const NOW: Moment = Moment(1_000_000);
 
@@ -138,4 +143,37 @@ fn too_little_room_is_told_of_where_the_application_does_not_serve() {
     assert_eq!(world.known().primary, Some(west()));
     assert_eq!(notes(&world, &evidence, &west(), "core", NOW), Vec::<String>::new());
     assert_eq!(notes(&world, &evidence, &central(), "core", NOW), ["warning capacity-short: pods would be 5 of 3"]);
+}
+
+#[test]
+fn another_manager_refuses_every_planned_move_and_warns_before_a_failover() {
+    let (world, mut evidence) = well();
+    let at = view(NOW, &world);
+    let application = app();
+    // What refuses a switchover, and what its plan and that of a failover say of it.
+    let answers = |evidence: &Evidence| {
+        let scene = Scene::new(&world.state, evidence, NOW, at.me, &application).unwrap();
+        let asked = Asked { by: "ann", purpose: Purpose::Switchover, to: None, max_write_outage: None };
+        let told = |notes: &[Note]| -> Vec<String> {
+            let about = notes.iter().filter(|note| note.code == "managed-elsewhere");
+            about.map(|note| format!("{}: {}", note.severity.as_str(), note.detail)).collect()
+        };
+        let refused = preflight(&scene, Purpose::Switchover, None).err().map(|rule| rule.code);
+        (refused, told(&show_switchover(&scene, at, &asked).notes), told(&show_failover(&scene, at).notes))
+    };
+    assert_eq!(answers(&evidence), (None, vec![], vec![]));
+    for (cluster, name) in [(west(), "db"), (central(), "cache")] {
+        facts(&mut evidence, &cluster, name).findings.managed.push("Somebody (its sessions: x)".into());
+        assert_eq!(readying::notes(&world, &evidence), [format!("blocker managed-elsewhere {cluster}/{name}")]);
+        let (refused, shown, failover) = answers(&evidence);
+        assert_eq!(refused.as_deref(), Some("managed-elsewhere"));
+        let begins =
+            |severity: &str| format!("{severity}: {name} in {cluster}: Somebody (its sessions: x) looks after it");
+        assert!(shown.len() == 1 && shown[0].starts_with(&begins("blocker")), "{shown:?}");
+        assert!(failover.len() == 1 && failover[0].starts_with(&begins("warning")), "{failover:?}");
+        // What was seen long ago is unknown.
+        facts(&mut evidence, &cluster, name).at = NOW.before(Span::from_secs(181));
+        assert_eq!(answers(&evidence), (None, vec![], vec![]));
+        *facts(&mut evidence, &cluster, name) = readying::facts(&mut well().1, &cluster, name).clone();
+    }
 }

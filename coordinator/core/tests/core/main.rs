@@ -8,6 +8,8 @@
     reason = "tests"
 )]
 
+mod adopting;
+mod ageing;
 mod approving;
 mod blast;
 mod breaking;
@@ -17,6 +19,7 @@ mod committing;
 mod copying;
 mod deciding;
 mod drilling;
+mod failing;
 mod finding;
 mod fixture;
 mod installing;
@@ -35,6 +38,10 @@ mod reinstalling;
 mod rejoining;
 mod restoring;
 mod running;
+mod sparing;
 mod stuck;
 mod switching;
+mod undoing;
+mod untouched;
 mod voting;
+mod waiting;

@@ -1,9 +1,9 @@
 //! What is shown before is what is carried out after; and nothing else is.
 
 use regent_core::application::Action;
-use regent_core::entry::{Cause, Entry, Finding};
+use regent_core::entry::Entry;
 use regent_core::id::{ClusterId, RunId};
-use regent_core::plan::{Asked, Digest, Shown, show_failover, show_switchover};
+use regent_core::plan::{Asked, Shown, show_failover, show_switchover};
 use regent_core::preflight::Severity;
 use regent_core::run::StepKind;
 use regent_core::switchover::Purpose;
@@ -13,28 +13,13 @@ use regent_core::verdict::Scene;
 use crate::fixture::*;
 use crate::intervening::moved;
 use crate::running::{begin, end, lost, perform};
-use crate::switching::{NOW, at, ready, started, well};
+use crate::switching::{NOW, asked, at, ready, started, well};
 
 fn shown(world: &World, to: Option<&ClusterId>) -> Shown {
     let (name, evidence) = (app(), well());
     let scene = Scene::new(&world.state, &evidence, NOW, view(NOW, world).me, &name).unwrap();
     let asked = Asked { by: "ann", purpose: Purpose::Switchover, to, max_write_outage: None };
     show_switchover(&scene, view(NOW, world), &asked)
-}
-
-fn start(world: &World, plan: Option<Digest>) -> Entry {
-    Entry::RunStarted {
-        application: app(),
-        epoch: world.known().epoch,
-        cause: Cause::Switchover {
-            by: "ann".into(),
-            max_write_outage: Span::from_secs(5),
-            purpose: Purpose::Switchover,
-        },
-        to: central(),
-        finding: Finding::default(),
-        plan,
-    }
 }
 
 fn codes(shown: &Shown, severity: Severity) -> Vec<&str> {
@@ -51,7 +36,7 @@ fn a_started_run_has_the_steps_that_were_shown() {
     assert!(codes(&plan, Severity::Info).contains(&"waits-first"));
     assert_eq!(world.state, before, "looking changes nothing");
     assert_eq!((plan.to.as_ref(), plan.from.clone()), (Some(&central()), west()));
-    world.done(start(&world, plan.digest.clone()));
+    world.done(asked(&world, plan.digest.clone()));
     let run = &world.state.runs[&world.known().run.unwrap()];
     assert_eq!(run.steps, plan.steps);
 }
@@ -66,10 +51,10 @@ fn a_plan_that_was_seen_is_carried_out_or_none() {
     world.done(Entry::Applied { application: Box::new(changed), by: "bob".into() });
     let now = shown(&world, None).digest.unwrap();
     assert_ne!(seen, now);
-    let entry = start(&world, Some(seen));
+    let entry = asked(&world, Some(seen));
     assert_eq!(world.refused(entry), "plan-changed");
     assert!(world.known().run.is_none());
-    let entry = start(&world, Some(now));
+    let entry = asked(&world, Some(now));
     world.done(entry);
 }
 

@@ -20,12 +20,12 @@ fn wish() -> Wish {
     Wish { by: "ann".into(), to: central(), reason: "it burns".into(), allow_data_loss: None, attestation: None }
 }
 
-fn allowed() -> Wish {
+pub fn allowed() -> Wish {
     Wish { allow_data_loss: Some("agreed with the CTO".into()), ..wish() }
 }
 
 /// Protected, with these lines before those of the runbook, and a document that accepts any loss.
-fn with(lines: Vec<Line>, two_person: bool) -> World {
+pub fn with(lines: Vec<Line>, two_person: bool) -> World {
     let mut world = World::protected();
     let mut changed = document();
     changed.automation.two_person = two_person;
@@ -35,7 +35,7 @@ fn with(lines: Vec<Line>, two_person: bool) -> World {
     world
 }
 
-fn restoring(two_person: bool) -> World {
+pub fn restoring(two_person: bool) -> World {
     with(vec![line(Action::Restore, &["db"])], two_person)
 }
 
@@ -45,7 +45,7 @@ fn database(evidence: &mut Evidence) -> &mut Sighting {
 }
 
 /// The centre has a machine, an agent, and no database.
-fn emptied(mut evidence: Evidence) -> Evidence {
+pub fn emptied(mut evidence: Evidence) -> Evidence {
     let seen = database(&mut evidence);
     (seen.health, seen.role, seen.position, seen.upstream) = (Health::Failed, Role::Unknown, None, None);
     (seen.detail, seen.failures) = ("no server process".into(), 3);
@@ -53,9 +53,14 @@ fn emptied(mut evidence: Evidence) -> Evidence {
 }
 
 /// The same, and the west has been silent for so long that votes decide.
-fn lost(world: &mut World) -> Evidence {
+pub fn lost(world: &mut World) -> Evidence {
+    emptied(silent(world))
+}
+
+/// The west has been silent for so long; in the centre all is well.
+pub fn silent(world: &mut World) -> Evidence {
     let silent = NOW.before(Span::from_secs(30));
-    let mut evidence = emptied(evidence(NOW, silent));
+    let mut evidence = evidence(NOW, silent);
     for observer in [1, 2] {
         let index = world.vote(observer, &west(), 1, Span::ZERO);
         evidence.votes_applied.insert(index, silent);
@@ -63,11 +68,11 @@ fn lost(world: &mut World) -> Evidence {
     evidence
 }
 
-fn proposals(world: &World, evidence: &Evidence) -> Vec<Entry> {
+pub fn proposals(world: &World, evidence: &Evidence) -> Vec<Entry> {
     decide(&world.state, evidence, view(NOW, world))
 }
 
-fn order(world: &mut World, wish: Wish) -> LogIndex {
+pub fn order(world: &mut World, wish: Wish) -> LogIndex {
     let epoch = world.known().epoch;
     world.done(Entry::FailoverOrdered { application: app(), epoch, wish })
 }

@@ -111,6 +111,29 @@ async fn why_names_the_rules_that_hold_a_failover() {
 }
 
 #[tokio::test]
+async fn readiness_is_looked_at_anew_and_each_agent_is_told_of() {
+    let (_authority, world, operator) = seen().await;
+    world.finds_lacking("eu-west-1", "no right to fence");
+    let said = operator.run(&["readiness", "shop", "--now"]).await;
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    holds(&said.out, &["AGE", "permission-missing", "no right to fence"]);
+    let silent = "eu-central-1: NOT looked anew: its agent has no stream to coordinator 1";
+    holds(&said.err, &["eu-west-1: looked anew, answered after", silent]);
+    let json = operator.json(&["readiness", "shop", "--now"]).await;
+    let looks = json["looks"].as_array().unwrap();
+    let named: Vec<&str> = looks.iter().filter_map(|look| look["cluster"].as_str()).collect();
+    assert_eq!(named, ["eu-west-1", "eu-central-1"]);
+    assert_eq!(looks[0]["problem"], "");
+    assert!(looks[1]["problem"].as_str().unwrap().contains("no stream"), "{json}");
+    assert!(operator.json(&["readiness", "shop"]).await["looks"].as_array().unwrap().is_empty(), "nobody was asked");
+
+    let refused = operator.run(&["readiness", "shop", "--now", "--fail-on", "warning"]).await;
+    assert_eq!(refused.code, 3, "{}", refused.err);
+    assert_eq!(operator.run(&["readiness", "nil", "--now"]).await.code, 1);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn audit_members_and_runs_have_every_form() {
     let (_authority, world, operator) = seen().await;
     holds(&operator.does(&["audit"]).await, &["EVENT", "coordinator-joined", "adopted", "ann"]);

@@ -17,6 +17,8 @@ use regent_core::terms::Terms;
 use regent_core::time::{Moment, Span};
 use regent_proto::agent::v1 as wire;
 
+use super::text::{LIST_LIMIT, cut, cut_message};
+
 /// A token on the wire.
 #[must_use]
 pub fn token(token: Token) -> wire::Token {
@@ -219,10 +221,10 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
             wire::Role::Unspecified => Role::Unknown,
         },
         writable: seen.writable,
-        system_id: SystemId(seen.system_id.clone()),
+        system_id: SystemId(cut(&seen.system_id)),
         timeline: seen.timeline,
         position: seen.position,
-        position_text: seen.position_text.clone(),
+        position_text: cut(&seen.position_text),
         advanced: None,
         ailing_since: None,
         closed_since: None,
@@ -235,7 +237,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
             lag_bytes: upstream.lag_bytes,
             lag: upstream.lag_ms.map(Span::from_millis),
         }),
-        detail: seen.detail.clone(),
+        detail: cut(&seen.detail),
     };
     sighting.advanced = before.and_then(|before| sighting.advanced_since(before));
     sighting.ailing_since = sighting.ailing_after(before);
@@ -252,7 +254,7 @@ pub fn outcome(status: &wire::StepStatus) -> Option<Outcome> {
     match status.phase() {
         wire::StepPhase::Running | wire::StepPhase::Unspecified => None,
         wire::StepPhase::Succeeded => Some(Outcome::Succeeded(Report {
-            message: status.message.clone(),
+            message: message(status),
             driver: Span::from_millis(status.driver_ms),
             position: status.position,
             timeline: status.timeline,
@@ -262,8 +264,9 @@ pub fn outcome(status: &wire::StepStatus) -> Option<Outcome> {
             stale_answers: status
                 .stale_answers
                 .iter()
+                .take(LIST_LIMIT)
                 .map(|stale| StaleAnswer {
-                    server: stale.server.clone(),
+                    server: cut(&stale.server),
                     lasted: Span::from_millis(stale.for_ms),
                     cleared: stale.cleared,
                     reached: stale.reached,
@@ -271,10 +274,19 @@ pub fn outcome(status: &wire::StepStatus) -> Option<Outcome> {
                 .collect(),
         })),
         wire::StepPhase::Failed => Some(Outcome::Failed {
-            code: status.code.clone(),
-            message: status.message.clone(),
+            code: cut(&status.code),
+            message: cut_message(&status.message),
             retryable: status.retryable,
         }),
+    }
+}
+
+/// What was done, and how many servers are not told of by name.
+fn message(status: &wire::StepStatus) -> String {
+    let message = cut_message(&status.message);
+    match status.stale_answers.len().saturating_sub(LIST_LIMIT) {
+        0 => message,
+        more => format!("{message}; and {more} more servers"),
     }
 }
 

@@ -12,6 +12,7 @@ use regent_core::time::Span;
 use regent_proto::agent::v1 as wire;
 
 use super::convert;
+use super::text::TEXT_LIMIT;
 
 /// Applications of one agent that are taken note of; no agent has so many.
 const LIMIT: usize = 1024;
@@ -22,7 +23,7 @@ pub(crate) fn reports(
     stored: &[wire::StoredTerms],
     installation: &str,
 ) -> Option<BTreeMap<ApplicationId, AgentReport>> {
-    if stored.len() > LIMIT {
+    if stored.len() > LIMIT || installation.len() > TEXT_LIMIT {
         return None;
     }
     let report = |one: &wire::StoredTerms| {
@@ -59,6 +60,9 @@ pub(crate) fn to_wire(state: &State, reports: &BTreeMap<ApplicationId, AgentRepo
 
 fn terms(update: &wire::TermsUpdate) -> Option<Terms> {
     let cluster = |listed: &wire::ListedCluster| {
+        if listed.installation.len() > TEXT_LIMIT {
+            return None;
+        }
         let installation = (!listed.installation.is_empty()).then(|| InstallationId(listed.installation.clone()));
         Some((ClusterId::new(&listed.cluster).ok()?, Listed { installation, excluded: listed.excluded }))
     };

@@ -1,5 +1,7 @@
 //! Documents, and why a failover would or would not start.
 
+use std::pin::Pin;
+
 use regent_core::application::{Application, json_schema, parse, to_yaml};
 use regent_core::decide::Viewpoint;
 use regent_core::entry::{Entry, FORMAT, Record};
@@ -10,6 +12,9 @@ use regent_core::why;
 use regent_proto::operator::v1 as wire;
 use regent_proto::operator::v1::application_service_client::ApplicationServiceClient;
 use regent_proto::operator::v1::application_service_server::ApplicationService;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::sight::Look;
@@ -20,6 +25,8 @@ use crate::api::status::{Fault, NO_EFFECT, outcome};
 
 #[tonic::async_trait]
 impl ApplicationService for Operators {
+    type LookAnewStream = Pin<Box<dyn Stream<Item = Result<wire::LookAnewResponse, Status>> + Send>>;
+
     async fn apply(&self, request: Request<wire::ApplyRequest>) -> Result<Response<wire::ApplyResponse>, Status> {
         let by = auth::operator(&request)?;
         let asked = request.into_inner();
@@ -106,6 +113,19 @@ impl ApplicationService for Operators {
         let caller = auth::operator_or_forwarded(&request)?;
         let pass_on = caller != Caller::Forwarded && !auth::is_forwarded(&request);
         self.look_at_readiness(request.into_inner(), pass_on).await.map(Response::new)
+    }
+
+    async fn look_anew(
+        &self,
+        request: Request<wire::LookAnewRequest>,
+    ) -> Result<Response<Self::LookAnewStream>, Status> {
+        let caller = auth::operator_or_forwarded(&request)?;
+        let pass_on = caller != Caller::Forwarded && !auth::is_forwarded(&request);
+        let application = request.into_inner().application;
+        let (sender, receiver) = mpsc::channel(1);
+        let operators = self.clone();
+        tokio::spawn(async move { operators.follow_looks(&application, pass_on, &sender).await });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
     async fn validate(

@@ -11,7 +11,6 @@ use regent_core::evidence::Evidence;
 use regent_core::id::{ApplicationId, ClusterId, CoordinatorId};
 use regent_core::lease::DEFAULT_FAIL_OVER_AFTER;
 use regent_core::protection;
-use regent_core::readiness;
 use regent_core::restore;
 use regent_core::state::{ApplicationState, State};
 use regent_core::time::{Moment, Span, Timestamp};
@@ -20,6 +19,7 @@ use regent_proto::operator::v1 as wire;
 use tokio::time::Instant;
 
 use super::failover::order;
+use super::readiness::noted_of;
 use super::sight::{Look, placement, sight};
 use crate::api::convert::{self, span, time};
 use crate::replica::Leadership;
@@ -181,11 +181,7 @@ pub(super) fn application(look: &Look<'_>, id: &ApplicationId, known: &Applicati
         recovering: known.recovering.as_ref().map(|_| recovering(look, id, known)),
         placements: document.clusters.iter().map(|cluster| placement(look, id, known, cluster)).collect(),
         answers: answers(look.state, id, known),
-        readiness: readiness::notes(look.state, look.evidence, looking(look), id)
-            .unwrap_or_default()
-            .iter()
-            .map(super::readiness::note)
-            .collect(),
+        readiness: noted_of(look.state, look.evidence, looking(look), id).unwrap_or_default(),
         drills: known
             .rehearsed
             .drills

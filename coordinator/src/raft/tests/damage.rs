@@ -144,7 +144,11 @@ async fn flipped_bytes_are_found() {
             bad[*at] ^= 0x55;
             fs::write(&path, &bad).unwrap();
             match Store::of(folder.path()) {
-                Err(DiskError::Corrupt { path: named, .. } | DiskError::Format { path: named, .. }) => {
+                Err(
+                    DiskError::Corrupt { path: named, .. }
+                    | DiskError::Format { path: named, .. }
+                    | DiskError::Older { path: named, .. },
+                ) => {
                     assert_eq!(named, path);
                     found += 1;
                 }

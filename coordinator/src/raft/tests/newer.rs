@@ -1,6 +1,6 @@
-//! A group in which one coordinator is of a newer release: the older ones stop, and say what to do.
+//! A group in which one coordinator is of another release: those that do not know its entries stop, and say what to do.
 
-use regent_core::entry::FORMAT;
+use regent_core::entry::{FORMAT, OLDEST_ENTRY};
 
 use super::group::{Group, PATIENCE, until};
 use super::{Store, entry, record};
@@ -54,16 +54,31 @@ async fn a_newer_proposal_stops_nobody() {
     until("the leader leads", || group.members[&leader].handle.replica().leadership().borrow().is_leader()).await;
 }
 
-#[tokio::test]
-async fn a_log_of_a_newer_release_is_not_begun_with() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let mut store = Store::of(folder.path()).unwrap();
+/// What a coordinator says whose log has an entry of this format.
+async fn refusal(folder: &std::path::Path, format: u16) -> String {
+    let mut store = Store::of(folder).unwrap();
     let mut last = entry(1);
     if let openraft::EntryPayload::Normal(Proposal(Ok(record))) = &mut last.payload {
-        record.format = NEWER;
+        record.format = format;
     }
     store.append(vec![entry(0), last]).await.unwrap();
     store.close().await;
-    let error = Store::of(folder.path()).err().unwrap().to_string();
+    Store::of(folder).err().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn a_log_of_a_newer_release_is_not_begun_with() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let error = refusal(folder.path(), NEWER).await;
     assert!(error.contains(&format!("format {NEWER}")) && error.contains("install a newer release"), "{error}");
+}
+
+#[tokio::test]
+async fn a_log_of_an_earlier_build_is_not_begun_with() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let error = refusal(folder.path(), OLDEST_ENTRY - 1).await;
+    let says = |what: &str| assert!(error.contains(what), "{what} is missing: {error}");
+    says(&format!("the data directory {} has an entry of format {}", folder.path().display(), OLDEST_ENTRY - 1));
+    says("`regentctl backup`");
+    says("--restore");
 }

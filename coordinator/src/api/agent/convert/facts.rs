@@ -1,5 +1,7 @@
 //! What agents find that changes seldom.
 
+use std::collections::{BTreeMap, HashMap};
+
 use regent_core::facts::{
     AuthorityFacts, BackupFacts, DnsFacts, Facts, Findings, NewestBackup, NodeFacts, PostgresFacts, RedisFacts,
     ResolverFacts, SlotFacts,
@@ -8,23 +10,25 @@ use regent_core::id::ClusterId;
 use regent_core::time::{Moment, Span, Timestamp};
 use regent_proto::agent::v1 as wire;
 
+use crate::api::agent::text::{LIST_LIMIT, cut, cut_all};
+
 /// Of one resource, from a message that was sent at `sent`.
 pub(super) fn of_resource(found: &wire::ResourceFacts, sent: Moment) -> Facts {
-    let reaches = found.reaches.iter().filter_map(|reach| {
-        let answer = if reach.answers { Ok(()) } else { Err(reach.detail.clone()) };
+    let reaches = found.reaches.iter().take(LIST_LIMIT).filter_map(|reach| {
+        let answer = if reach.answers { Ok(()) } else { Err(cut(&reach.detail)) };
         Some((ClusterId::new(&reach.cluster).ok()?, answer))
     });
     Facts {
         at: sent.before(Span::from_millis(found.age_ms)),
         interval: Span::from_millis(found.interval_ms.max(1)),
         postgres: found.postgres.as_ref().map(postgres),
-        redis: found.redis.as_ref().map(|redis| RedisFacts {
-            version: redis.version.clone(),
-            settings: redis.settings.clone().into_iter().collect(),
-        }),
+        redis: found
+            .redis
+            .as_ref()
+            .map(|redis| RedisFacts { version: cut(&redis.version), settings: settings(&redis.settings) }),
         backup: found.backup.as_ref().map(backup),
         reaches: reaches.collect(),
-        problem: found.problem.clone(),
+        problem: cut(&found.problem),
         findings: findings(found),
     }
 }
@@ -40,41 +44,52 @@ pub fn of_node(found: &wire::NodeFacts, now: Moment, wall: Timestamp) -> NodeFac
 }
 
 fn findings(found: &wire::ResourceFacts) -> Findings {
-    Findings { lacks: found.lacks.clone(), dns: found.dns.as_ref().map(dns), short: found.short.clone() }
+    Findings {
+        lacks: cut_all(&found.lacks),
+        dns: found.dns.as_ref().map(dns),
+        short: cut_all(&found.short),
+        managed: cut_all(&found.managed),
+    }
+}
+
+/// In the order of their names: whichever are left out, they are the same each time.
+fn settings(found: &HashMap<String, String>) -> BTreeMap<String, String> {
+    let all: BTreeMap<&String, &String> = found.iter().collect();
+    all.into_iter().take(LIST_LIMIT).map(|(name, value)| (cut(name), cut(value))).collect()
 }
 
 fn dns(found: &wire::DnsFacts) -> DnsFacts {
-    let authorities = found.authorities.iter().map(|one| AuthorityFacts {
-        server: one.server.clone(),
-        problem: one.problem.clone(),
+    let authorities = found.authorities.iter().take(LIST_LIMIT).map(|one| AuthorityFacts {
+        server: cut(&one.server),
+        problem: cut(&one.problem),
         authoritative: one.authoritative,
         ttl: one.ttl.map(|seconds| Span::from_secs(seconds.into())),
         serial: one.serial,
-        name_servers: one.name_servers.iter().cloned().collect(),
+        name_servers: cut_all(&one.name_servers),
     });
-    let resolvers = found.resolvers.iter().map(|one| ResolverFacts {
-        server: one.server.clone(),
-        problem: one.problem.clone(),
-        name_servers: one.name_servers.iter().cloned().collect(),
+    let resolvers = found.resolvers.iter().take(LIST_LIMIT).map(|one| ResolverFacts {
+        server: cut(&one.server),
+        problem: cut(&one.problem),
+        name_servers: cut_all(&one.name_servers),
     });
     DnsFacts {
-        zone: found.zone.clone(),
+        zone: cut(&found.zone),
         authorities: authorities.collect(),
         resolvers: resolvers.collect(),
-        update: found.update.clone(),
+        update: cut(&found.update),
     }
 }
 
 fn postgres(found: &wire::PostgresFacts) -> PostgresFacts {
-    let slots = found.slots.iter().map(|slot| SlotFacts {
-        name: slot.name.clone(),
+    let slots = found.slots.iter().take(LIST_LIMIT).map(|slot| SlotFacts {
+        name: cut(&slot.name),
         active: slot.active,
         retained_bytes: slot.retained_bytes,
         lost: slot.lost,
     });
     PostgresFacts {
         version: found.version,
-        wal_level: found.wal_level.clone(),
+        wal_level: cut(&found.wal_level),
         max_wal_senders: found.max_wal_senders,
         wal_senders: found.wal_senders,
         wal_keep_bytes: found.wal_keep_bytes,
@@ -82,18 +97,18 @@ fn postgres(found: &wire::PostgresFacts) -> PostgresFacts {
         hot_standby: found.hot_standby,
         synchronous: found.synchronous,
         slots: slots.collect(),
-        settings: found.settings.clone().into_iter().collect(),
+        settings: settings(&found.settings),
     }
 }
 
 fn backup(found: &wire::BackupFacts) -> BackupFacts {
-    let word = found.whole.map(|whole| if whole { Ok(()) } else { Err(found.problem.clone()) });
+    let word = found.whole.map(|whole| if whole { Ok(()) } else { Err(cut(&found.problem)) });
     let newest = found.newest_age_ms.map(|age| NewestBackup {
-        name: found.newest.clone(),
+        name: cut(&found.newest),
         age: Span::from_millis(age),
         bytes: found.newest_bytes,
         whole: word,
     });
-    let problem = if newest.is_none() { found.problem.clone() } else { String::new() };
+    let problem = if newest.is_none() { cut(&found.problem) } else { String::new() };
     BackupFacts { newest, max_age: Span::from_millis(found.max_age_ms), median_bytes: found.median_bytes, problem }
 }
