@@ -74,6 +74,8 @@ async fn a_standby_that_was_let_in_is_not_tried_every_time_and_one_that_was_not_
     assert_eq!(reaches(&driver).await, Ok(()));
     allow("NOLOGIN").await;
     assert_eq!(reaches(&driver).await, Ok(()), "it would take a connection that replication needs");
+    driver.look_anew();
+    assert!(reaches(&driver).await.is_err(), "who asks for a new look is told what is so now");
     let later = one.driver("a", &[("b", &other)]);
     assert!(reaches(&later).await.is_err());
     allow("LOGIN").await;

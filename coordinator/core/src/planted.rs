@@ -1,7 +1,7 @@
 //! Known mistakes that can be put back into the code, to show that the simulation sees them. Without the feature
 //! `planted`, which no build of the product has, every one is constantly absent and its site compiles to nothing.
 
-/// The mistakes, each with its one site.
+/// The mistakes, each with its one site; where a rule is looked at when an entry is proposed and when it is applied, with both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mistake {
     /// A grant runs for D instead of T.
@@ -58,11 +58,13 @@ pub enum Mistake {
     EpochOfBackup,
     /// A database that somebody opened by hand is told, and left open.
     RogueLeft,
+    /// A pause holds no failover.
+    PauseIgnored,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::LeaseForWholeBound,
         Self::LeaseByOneGrant,
         Self::GrantFromReceipt,
@@ -90,6 +92,7 @@ impl Mistake {
         Self::CopiedDiskTaken,
         Self::EpochOfBackup,
         Self::RogueLeft,
+        Self::PauseIgnored,
     ];
 }
 

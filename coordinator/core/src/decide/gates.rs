@@ -5,6 +5,7 @@ use crate::application::Mode;
 use crate::blast;
 use crate::breaker::{is_frozen, lost_clusters};
 use crate::id::{ClusterId, ResourceId};
+use crate::planted::{self, Mistake};
 use crate::run::Run;
 use crate::state::OrderState;
 use crate::terms::Window;
@@ -30,11 +31,7 @@ pub(super) fn gates(scene: &Scene<'_>, view: Viewpoint, trigger: &Trigger) -> Ve
         let detail = format!("{resource} was added and the primary's agent has not confirmed that it guards it");
         rules.push(rule("unconfirmed-database", detail));
     }
-    if let Some(pause) = known.paused.as_ref().or(scene.state.paused.as_ref()) {
-        rules.push(rule("paused", format!("by {}: {}", pause.by, pause.reason)));
-    } else if Window::new(&known.terms).any_paused() {
-        rules.push(rule("paused", "the end of a pause is not confirmed by the primary's agent"));
-    }
+    rules.extend(in_a_pause(scene).filter(|_| !planted::makes(Mistake::PauseIgnored)));
     if is_frozen(scene.state) {
         let clusters = scene.state.frozen.clone().unwrap_or_else(|| lost_clusters(scene.state));
         let names: Vec<&str> = clusters.iter().map(ClusterId::as_str).collect();
@@ -109,4 +106,13 @@ fn in_the_way<'a>(scene: &Scene<'a>, trigger: &Trigger) -> Option<&'a Run> {
 pub(super) fn remote_fence<'a>(scene: &Scene<'a>) -> Option<&'a ResourceId> {
     let endpoints = scene.state.agents.get(scene.primary)?.endpoints.get(scene.application)?;
     endpoints.iter().find(|(_, endpoint)| endpoint.remote_fence).map(|(resource, _)| resource)
+}
+
+/// A pause holds until its end is confirmed by the primary's agent, too.
+fn in_a_pause(scene: &Scene<'_>) -> Option<Rule> {
+    if let Some(pause) = scene.known.paused.as_ref().or(scene.state.paused.as_ref()) {
+        return Some(rule("paused", format!("by {}: {}", pause.by, pause.reason)));
+    }
+    let paused = Window::new(&scene.known.terms).any_paused();
+    paused.then(|| rule("paused", "the end of a pause is not confirmed by the primary's agent"))
 }

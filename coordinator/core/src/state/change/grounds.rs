@@ -9,6 +9,7 @@ use crate::blast;
 use crate::entry::{Cause, Finding, Ground};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, LogIndex, ResourceId, RunId};
 use crate::plan::{self, SWITCHOVER};
+use crate::planted::{self, Mistake};
 use crate::run::{Run, RunStatus, StepKind, StepState};
 use crate::state::apply::Applying;
 use crate::state::{ApplicationState, order};
@@ -141,7 +142,7 @@ pub(super) fn check_radius(
 }
 
 pub(super) fn check_pause(known: &ApplicationState, window: &Window<'_>) -> Result<(), Broken> {
-    if window.any_paused() || known.paused.is_some() {
+    if (window.any_paused() || known.paused.is_some()) && !planted::makes(Mistake::PauseIgnored) {
         return Err(Broken(
             "paused",
             "paused, or the end of a pause is not confirmed by the primary's agent".to_owned(),
