@@ -153,8 +153,8 @@ fn what_recovers_from_a_backup_waits_unless_its_agent_holds_a_lease() {
     let terms = backup.applications[&app()].terms.last().unwrap().clone();
     let mut world = begin(&backup);
     world.done(Entry::AgentRegistered(process(7, "since")));
-    let mut observer = restarted(&mut world);
     let mut other = restarted(&mut world.copy());
+    let mut observer = restarted(&mut world);
     // Before it recovers the agent holds the lease of the lost group, by promises.
     assert!(!granted(&mut observer, &world, &Said { leads: true, ..SINCE }), "nothing is granted before");
     let reports = BTreeMap::from([(west(), report("iw", Some(&terms))), (central(), report("ic", Some(&terms)))]);
