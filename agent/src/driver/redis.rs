@@ -6,9 +6,10 @@
 //!  fenced        65535 at run time, the clients' ACL users off, their connections killed; refusals seen
 //!  fenced hard   the process killed
 //!  replica       replicaof in redis.conf, from before it follows until it is promoted
+//!  restarted     no full copy is handed out, and opened only with what it had before (`memory`)
 //! ```
 //!
-//! Replication is not touched by any of it: `min-replicas-to-write` concerns clients of a primary only.
+//! Replication that runs is not touched by any of it: `min-replicas-to-write` concerns clients of a primary only.
 //!
 //! Invariant: between the look at the gate and the answer to the command that opens, the gate is held; a fence waits
 //! for it, bounded, and an opening that meets a fence gives up.
@@ -18,6 +19,7 @@ mod closed;
 mod facts;
 mod fence;
 mod lab;
+mod memory;
 mod open;
 mod options;
 mod permission;
@@ -37,6 +39,7 @@ use async_trait::async_trait;
 
 pub use self::check::RedisCheck;
 pub(crate) use self::lab::tool;
+use self::memory::Memory;
 pub use self::options::{RedisOptions, RedisUpstream};
 use self::session::{Failure, Login, Session, command};
 use super::backup::Watch;
@@ -71,6 +74,7 @@ pub struct Redis {
     writing: Arc<Mutex<()>>,
     children: Children,
     backups: Watch,
+    memory: Memory,
 }
 
 /// What the server said of itself, for the time when it does not answer.
@@ -128,6 +132,7 @@ impl Redis {
             writing: Arc::default(),
             children: Children::default(),
             backups: Watch::default(),
+            memory: Memory::default(),
             cluster: cluster.to_owned(),
             options,
         }
@@ -137,6 +142,12 @@ impl Redis {
     #[must_use]
     pub fn with_children(self, children: &Children) -> Self {
         Self { children: children.clone(), ..self }
+    }
+
+    /// What it has is recorded in this file, so that it is known after a restart of this machine, too.
+    #[must_use]
+    pub fn with_record(self, file: PathBuf) -> Self {
+        Self { memory: Memory::at(file), ..self }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -215,7 +226,10 @@ impl Driver for Redis {
             return Err(DriverError::unsupported("redis", "be restored from another machine"));
         }
         let _changing = self.changing.lock().await;
-        self.restore_in_place(run).await
+        let done = self.restore_in_place(run).await?;
+        // What the snapshot lacks is known, and taken.
+        self.memory.forget().await?;
+        Ok(done)
     }
 
     async fn rehearse(&self, rehearsal: Rehearsal, run: u64) -> DriverResult {
