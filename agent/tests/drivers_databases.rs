@@ -4,6 +4,8 @@
 mod drills;
 #[path = "drivers_databases/facts.rs"]
 mod facts;
+#[path = "drivers_databases/kept_closed.rs"]
+mod kept_closed;
 #[path = "drivers_databases/permissions.rs"]
 mod permissions;
 #[path = "support/postgres.rs"]

@@ -186,6 +186,19 @@ impl Driver for Redis {
         self.take_into_guard(marker).await
     }
 
+    fn closes_at_rest(&self) -> bool {
+        true
+    }
+
+    async fn keep_closed(&self) -> Result<bool, DriverError> {
+        let Ok(_changing) = self.changing.try_lock() else { return Ok(false) };
+        if self.config_file().is_none() {
+            // Not met yet: where it was taken into guard, the file was known.
+            return Ok(false);
+        }
+        self.close_at_rest(false).await
+    }
+
     async fn fence(&self) -> DriverResult {
         self.fence_gently().await
     }
