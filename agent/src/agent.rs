@@ -39,6 +39,7 @@ use crate::witness::{Asked, Promises, WitnessKey};
 pub mod admin;
 mod answers;
 mod beats;
+mod closing;
 mod commands;
 mod coordinators;
 mod diverged;
@@ -110,6 +111,8 @@ enum Event {
     Diverged(ApplicationId, ResourceId, Token, Result<Option<String>, ()>),
     /// A service was brought to rest, because this cluster is quarantined.
     Rested(ApplicationId, ResourceId, crate::driver::DriverResult),
+    /// Whether what closes a database at rest had to be put back.
+    KeptClosed(ApplicationId, ResourceId, Result<bool, crate::driver::DriverError>),
     GroupStored(bool),
     /// Statuses that waited for the disk.
     ToBeSaid(Vec<regent_proto::agent::v1::StepStatus>),
@@ -144,6 +147,8 @@ struct Agent {
     diverged: diverged::All,
     /// Services that are kept at rest, because this cluster is quarantined.
     resting: quarantine::Services,
+    /// Databases that are kept closed at rest.
+    closing: closing::Closing,
     /// Applications for which the guard's hard fence has been taken note of.
     noted_fired: BTreeSet<ApplicationId>,
     offered_peers: BTreeMap<ApplicationId, BTreeMap<ClusterId, Peer>>,
@@ -281,6 +286,7 @@ async fn run(
         rogues: rogue::Rogues::new(),
         diverged: diverged::All::new(),
         resting: quarantine::Services::new(),
+        closing: closing::Closing::new(),
         noted_fired: BTreeSet::new(),
         offered_peers: BTreeMap::new(),
         joining: Joining::default(),

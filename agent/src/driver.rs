@@ -278,6 +278,17 @@ pub trait Driver: Send + Sync {
         Err(DriverError::unsupported(self.kind(), "be guarded"))
     }
 
+    /// True for what comes up closed at its next start by what is written in a file, so that somebody else may take it out.
+    fn closes_at_rest(&self) -> bool {
+        false
+    }
+
+    /// Looks whether the next start of a guarded database would still come up refusing writes, and puts back what does
+    /// that. True if something was missing. Nothing that runs is touched, and a step that works on the database goes first.
+    async fn keep_closed(&self) -> Result<bool, DriverError> {
+        Ok(false)
+    }
+
     /// Makes ordinary sessions unable to write and cuts live connections, then sees writes refused as owner and as
     /// superuser, on an old and on a new connection. Replication and the agent's own login stay.
     async fn fence(&self) -> DriverResult {

@@ -152,7 +152,8 @@ fn drivers(config: &Config, children: &Children) -> anyhow::Result<Drivers> {
     for (application, resources) in &config.applications {
         let of_application = drivers.entry(application.clone()).or_default();
         for (resource, options) in resources {
-            let driver = build::build(&config.cluster, application, resource, options, &resolvers, children)?;
+            let data = &config.data_directory;
+            let driver = build::build(&config.cluster, application, resource, options, &resolvers, children, data)?;
             of_application.insert(resource.clone(), driver);
         }
     }

@@ -4,6 +4,8 @@
 mod drills;
 #[path = "drivers_databases/facts.rs"]
 mod facts;
+#[path = "drivers_databases/kept_closed.rs"]
+mod kept_closed;
 #[path = "drivers_databases/managers.rs"]
 mod managers;
 #[path = "drivers_databases/permissions.rs"]
@@ -16,6 +18,8 @@ mod postgres_in_place;
 mod postgres_moves;
 #[path = "support/redis.rs"]
 mod redis;
+#[path = "drivers_databases/redis_restarts.rs"]
+mod redis_restarts;
 #[path = "drivers_databases/redis_server.rs"]
 mod redis_server;
 #[path = "drivers_databases/restores.rs"]

@@ -151,12 +151,37 @@ impl Redis {
     /// The switch cannot be written.
     pub async fn kill_and_switch_off(&self) -> Result<()> {
         std::fs::write(self.folder.join("off"), "killed\n").context("cannot switch Redis off")?;
+        self.kill().await
+    }
+
+    /// Kills it with SIGKILL; whoever likes may start it again.
+    ///
+    /// # Errors
+    /// It does not die.
+    pub async fn kill(&self) -> Result<()> {
         let Some(pid) = self.pid() else { return Ok(()) };
         tree::kill_tree(pid);
         wait::until("the death of Redis", PATIENCE, || async {
             if tree::is_running(pid) { bail!("process {pid} is still there") } else { Ok(()) }
         })
         .await
+    }
+
+    /// Keeps nothing on its disk from now on, and has that put into its configuration file, as an operator may who wants
+    /// it to be fast.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn keep_nothing(&self) -> Result<()> {
+        let mut connection = self.connect_as_agent().await?;
+        for words in [&["SET", "appendonly", "no"][..], &["SET", "save", ""], &["REWRITE"]] {
+            let command = ::redis::cmd("CONFIG").arg(words).to_owned();
+            command
+                .query_async::<()>(&mut connection)
+                .await
+                .with_context(|| format!("Redis refuses CONFIG {words:?}"))?;
+        }
+        Ok(())
     }
 
     /// SIGSTOP to the whole server: it holds its connections and answers nobody.

@@ -10,6 +10,8 @@ mod all_regions_bad;
 mod coordinators;
 #[path = "incidents/faults.rs"]
 mod faults;
+#[path = "incidents/forgetful_primary.rs"]
+mod forgetful_primary;
 #[path = "incidents/full_disks.rs"]
 mod full_disks;
 #[path = "incidents/leader_dies_between_steps.rs"]

@@ -398,6 +398,7 @@ impl Agent {
             }
             Event::RogueFenced(application, resource, fenced) => self.rogue_fenced(application, resource, fenced),
             Event::Rested(application, resource, outcome) => self.rested(application, resource, outcome),
+            Event::KeptClosed(application, resource, outcome) => self.kept_closed(application, resource, outcome),
             Event::ToBeSaid(statuses) => self.say_statuses(&statuses),
             Event::GroupStored(stored) => self.group_stored(stored),
         }
@@ -412,6 +413,7 @@ impl Agent {
         self.look_for_closed(&mut sight);
         self.look_for_rogue(&sight);
         self.look_at_divergence(&mut sight);
+        self.keep_closed(&mut sight);
         self.keep_at_rest(&sight.application, &sight.resource);
         let name = (sight.application.clone(), sight.resource.clone());
         if sight.probe.writable && self.confirmed.get(&name) == Some(&true) {

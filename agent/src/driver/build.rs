@@ -1,6 +1,7 @@
 //! From the configuration of a resource to its driver.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use regent_core::id::{ApplicationId, ClusterId, ResourceId};
@@ -15,7 +16,8 @@ use super::redis::Redis;
 use super::{Driver, DriverError};
 use crate::config::ResourceConfig;
 
-/// Makes the driver of one resource, whose programs are recorded among `children`. Nothing is contacted yet.
+/// Makes the driver of one resource, whose programs are recorded among `children`, and what it must know after a restart
+/// of the machine in the folder `data`. Nothing is contacted yet.
 ///
 /// # Errors
 /// If the options cannot be used; the message names the resource.
@@ -26,6 +28,7 @@ pub fn build(
     config: &ResourceConfig,
     resolvers: &[SocketAddr],
     children: &Children,
+    data: &Path,
 ) -> Result<Arc<dyn Driver>, DriverError> {
     let driver: Result<Arc<dyn Driver>, DriverError> = match config {
         ResourceConfig::Command(options) => Ok(Arc::new(CommandDriver::new(options.clone(), children))),
@@ -42,7 +45,9 @@ pub fn build(
             Ok(Arc::new(Postgres::new(options.clone(), cluster.as_str()).with_children(children)))
         }
         ResourceConfig::Redis(options) => {
-            Ok(Arc::new(Redis::new(options.clone(), cluster.as_str()).with_children(children)))
+            // Neither name has a dot.
+            let record = data.join(format!("redis.{application}.{resource}.json"));
+            Ok(Arc::new(Redis::new(options.clone(), cluster.as_str()).with_children(children).with_record(record)))
         }
     };
     driver.map_err(|error| DriverError {

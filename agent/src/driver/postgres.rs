@@ -201,6 +201,20 @@ impl Driver for Postgres {
         self.take_into_guard(marker).await
     }
 
+    fn closes_at_rest(&self) -> bool {
+        true
+    }
+
+    async fn keep_closed(&self) -> Result<bool, DriverError> {
+        let Ok(_changing) = self.changing.try_lock() else { return Ok(false) };
+        let data = self.data.clone();
+        files::blocking(DISK_LIMIT, "closing the database at rest (standby.signal in PGDATA)", move || {
+            // An emptied place is a restore's or a re-clone's.
+            if data.join("PG_VERSION").exists() { files::close_at_rest(&data) } else { Ok(false) }
+        })
+        .await
+    }
+
     async fn fence(&self) -> DriverResult {
         self.fence_gently(Duration::ZERO).await
     }

@@ -6,9 +6,10 @@
 //!  fenced        65535 at run time, the clients' ACL users off, their connections killed; refusals seen
 //!  fenced hard   the process killed
 //!  replica       replicaof in redis.conf, from before it follows until it is promoted
+//!  restarted     no full copy is handed out, and opened only with what it had before (`memory`)
 //! ```
 //!
-//! Replication is not touched by any of it: `min-replicas-to-write` concerns clients of a primary only.
+//! Replication that runs is not touched by any of it: `min-replicas-to-write` concerns clients of a primary only.
 //!
 //! Invariant: between the look at the gate and the answer to the command that opens, the gate is held; a fence waits
 //! for it, bounded, and an opening that meets a fence gives up.
@@ -19,6 +20,7 @@ mod facts;
 mod fence;
 mod lab;
 mod managed;
+mod memory;
 mod open;
 mod options;
 mod permission;
@@ -38,6 +40,7 @@ use async_trait::async_trait;
 
 pub use self::check::RedisCheck;
 pub(crate) use self::lab::tool;
+use self::memory::Memory;
 pub use self::options::{RedisOptions, RedisUpstream};
 use self::session::{Failure, Login, Session, command};
 use super::backup::Watch;
@@ -72,6 +75,7 @@ pub struct Redis {
     writing: Arc<Mutex<()>>,
     children: Children,
     backups: Watch,
+    memory: Memory,
 }
 
 /// What the server said of itself, for the time when it does not answer.
@@ -129,6 +133,7 @@ impl Redis {
             writing: Arc::default(),
             children: Children::default(),
             backups: Watch::default(),
+            memory: Memory::default(),
             cluster: cluster.to_owned(),
             options,
         }
@@ -138,6 +143,12 @@ impl Redis {
     #[must_use]
     pub fn with_children(self, children: &Children) -> Self {
         Self { children: children.clone(), ..self }
+    }
+
+    /// What it has is recorded in this file, so that it is known after a restart of this machine, too.
+    #[must_use]
+    pub fn with_record(self, file: PathBuf) -> Self {
+        Self { memory: Memory::at(file), ..self }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -174,6 +185,19 @@ impl Driver for Redis {
 
     async fn guard(&self, marker: &Marker) -> DriverResult {
         self.take_into_guard(marker).await
+    }
+
+    fn closes_at_rest(&self) -> bool {
+        true
+    }
+
+    async fn keep_closed(&self) -> Result<bool, DriverError> {
+        let Ok(_changing) = self.changing.try_lock() else { return Ok(false) };
+        if self.config_file().is_none() {
+            // Not met yet: where it was taken into guard, the file was known.
+            return Ok(false);
+        }
+        self.close_at_rest(false).await
     }
 
     async fn fence(&self) -> DriverResult {
@@ -216,7 +240,10 @@ impl Driver for Redis {
             return Err(DriverError::unsupported("redis", "be restored from another machine"));
         }
         let _changing = self.changing.lock().await;
-        self.restore_in_place(run).await
+        let done = self.restore_in_place(run).await?;
+        // What the snapshot lacks is known, and taken.
+        self.memory.forget().await?;
+        Ok(done)
     }
 
     async fn rehearse(&self, rehearsal: Rehearsal, run: u64) -> DriverResult {

@@ -29,7 +29,7 @@ fn redis_options_read_as_documented() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_is_closed_at_rest_and_opened_by_the_agent_alone() {
     // An upstream of long ago: a primary must not take over its data at the next start.
-    let server = Server::new("replicaof 127.0.0.1 1");
+    let server = Server::new("replicaof 127.0.0.1 1\nappendonly yes");
     let driver = server.driver("a", &[]);
     assert_eq!(driver.probe().await.role, Role::Standby);
     assert!(!driver.guard(&marker("a")).await.unwrap().already);
@@ -53,6 +53,7 @@ async fn redis_is_closed_at_rest_and_opened_by_the_agent_alone() {
         assert!(!driver.probe().await.writable);
         assert!(!driver.unfence().await.unwrap().already);
         assert!(driver.unfence().await.unwrap().already);
+        assert_eq!(server.cli(&["GET", "k"]), "v", "it is opened with what it had");
         assert_eq!(server.cli(&["SET", "k", "v"]), "OK");
     }
     server.end(Signal::SIGKILL);
@@ -63,7 +64,7 @@ async fn redis_is_closed_at_rest_and_opened_by_the_agent_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_fence_cuts_and_refuses_everybody() {
-    let server = Server::new("");
+    let server = Server::new("appendonly yes");
     let driver = server.driver("a", &[]);
     driver.guard(&marker("a")).await.unwrap();
     driver.probe().await;
@@ -103,6 +104,7 @@ async fn redis_fence_cuts_and_refuses_everybody() {
     assert!(driver.quiesce().await.unwrap().already);
     assert!(!driver.unfence().await.unwrap().already);
     assert_eq!(server.cli(&["GET", "count"]), acknowledged.to_string());
+    until("all of it is written", async || server.is_written()).await;
 
     let began = Instant::now();
     assert!(!driver.fence_hard().await.unwrap().already);
@@ -112,6 +114,7 @@ async fn redis_fence_cuts_and_refuses_everybody() {
     assert!(driver.fence().await.unwrap().already);
     // A guard that never met the server goes by the pid file.
     driver.unfence().await.unwrap();
+    assert_eq!(server.cli(&["GET", "count"]), acknowledged.to_string());
     assert!(!server.driver("a", &[]).fence_hard().await.unwrap().already);
     assert!(server.process().is_none());
 }

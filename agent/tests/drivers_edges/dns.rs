@@ -29,7 +29,8 @@ fn through(resolvers: &[SocketAddr], resource: &str) -> Arc<dyn Driver> {
     let (application, resources) = config.applications.iter().next().unwrap();
     let (name, options) = resources.iter().next().unwrap();
     let resolvers = config.resolver_addresses();
-    build::build(&config.cluster, application, name, options, &resolvers, &Children::default()).unwrap()
+    build::build(&config.cluster, application, name, options, &resolvers, &Children::default(), &config.data_directory)
+        .unwrap()
 }
 
 /// What the driver finds of the name.

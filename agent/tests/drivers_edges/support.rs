@@ -46,6 +46,14 @@ pub(crate) fn driver(resource: &str) -> Arc<dyn Driver> {
     let config = parse(resource).unwrap();
     let (application, resources) = config.applications.iter().next().unwrap();
     let (name, options) = resources.iter().next().unwrap();
-    build::build(&config.cluster, application, name, options, &config.resolver_addresses(), &Children::default())
-        .unwrap()
+    build::build(
+        &config.cluster,
+        application,
+        name,
+        options,
+        &config.resolver_addresses(),
+        &Children::default(),
+        &config.data_directory,
+    )
+    .unwrap()
 }

@@ -80,6 +80,12 @@ impl Server {
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned()
     }
 
+    /// What it has acknowledged is in its append-only file, if it keeps one: a write may wait for the disk for a moment.
+    pub(crate) fn is_written(&self) -> bool {
+        let told = self.cli(&["INFO", "persistence"]);
+        told.contains("aof_enabled:0") || told.contains("aof_buffer_length:0")
+    }
+
     pub(crate) fn driver(&self, cluster: &str, others: &[(&str, &Self)]) -> Redis {
         Redis::new(self.options(others), cluster)
     }

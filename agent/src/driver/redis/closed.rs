@@ -1,6 +1,10 @@
 //! How the next start comes up, in the server's configuration file: closed, by `min-replicas-to-write` with a number
 //! that no one has; and as a replica where it is one. Which of the two holds is the file's alone to say: nothing else
 //! is there when a machine boots.
+//!
+//! A primary that comes up hands out no full copy either (`repl-diskless-sync-delay`), until the agent has looked at what
+//! it has loaded and opened it. Its replicas come back by themselves, and a copy of less than they have would take the
+//! place of theirs. What needs no copy goes on at once. A replica hands on what its upstream has, and is not held.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -14,6 +18,16 @@ const NOTE: &str = "# regent: closed at rest. The agent opens the database at ru
 const PREFIX: &str = "# regent sets this at run time: ";
 const BEGIN: &str = "# regent: a replica from here, until it is promoted";
 const END: &str = "# regent: to here";
+const HOLD: &str = "# regent: no full copy is handed out before the agent has opened the database";
+
+/// Seconds for which a full copy waits: for good.
+pub(super) const HELD: &str = "2147483647";
+/// What the server does where nothing is configured.
+const DELAY: &str = "5";
+
+const DISKLESS: &str = "repl-diskless-sync";
+pub(super) const SYNC_DELAY: &str = "repl-diskless-sync-delay";
+const EARLY: &str = "repl-diskless-sync-max-replicas";
 
 /// Whom the next start follows, and as whom.
 #[derive(Clone)]
@@ -36,7 +50,7 @@ pub(super) enum Kept {
 /// The file with what closes it at its end, where it wins over everything before. With `alone`, lines that would make
 /// the next start follow an upstream of long ago, and take over its data, become comments.
 pub(super) fn closed(text: &str, alone: bool) -> String {
-    let own = if alone { without_own(text) } else { text.to_owned() };
+    let own = if alone { without_block(text, BEGIN, false) } else { text.to_owned() };
     let mut text: String = own
         .split_inclusive('\n')
         .map(|line| if alone && follows(line) { format!("{PREFIX}{line}") } else { line.to_owned() })
@@ -45,15 +59,46 @@ pub(super) fn closed(text: &str, alone: bool) -> String {
     let lag = last(&text, &["min-replicas-max-lag", "min-slaves-max-lag"]);
     // A lag of 0 switches the whole check off.
     let lag_is_off = lag.as_deref() == Some("0");
-    if number.as_deref() == Some(CLOSED) && !lag_is_off {
+    if number.as_deref() != Some(CLOSED) || lag_is_off {
+        text = whole_line(without_line(&text, NOTE));
+        text += &format!("{NOTE}\nmin-replicas-to-write {CLOSED}\n");
+        if lag_is_off {
+            text += "min-replicas-max-lag 10\n";
+        }
+    }
+    if text.lines().any(follows) { text } else { held(text) }
+}
+
+/// The file with what keeps full copies back.
+fn held(text: String) -> String {
+    let early = last(&text, &[EARLY]).filter(|number| number != "0");
+    let waits = last(&text, &[SYNC_DELAY]).as_deref() == Some(HELD);
+    if waits && last(&text, &[DISKLESS]).as_deref() == Some("yes") && early.is_none() {
         return text;
     }
+    // What a `CONFIG REWRITE` has put between the marks is the operator's now.
+    let mut text = whole_line(without_block(&text, HOLD, true));
+    text += &format!("{HOLD}\n{DISKLESS} yes\n{SYNC_DELAY} {HELD}\n");
+    // Older servers do not know it, and would not start.
+    if early.is_some() {
+        text += &format!("{EARLY} 0\n");
+    }
+    text + END + "\n"
+}
+
+/// What the operator's lines say of how full copies begin, by setting.
+pub(super) fn copying(text: &str) -> Vec<(&'static str, String)> {
+    let own = without_block(text, HOLD, false);
+    let delay = last(&own, &[SYNC_DELAY]).filter(|delay| delay != HELD).unwrap_or_else(|| DELAY.to_owned());
+    let mut settings = vec![(SYNC_DELAY, delay)];
+    settings.extend(last(&own, &[DISKLESS]).map(|diskless| (DISKLESS, diskless)));
+    settings.extend(last(&own, &[EARLY]).map(|early| (EARLY, early)));
+    settings
+}
+
+fn whole_line(mut text: String) -> String {
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
-    }
-    text += &format!("{NOTE}\nmin-replicas-to-write {CLOSED}\n");
-    if lag_is_off {
-        text += "min-replicas-max-lag 10\n";
     }
     text
 }
@@ -91,10 +136,7 @@ pub(super) fn follow(file: &Path, upstream: &Following, server: Option<u32>) -> 
 
 /// The file with what makes the next start a closed replica of this upstream, and of no other.
 fn following(text: &str, upstream: &Following) -> String {
-    let mut text = closed(text, true);
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
-    }
+    let mut text = whole_line(without_block(&closed(text, true), HOLD, false));
     text += &format!("{BEGIN}\nreplicaof {} {}\n", quoted(&upstream.host), upstream.port);
     if let Some(user) = &upstream.user {
         text += &format!("masteruser {}\n", quoted(user));
@@ -105,18 +147,24 @@ fn following(text: &str, upstream: &Following) -> String {
     text + END + "\n"
 }
 
-/// Without what `following` wrote.
-fn without_own(text: &str) -> String {
-    let mut own = false;
+/// Without what stands from this mark to the end mark; with `inner`, without the marks alone.
+fn without_block(text: &str, begin: &str, inner: bool) -> String {
+    let mut within = false;
     let mut kept = String::new();
     for line in text.split_inclusive('\n') {
-        own |= line.trim_end() == BEGIN;
-        if !own {
+        let begins = line.trim_end() == begin;
+        let ends = within && line.trim_end() == END;
+        within |= begins;
+        if !within || (inner && !begins && !ends) {
             kept += line;
         }
-        own &= line.trim_end() != END;
+        within &= !ends;
     }
     kept
+}
+
+fn without_line(text: &str, unwanted: &str) -> String {
+    text.split_inclusive('\n').filter(|line| line.trim_end() != unwanted).collect()
 }
 
 /// As the server reads a word in double quotes.
@@ -160,14 +208,16 @@ mod tests {
     #[test]
     fn is_closed_once_and_last() {
         let once = closed("port 1\nmin-slaves-to-write 65535\nmin-replicas-to-write 1", false);
-        assert!(once.ends_with("\nmin-replicas-to-write 65535\n"), "{once}");
+        assert!(once.contains("to-write 1\n# regent: closed at rest"), "{once}");
+        assert_eq!(last(&once, &["min-replicas-to-write"]).as_deref(), Some(CLOSED));
         assert_eq!(closed(&once, false), once);
         assert_ne!(closed(&format!("{once}include other.conf\n"), false), format!("{once}include other.conf\n"));
     }
 
     #[test]
     fn a_lag_of_zero_would_switch_it_off() {
-        assert!(closed("min-replicas-max-lag 0\nmin-replicas-to-write 65535\n", false).ends_with("max-lag 10\n"));
+        let once = closed("min-replicas-max-lag 0\nmin-replicas-to-write 65535\n", false);
+        assert_eq!(last(&once, &["min-replicas-max-lag"]).as_deref(), Some("10"));
     }
 
     #[test]
@@ -190,10 +240,36 @@ mod tests {
         let once = following(operators, &upstream(1));
         assert_eq!(following(&once, &upstream(1)), once);
         let block = "replicaof \"10.0.0.1\" 1\nmasteruser \"replicator\"\nmasterauth \"a \\\"b\\\" \\\\ \\xc3\\xbc\"\n";
-        assert_eq!(once, format!("{alone}{BEGIN}\n{block}{END}\n"));
+        let unheld = without_block(&alone, HOLD, false);
+        assert_ne!(unheld, alone, "a primary hands out no copy before it is opened");
+        assert_eq!(once, format!("{unheld}{BEGIN}\n{block}{END}\n"));
         assert_eq!(closed(&once, false), once, "guarded as the replica that it is");
         assert_eq!(following(&once, &upstream(2)), once.replace("\" 1\n", "\" 2\n"), "only the newest counts");
         assert_eq!(closed(&once, true), alone, "a primary follows nobody");
+    }
+
+    #[test]
+    fn a_primary_is_held_until_it_is_opened_and_gets_back_what_was_configured() {
+        let once = closed("repl-diskless-sync no\nrepl-diskless-sync-delay 1\n", true);
+        assert_eq!(closed(&once, true), once);
+        assert_eq!(closed(&once, false), once);
+        let sync = |text: &str| [DISKLESS, SYNC_DELAY].map(|key| last(text, &[key]).unwrap_or_default());
+        assert_eq!(sync(&once), ["yes", HELD]);
+        assert_eq!(copying(&once), [(SYNC_DELAY, "1".to_owned()), (DISKLESS, "no".to_owned())]);
+        // The server rewrote its file while it was open.
+        let rewritten = once.replace(HELD, "20").replace("sync-delay 1\n", "sync-delay 20\n");
+        let again = closed(&rewritten, false);
+        assert_eq!(sync(&again), ["yes", HELD]);
+        assert_eq!(again.matches(HOLD).count(), 1, "{again}");
+        assert_eq!(again.matches(END).count(), 1, "{again}");
+        assert_eq!(copying(&again)[0], (SYNC_DELAY, "20".to_owned()));
+        // And while it was closed: nobody knows any more what was there before.
+        assert_eq!(copying(&format!("{SYNC_DELAY} {HELD}\n")), [(SYNC_DELAY, DELAY.to_owned())]);
+        // As soon as so many wait, it would begin.
+        let early = closed("repl-diskless-sync-max-replicas 1\n", false);
+        assert_eq!(last(&early, &[EARLY]).as_deref(), Some("0"));
+        assert_eq!(closed(&early, false), early);
+        assert_eq!(copying(&early)[1], (EARLY, "1".to_owned()));
     }
 
     #[test]

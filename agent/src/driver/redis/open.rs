@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
+use super::closed::{self, HELD, SYNC_DELAY};
 use super::session::{Info, command};
-use super::{CLOSED, COMMAND_LIMIT, GLANCE, Redis, ok};
+use super::{CLOSED, COMMAND_LIMIT, DISK_LIMIT, GLANCE, Redis, ok};
+use crate::driver::process::disk;
 use crate::driver::{Done, DriverError, DriverResult};
 
 /// The key that is written to see that it can be.
@@ -31,6 +33,8 @@ impl Redis {
                 let message = "this replica is taking a full copy: its data is not whole; wait for its end";
                 return Err(DriverError::retryable("redis-behind", message));
             }
+        } else {
+            self.refuse_less_than_before(&info).await?;
         }
         self.open(&info, count).await
     }
@@ -49,13 +53,24 @@ impl Redis {
                 "Redis is a replica, not a primary that is closed at rest; promote it by a failover or switchover",
             ));
         }
+        self.refuse_less_than_before(&info).await?;
         let done = self.open(&info, count).await?;
         Ok(Done { already: done.already && !started, ..done })
+    }
+
+    /// A primary that lost something in a restart is not opened: its replicas would take over what it has (S5).
+    async fn refuse_less_than_before(&self, info: &Info) -> Result<(), DriverError> {
+        match self.memory.lacking(info).await? {
+            Some(lacks) => Err(DriverError::permanent("redis-data-lost", lacks)),
+            None => Ok(()),
+        }
     }
 
     async fn open(&self, before: &Info, count: u64) -> DriverResult {
         let promoted = before.is_replica();
         if promoted {
+            // A repeated attempt finds a primary: what it has is what this replica had.
+            self.memory.saw(before);
             // Closed first, so that the end of replication is not yet the beginning of writes.
             self.set("min-replicas-to-write", CLOSED).await?;
             self.gate.still(count)?;
@@ -76,8 +91,10 @@ impl Redis {
                 DriverError::retryable("redis-refused", format!("Redis is open but refuses a write: {failure}"))
             })?;
         }
+        self.let_copy().await?;
         self.gate.still(count)?;
         let info = self.info().await?;
+        self.memory.saw(&info);
         let message = match (promoted, was_closed || switched) {
             (true, _) => "promoted, a write was accepted",
             (false, true) => "opened, a write was accepted",
@@ -89,6 +106,25 @@ impl Redis {
             position: info.position(),
             ..Done::default()
         })
+    }
+
+    /// What came up closed hands out full copies from now on, as its operator has configured it.
+    pub(super) async fn let_copy(&self) -> Result<(), DriverError> {
+        if self.get(SYNC_DELAY).await? != HELD {
+            return Ok(());
+        }
+        let text = match self.config_file() {
+            Some(file) => {
+                let read = move || std::fs::read_to_string(file);
+                disk::bounded("redis-files", DISK_LIMIT, "reading Redis's configuration file", read).await?
+            }
+            None => String::new(),
+        };
+        // What holds them back goes last.
+        for (setting, value) in closed::copying(&text).into_iter().rev() {
+            self.set(setting, &value).await?;
+        }
+        Ok(())
     }
 
     /// Waits until everything up to the offset is applied.

@@ -57,10 +57,21 @@ impl Redis {
         let good = info.number("min_slaves_good_slaves").unwrap_or_default();
         let replica = info.is_replica();
         let position = info.position();
+        let writable = !replica && (wanted == 0 || good >= wanted);
+        if writable {
+            self.memory.saw(&info);
+        } else if !replica {
+            match self.memory.lacking(&info).await {
+                Ok(None) => {}
+                // It is as good as dead: what it says of its history and its offset is nobody's measure.
+                Ok(Some(lacks)) => return Ok(Probe::without_answer(Health::Failed, lacks)),
+                Err(error) => return Ok(Probe::without_answer(Health::Unknown, error.message)),
+            }
+        }
         Ok(Probe {
             health: Health::Healthy,
             role: if replica { Role::Standby } else { Role::Primary },
-            writable: !replica && (wanted == 0 || good >= wanted),
+            writable,
             system_id: info.text("master_replid").to_owned(),
             timeline: 0,
             position,

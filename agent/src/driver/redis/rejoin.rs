@@ -70,6 +70,8 @@ impl Redis {
         // A replica expires nothing by itself; what its upstream sends must not wait.
         self.let_go().await;
         let info = self.see_link().await?;
+        // What it hands on from now on is its upstream's.
+        self.let_copy().await?;
         self.switch_clients("on").await?;
         Ok(Done {
             already: false,

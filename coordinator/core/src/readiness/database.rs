@@ -2,7 +2,7 @@
 
 use super::{Looking, Place, place};
 use crate::application::ResourceKind;
-use crate::facts::{PostgresFacts, SlotFacts};
+use crate::facts::{PostgresFacts, RedisFacts, SlotFacts};
 use crate::id::{ClusterId, ResourceId};
 use crate::preflight::Severity;
 
@@ -38,8 +38,19 @@ impl Looking<'_> {
         if let Some(postgres) = &facts.postgres {
             self.of_postgres(&here, postgres);
         }
+        if let Some(redis) = &facts.redis {
+            self.of_redis(&here, redis);
+        }
         if let Some(backup) = &facts.backup {
             self.of_backup(&here, backup);
+        }
+    }
+
+    fn of_redis(&mut self, here: &Place, facts: &RedisFacts) {
+        if facts.settings.get("appendonly").is_some_and(|kept| kept == "no") {
+            let detail = "appendonly is no: after a crash it has less than before, so it is not opened again, and its \
+                          replica has to take over";
+            self.add(here.clone(), Severity::Warning, "not-persistent", detail);
         }
     }
 

@@ -326,6 +326,22 @@ fn each_fact_that_will_hurt_has_its_note() {
 }
 
 #[test]
+fn a_redis_that_keeps_no_file_is_told_of_on_each_side() {
+    let on_both_sides = |kept: &str| {
+        let (world, mut evidence) = well();
+        for cluster in [west(), central()] {
+            let redis = facts(&mut evidence, &cluster, "cache").redis.as_mut().unwrap();
+            redis.settings.insert("appendonly".into(), kept.into());
+        }
+        let mut told = notes(&world, &evidence);
+        told.sort();
+        told
+    };
+    assert_eq!(on_both_sides("yes"), Vec::<String>::new());
+    assert_eq!(on_both_sides("no"), ["warning not-persistent central-1/cache", "warning not-persistent west-1/cache"]);
+}
+
+#[test]
 fn what_was_never_rehearsed_is_told_and_what_was_long_ago_warned_of() {
     let (mut world, evidence) = well();
     let known = world.state.applications.get_mut(&app()).unwrap();
