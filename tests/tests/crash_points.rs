@@ -1,6 +1,6 @@
 //! Crash points: the leader, the acting agent, or both are killed at every step of every kind of run, or the step is
 //! commanded again by another leader; and nothing comes of it. The end is the same as without, and the databases, the service
-//! and the name have seen every effect once.
+//! and the name have seen every effect once; what a rejoin overwrites and sets aside, too.
 //!
 //! The points are made from the plan itself: a step that is added to a runbook is tried without being named here.
 //!
@@ -14,6 +14,8 @@
 mod effects;
 #[path = "crash_points/plan.rs"]
 mod plan;
+#[path = "crash_points/rebuilt.rs"]
+mod rebuilt;
 #[path = "crash_points/turn.rs"]
 mod turn;
 
@@ -102,6 +104,8 @@ async fn pass(net: Net, failover_after: Duration, points: Vec<Point>) -> Result<
     let mut stage = Stage::start_with(net, failover_after, |options| {
         options.programs = Programs { agent: "gated-agent", coordinator: "gated-coordinator" };
         options.environment = gate.environment();
+        // Before a rejoin the side that dies has rows of its own, and some of them are older than they may be by default.
+        options.max_data_loss = Duration::from_secs(60);
     })
     .await?;
     let mut sides = [WEST, CENTRAL];

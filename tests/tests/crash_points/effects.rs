@@ -75,17 +75,7 @@ impl Copies {
     /// Has PostgreSQL write down who copies it, and counts what there was.
     pub(crate) async fn so_far(standby: &Region) -> Result<Self> {
         let cluster = standby.cluster()?;
-        wait::until("a log of what is copied", Duration::from_secs(20), || async {
-            let session = cluster.postgres.connect_as_superuser().await?;
-            let shown: String = session.query_one("SHOW log_replication_commands", &[]).await?.get(0);
-            if shown != "on" {
-                session.batch_execute("ALTER SYSTEM SET log_replication_commands = on").await?;
-                session.batch_execute("SELECT pg_reload_conf()").await?;
-            }
-            ensure!(shown == "on", "it is {shown}");
-            Ok(())
-        })
-        .await?;
+        copies_are_logged(cluster).await?;
         Self::counted(cluster)
     }
 
@@ -104,4 +94,19 @@ impl Copies {
             redis: lines(of_redis, "asks for synchronization"),
         })
     }
+}
+
+/// Has a PostgreSQL write down who copies it.
+pub(crate) async fn copies_are_logged(cluster: &Cluster) -> Result<()> {
+    wait::until("a log of what is copied", Duration::from_secs(20), || async {
+        let session = cluster.postgres.connect_as_superuser().await?;
+        let shown: String = session.query_one("SHOW log_replication_commands", &[]).await?.get(0);
+        if shown != "on" {
+            session.batch_execute("ALTER SYSTEM SET log_replication_commands = on").await?;
+            session.batch_execute("SELECT pg_reload_conf()").await?;
+        }
+        ensure!(shown == "on", "it is {shown}");
+        Ok(())
+    })
+    .await
 }

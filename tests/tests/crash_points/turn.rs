@@ -14,8 +14,11 @@ use regent_tests::stage::{NORTH, Stage};
 
 use super::effects::{Copies, Effects};
 use super::plan::{Kind, Point, Victim};
+use super::rebuilt::Rebuilt;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Rows that only the side that dies has.
+const ALONE: std::ops::Range<i64> = 9_000_000..9_000_020;
 
 /// True if the primary has moved.
 pub(crate) async fn turn(stage: &mut Stage, gate: &Gate, point: Point, sides: [usize; 2]) -> Result<bool> {
@@ -29,12 +32,14 @@ pub(crate) async fn turn(stage: &mut Stage, gate: &Gate, point: Point, sides: [u
 
 async fn switchover(stage: &Stage, gate: &Gate, point: Point, [from, to]: [usize; 2]) -> Result<()> {
     let (before, newest) = (settled(stage, from).await?, newest_run(stage).await?);
+    let rebuilt = Rebuilt::so_far(stage).await?;
     gate.close(&mark(point, newest))?;
     begin_switchover(stage, to, &[], newest).await?;
     crash(stage, gate, point, [from, to]).await?;
     run_ends(stage, newest, "succeeded").await?;
     same(stage, to, before.after_a_move()).await?;
     stage.world.protected(stage.region(to), stage.region(from)).await?;
+    Rebuilt::counted(stage)?.repeats_nothing(point, rebuilt)?;
     // It is told to stop, and nobody waits for that; the next run finds it stopped.
     stage.world.stop_service(stage.region(from)).await
 }
@@ -73,17 +78,13 @@ async fn drill(stage: &Stage, gate: &Gate, point: Point, [from, to]: [usize; 2])
 async fn failover(stage: &mut Stage, gate: &Gate, point: Point, sides: [usize; 2]) -> Result<()> {
     let [from, to] = sides;
     let (before, newest) = (settled(stage, from).await?, newest_run(stage).await?);
+    let rebuilt = Rebuilt::so_far(stage).await?;
     stage.cut_off_from_now();
     let in_rejoin = point.kind == Kind::Rejoin;
     if !in_rejoin {
         gate.close(&mark(point, newest))?;
     }
-    let left = stage.region(from);
-    if point.kind == Kind::Loss {
-        left.lose().await?;
-    } else {
-        left.cluster()?.postgres.kill_and_switch_off().await?;
-    }
+    fails(stage, point.kind, sides).await?;
     if !in_rejoin {
         crash(stage, gate, point, sides).await?;
     }
@@ -94,9 +95,13 @@ async fn failover(stage: &mut Stage, gate: &Gate, point: Point, sides: [usize; 2
     if point.kind == Kind::Loss {
         stage.bring_back(from).await?;
     } else {
-        let postgres = &stage.region(from).cluster()?.postgres;
-        postgres.switch_on()?;
-        postgres.start().await?;
+        let left = stage.region(from).cluster()?;
+        left.postgres.switch_on()?;
+        left.postgres.start().await?;
+        if in_rejoin {
+            left.redis.switch_on()?;
+            left.redis.start().await?;
+        }
     }
     let (moved, newest) = (settled(stage, to).await?, newest_run(stage).await?);
     if in_rejoin {
@@ -110,11 +115,40 @@ async fn failover(stage: &mut Stage, gate: &Gate, point: Point, sides: [usize; 2
     run_ends(stage, newest, "succeeded").await?;
     stage.world.protected(stage.region(to), stage.region(from)).await?;
     same(stage, to, moved).await?;
+    Rebuilt::counted(stage)?.repeats_nothing(point, rebuilt)?;
     stage.world.stop_service(stage.region(from)).await?;
     // The next failover is looked at as if it were the first: neither cool-down nor the limit of failovers within an hour.
     stage.world.ctl().run(&["ack", APPLICATION]).await?;
     stage.world.ctl().run(&["ack", "--all"]).await?;
     Ok(())
+}
+
+/// What the failover is from.
+async fn fails(stage: &Stage, kind: Kind, [from, to]: [usize; 2]) -> Result<()> {
+    let left = stage.region(from);
+    if kind == Kind::Loss {
+        left.lose().await?;
+        return Ok(());
+    }
+    let cluster = left.cluster()?;
+    if kind != Kind::Rejoin {
+        return cluster.postgres.kill_and_switch_off().await;
+    }
+    // So that its rejoin has something to give up: rows that the other side never gets, and a Redis that has lost the name of
+    // its history.
+    let standby = stage.region(to).cluster()?.postgres.connect_as_agent().await?;
+    standby.execute("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'", &[]).await?;
+    standby.execute("SELECT pg_reload_conf()", &[]).await?;
+    wait::until("the end of replication", PATIENCE, || async {
+        ensure!(cluster.postgres.streaming().await? == 0, "it streams");
+        Ok(())
+    })
+    .await?;
+    for n in ALONE {
+        cluster.postgres.insert(n).await?;
+    }
+    cluster.postgres.kill_and_switch_off().await?;
+    cluster.redis.kill_and_switch_off().await
 }
 
 /// What there is before a run, once every coordinator shows the same.
