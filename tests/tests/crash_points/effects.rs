@@ -1,5 +1,6 @@
 //! What the databases, the service and the name have seen: counted where it happens.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -23,6 +24,13 @@ pub(crate) struct Effects {
     serial: u32,
     /// Of the application.
     epoch: u64,
+    /// How often the listed command of the service was run.
+    commands: usize,
+}
+
+/// Where the listed command of a cluster's service leaves a line whenever it is run.
+pub(crate) fn notes(cluster: &Cluster) -> PathBuf {
+    cluster.service.with_file_name("notes")
 }
 
 impl Effects {
@@ -49,6 +57,7 @@ impl Effects {
             started: clusters().map(|cluster| lines(log(cluster), STARTED)).sum(),
             serial: serials[0],
             epoch: stage.application().await?.epoch,
+            commands: clusters().map(|cluster| lines(std::fs::read_to_string(notes(cluster)), "done")).sum(),
         })
     }
 
@@ -60,7 +69,13 @@ impl Effects {
             started: self.started + 1,
             serial: self.serial + 1,
             epoch: self.epoch + 1,
+            commands: self.commands + 1,
         }
+    }
+
+    /// The same with one more run of the listed command.
+    pub(crate) const fn with_one_more_command(self) -> Self {
+        Self { commands: self.commands + 1, ..self }
     }
 }
 

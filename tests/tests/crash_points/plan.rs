@@ -101,6 +101,13 @@ impl Point {
         dies && steps.iter().find(rejoins).is_some_and(beside)
     }
 
+    /// The agent is killed when it has run a listed command and has not stored that. No driver can read in reality that it
+    /// was run, so it is run once more.
+    pub(crate) fn repeats_a_command(self) -> bool {
+        let dies = self.place == Place::After && matches!(self.victim, Victim::Agent | Victim::Both);
+        dies && self.held().is_some_and(|step| step.kind == StepKind::Action(Action::Run))
+    }
+
     /// The step that is held.
     fn held(self) -> Option<Step> {
         self.kind.steps().into_iter().find(|step| step.id.0 == self.step)

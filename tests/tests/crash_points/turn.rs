@@ -37,7 +37,7 @@ async fn switchover(stage: &Stage, gate: &Gate, point: Point, [from, to]: [usize
     begin_switchover(stage, to, &[], newest).await?;
     crash(stage, gate, point, [from, to]).await?;
     run_ends(stage, newest, "succeeded").await?;
-    same(stage, to, before.after_a_move()).await?;
+    same(stage, to, moved(before, point)).await?;
     stage.world.protected(stage.region(to), stage.region(from)).await?;
     Rebuilt::counted(stage)?.repeats_nothing(point, rebuilt)?;
     // It is told to stop, and nobody waits for that; the next run finds it stopped.
@@ -90,7 +90,7 @@ async fn failover(stage: &mut Stage, gate: &Gate, point: Point, sides: [usize; 2
     }
     run_ends(stage, newest, "succeeded").await?;
     stage.crew.writes_to(NORTH, &stage.world, to, PATIENCE).await?;
-    same(stage, to, before.after_a_move()).await?;
+    same(stage, to, moved(before, point)).await?;
 
     if point.kind == Kind::Loss {
         stage.bring_back(from).await?;
@@ -103,7 +103,7 @@ async fn failover(stage: &mut Stage, gate: &Gate, point: Point, sides: [usize; 2
             left.redis.start().await?;
         }
     }
-    let (moved, newest) = (settled(stage, to).await?, newest_run(stage).await?);
+    let (before, newest) = (settled(stage, to).await?, newest_run(stage).await?);
     if in_rejoin {
         gate.close(&mark(point, newest))?;
     }
@@ -114,13 +114,19 @@ async fn failover(stage: &mut Stage, gate: &Gate, point: Point, sides: [usize; 2
     }
     run_ends(stage, newest, "succeeded").await?;
     stage.world.protected(stage.region(to), stage.region(from)).await?;
-    same(stage, to, moved).await?;
+    same(stage, to, before).await?;
     Rebuilt::counted(stage)?.repeats_nothing(point, rebuilt)?;
     stage.world.stop_service(stage.region(from)).await?;
     // The next failover is looked at as if it were the first: neither cool-down nor the limit of failovers within an hour.
     stage.world.ctl().run(&["ack", APPLICATION]).await?;
     stage.world.ctl().run(&["ack", "--all"]).await?;
     Ok(())
+}
+
+/// What there is when the primary has moved.
+fn moved(before: Effects, point: Point) -> Effects {
+    let moved = before.after_a_move();
+    if point.repeats_a_command() { moved.with_one_more_command() } else { moved }
 }
 
 /// What the failover is from.
