@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 use regent_deploy::config::APPLICATION;
 use regent_deploy::region::Region;
 use regent_deploy::wait;
+use regent_tests::alone;
 use regent_tests::crew::Way;
 use regent_tests::gate::{Gate, Mark};
 use regent_tests::scratch;
@@ -17,8 +18,6 @@ use super::plan::{Kind, Point, Victim};
 use super::rebuilt::Rebuilt;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Rows that only the side that dies has.
-const ALONE: std::ops::Range<i64> = 9_000_000..9_000_020;
 
 /// True if the primary has moved.
 pub(crate) async fn turn(stage: &mut Stage, gate: &Gate, point: Point, sides: [usize; 2]) -> Result<bool> {
@@ -142,17 +141,7 @@ async fn fails(stage: &Stage, kind: Kind, [from, to]: [usize; 2]) -> Result<()> 
     }
     // So that its rejoin has something to give up: rows that the other side never gets, and a Redis that has lost the name of
     // its history.
-    let standby = stage.region(to).cluster()?.postgres.connect_as_agent().await?;
-    standby.execute("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'", &[]).await?;
-    standby.execute("SELECT pg_reload_conf()", &[]).await?;
-    wait::until("the end of replication", PATIENCE, || async {
-        ensure!(cluster.postgres.streaming().await? == 0, "it streams");
-        Ok(())
-    })
-    .await?;
-    for n in ALONE {
-        cluster.postgres.insert(n).await?;
-    }
+    alone::has(stage, from, to).await?;
     cluster.postgres.kill_and_switch_off().await?;
     cluster.redis.kill_and_switch_off().await
 }
