@@ -6,16 +6,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use jiff::{SignedDuration, Timestamp};
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct WallClock {
     file: PathBuf,
     library: PathBuf,
+    /// So many seconds it is ahead.
+    ahead: Arc<AtomicI64>,
     /// The widest step so far, in seconds.
     widest: Arc<AtomicU64>,
 }
@@ -29,7 +32,7 @@ impl WallClock {
         let places = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
         let mut libraries = places.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
         let library = libraries.find(|path| path.exists()).context("faketime is not installed")?;
-        let clock = Self { file: folder.join("wall-clock"), library, widest: Arc::default() };
+        let clock = Self { file: folder.join("wall-clock"), library, ahead: Arc::default(), widest: Arc::default() };
         clock.step(0)?;
         Ok(clock)
     }
@@ -40,11 +43,20 @@ impl WallClock {
     /// The file cannot be written.
     pub fn step(&self, seconds: i64) -> Result<()> {
         self.widest.fetch_max(seconds.unsigned_abs(), Ordering::Relaxed);
+        self.ahead.store(seconds, Ordering::Relaxed);
         // Never half a file: it is read at every look at the clock.
         let draft = self.file.with_extension("draft");
         std::fs::write(&draft, format!("{seconds:+}\n"))
             .and_then(|()| std::fs::rename(&draft, &self.file))
             .with_context(|| format!("cannot write {}", self.file.display()))
+    }
+
+    /// What it shows.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let ahead = SignedDuration::from_secs(self.ahead.load(Ordering::Relaxed));
+        // Saturates only at the end of time.
+        Timestamp::now().saturating_add(ahead).unwrap_or(Timestamp::MAX)
     }
 
     /// How far from the machine's clock it ever was.

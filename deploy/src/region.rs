@@ -123,6 +123,12 @@ impl Region {
         self.place.clock.as_ref().context("it goes by the machine's clock")?.step(seconds)
     }
 
+    /// What its wall clock shows.
+    #[must_use]
+    pub fn wall_clock(&self) -> jiff::Timestamp {
+        self.place.clock.as_ref().map_or_else(jiff::Timestamp::now, WallClock::now)
+    }
+
     /// How far its wall clock ever was from the machine's.
     #[must_use]
     pub fn clock_error(&self) -> Duration {

@@ -5,6 +5,7 @@
 
 #![allow(clippy::expect_used, reason = "a world that cannot be built is a failure of the test")]
 
+pub mod alone;
 pub mod ballast;
 pub mod crew;
 pub mod epochs;

@@ -9,6 +9,9 @@
 //! the carrying out of steps with their journal, which survives a crash. *Modelled* are: raft (an entry that was committed
 //! stays), streams (what was under way is lost with either end), and what drivers act on, which counts its effects.
 //! Leases are simply held where the applied state names the primary.
+//!
+//! What drivers do has its effect once, since they look first; but for a listed command, whose effect they cannot read. That
+//! it is run again where its agent died before it had stored the end, and only there, is held by the count of such deaths.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -33,7 +36,7 @@ mod effects;
 mod scene;
 
 pub use effects::Effects;
-pub use scene::{Kind, protected_application};
+pub use scene::{COMMAND, Kind, protected_application, with_a_command};
 
 use agents::Agent;
 

@@ -40,6 +40,8 @@ pub struct Stage {
     /// Of runs that are over, by their numbers.
     reports: BTreeMap<u64, Report>,
     cut_off: Vec<Instant>,
+    /// By whose wall clock every decision was stamped, where that is known.
+    stamped_by: Option<usize>,
     folder: tempfile::TempDir,
 }
 
@@ -96,7 +98,7 @@ impl Stage {
         let primary = address(&world, &application.primary).context("there is no primary at the start")?;
         let first = (application.epoch, primary);
         let crew = Crew::start(&world).await?;
-        Ok(Self { world, crew, epochs, first, reports: BTreeMap::new(), cut_off: Vec::new(), folder })
+        Ok(Self { world, crew, epochs, first, reports: BTreeMap::new(), cut_off: Vec::new(), stamped_by: None, folder })
     }
 
     /// A region by its place.
@@ -133,6 +135,12 @@ impl Stage {
     pub fn cut_off_from_now(&mut self) {
         // The last report may be one probe and one heartbeat old.
         self.cut_off.extend(Instant::now().checked_sub(Duration::from_millis(1500)));
+    }
+
+    /// Every decision was stamped by the wall clock of this region, as it goes now: the judge turns that back. Where nobody
+    /// says so, and clocks were stepped, the judge has to allow for the widest step.
+    pub const fn was_stamped_by(&mut self, region: usize) {
+        self.stamped_by = Some(region);
     }
 
     /// Switches a lost region on again: its databases by hand and before its agent, as a careless person would. Gives
@@ -243,12 +251,19 @@ impl Stage {
     /// # Errors
     /// A promise was broken; or the world does not end.
     pub async fn judge(self) -> Result<Vec<Sheet>> {
-        let Self { world, crew, epochs, first, reports, cut_off, folder } = self;
+        let Self { world, crew, epochs, first, reports, cut_off, stamped_by, folder } = self;
         let sheets = crew.stop().await?;
         // Asked again, since the network may be a bad one.
         let told = wait::until("what operators are told", Duration::from_secs(60), || told(&world, &reports, first.0));
         let (application, all) = told.await?;
-        let now = (Instant::now(), jiff::Timestamp::now());
+        let (stamps, error) = match stamped_by {
+            Some(region) => (world.regions()[region].wall_clock(), Duration::ZERO),
+            None => {
+                let clocks = world.regions().iter().map(Region::clock_error);
+                (jiff::Timestamp::now(), clocks.max().unwrap_or_default())
+            }
+        };
+        let now = (Instant::now(), stamps);
         let reigns = oracle::reigns(first, &all, |name| address(&world, name), now);
         let clusters = world.regions().iter().filter_map(|region| region.cluster().ok());
         let primary = clusters.into_iter().find(|cluster| cluster.name == application.primary).context("no primary")?;
@@ -260,7 +275,6 @@ impl Stage {
             let log = regent_deploy::keeper::last_lines(&primary.postgres.log(), 20);
             format!("PostgreSQL of {}, whose log ends so:\n{log}", primary.name)
         })?;
-        let clocks = world.regions().iter().map(Region::clock_error);
         let evidence = Evidence {
             sheets: sheets.clone(),
             epochs: epochs.seen(),
@@ -269,7 +283,7 @@ impl Stage {
             primary: primary.address,
             rows,
             cut_off,
-            tolerance: oracle::TOLERANCE + clocks.max().unwrap_or_default(),
+            tolerance: oracle::TOLERANCE + error,
         };
         let broken = oracle::judge(&evidence);
         ensure!(broken.is_empty(), "{}", broken.join("\n"));

@@ -1,6 +1,7 @@
 //! Crash points: the leader, the acting agent, or both are killed at every step of every kind of run, or the step is
 //! commanded again by another leader; and nothing comes of it. The end is the same as without, and the databases, the service
-//! and the name have seen every effect once.
+//! and the name have seen every effect once; what a rejoin overwrites and sets aside, too. A listed command, of which nothing
+//! shows whether it was run, is run again by an agent that died before it had stored its end, and only then.
 //!
 //! The points are made from the plan itself: a step that is added to a runbook is tried without being named here.
 //!
@@ -14,17 +15,22 @@
 mod effects;
 #[path = "crash_points/plan.rs"]
 mod plan;
+#[path = "crash_points/rebuilt.rs"]
+mod rebuilt;
 #[path = "crash_points/turn.rs"]
 mod turn;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use regent_deploy::config::{self, APPLICATION};
 use regent_deploy::net::Net;
-use regent_deploy::world::Programs;
+use regent_deploy::script;
+use regent_deploy::world::{Options, Programs, World};
 use regent_tests::gate::Gate;
-use regent_tests::rehearsal::{self, Happening};
+use regent_tests::rehearsal::{self, COMMAND, Happening, with_a_command};
 use regent_tests::stage::{CENTRAL, Stage, WEST, play};
+use serde_json::{Value, json};
 
 use plan::{Kind, Point, points};
 
@@ -99,11 +105,13 @@ fn every_crash_point_of_a_rejoin() -> Result<()> {
 async fn pass(net: Net, failover_after: Duration, points: Vec<Point>) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("regent-gate-").tempdir_in("/var/tmp")?;
     let gate = Gate::new(folder.path())?;
-    let mut stage = Stage::start_with(net, failover_after, |options| {
+    let change = |options: &mut Options| {
         options.programs = Programs { agent: "gated-agent", coordinator: "gated-coordinator" };
         options.environment = gate.environment();
-    })
-    .await?;
+        // Before a rejoin the side that dies has rows of its own, and some of them are older than they may be by default.
+        options.max_data_loss = Duration::from_secs(60);
+    };
+    let mut stage = Stage::start_on(net, failover_after, change, async |world: &World| list_a_command(world)).await?;
     let mut sides = [WEST, CENTRAL];
     for (number, point) in points.iter().enumerate() {
         let began = std::time::Instant::now();
@@ -121,6 +129,21 @@ async fn pass(net: Net, failover_after: Duration, points: Vec<Point>) -> Result<
     println!("{} crash points", points.len());
     stage.judge().await?;
     Ok(())
+}
+
+/// Has every runbook run a command that leaves a line whenever it is run.
+fn list_a_command(world: &World) -> Result<()> {
+    for cluster in world.regions().iter().filter_map(|region| region.cluster().ok()) {
+        let notes = effects::notes(cluster);
+        let body = format!("echo done >> {}\n", script::quote_path(&notes));
+        let script = script::write(&notes.with_extension("sh"), &body)?;
+        let text = std::fs::read_to_string(cluster.agent.config())?;
+        let mut file: Value = serde_saphyr::from_str(&text)?;
+        file["applications"][APPLICATION]["service"]["commands"] = json!({ COMMAND: [script] });
+        config::write(cluster.agent.config(), &file)?;
+    }
+    let document = with_a_command(&std::fs::read_to_string(world.document())?)?;
+    std::fs::write(world.document(), document).context("cannot write the document")
 }
 
 #[test]

@@ -18,6 +18,8 @@ mod orders;
 mod readiness;
 #[path = "scenarios/rejoin.rs"]
 mod rejoin;
+#[path = "scenarios/remote.rs"]
+mod remote;
 #[path = "scenarios/restore.rs"]
 mod restore;
 #[path = "scenarios/rogue.rs"]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use regent_core::id::{ApplicationId, Epoch, ResourceId, Token};
+use regent_core::planted::{self, Mistake};
 use regent_proto::agent::v1 as wire;
 
 use crate::driver::{Redirect, Rehearsal, Rejoin};
@@ -182,7 +183,7 @@ impl Order {
             wire::StepKind::Verify => Action::Verify,
             wire::StepKind::Rejoin => Action::Rejoin(Rejoin {
                 upstream_cluster: command.upstream_cluster.clone(),
-                allow_rewind: command.allow_rewind,
+                allow_rewind: command.allow_rewind || planted::makes(Mistake::RewindUnasked),
                 allow_reclone: command.allow_reclone,
                 covered: command.position.is_some(),
             }),

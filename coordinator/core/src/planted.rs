@@ -60,11 +60,13 @@ pub enum Mistake {
     RogueLeft,
     /// A pause holds no failover.
     PauseIgnored,
+    /// A rejoin rewinds though nobody gave the word.
+    RewindUnasked,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::LeaseForWholeBound,
         Self::LeaseByOneGrant,
         Self::GrantFromReceipt,
@@ -93,6 +95,7 @@ impl Mistake {
         Self::EpochOfBackup,
         Self::RogueLeft,
         Self::PauseIgnored,
+        Self::RewindUnasked,
     ];
 }
 

@@ -98,7 +98,7 @@ impl Group {
             Entry::TermsConfirmed { terms, cluster } => self.confirm(terms, cluster),
             Entry::Intent { step, cluster, epoch } => self.intend(token, step, cluster, epoch, mistake),
             Entry::Outcome { intent } => self.succeed(intent),
-            Entry::Recovered { epoch, primary } => self.recover(number, epoch, primary),
+            Entry::Recovered { epoch, primary } => self.recover(number, epoch, primary, mistake),
         };
         if effect {
             self.index += 1;
@@ -286,15 +286,17 @@ impl Group {
     }
 
     /// The cluster that was primary of the highest epoch stays it, above that epoch. Nothing is confirmed.
-    fn recover(&mut self, number: Number, epoch: u8, primary: Cluster) -> bool {
+    fn recover(&mut self, number: Number, epoch: u8, primary: Cluster, mistake: Option<Mistake>) -> bool {
         if !self.recovering {
             return false;
         }
         self.recovering = false;
         self.confirmed = false;
         self.epoch = epoch + 1;
-        self.primary = primary;
-        let terms = Terms { number, epoch: self.epoch, primary, ..*self.newest() };
+        if mistake != Some(Mistake::BackupsPrimary) {
+            self.primary = primary;
+        }
+        let terms = Terms { number, epoch: self.epoch, primary: self.primary, ..*self.newest() };
         self.terms = vec![terms];
         true
     }

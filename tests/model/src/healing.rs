@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::action::{Action, Drift, Fault};
 use super::agent::Agent;
 use super::entry::Step;
-use super::id::Cluster;
+use super::id::{Cluster, Observer};
 use super::mistake::Mistake;
 use super::offer::Offer;
 use super::state::{Message, State};
@@ -22,6 +22,9 @@ use super::world::{Faults, World};
 
 /// So often everything that can go on in one tick is tried.
 const ROUNDS: usize = 12;
+
+/// Gone for good where L1 is asked with two coordinators.
+const THIRD: Observer = Observer(2);
 
 /// States from which the application is known to go on, by their fingerprints: many states of a search differ only in
 /// what the lost cluster's agent knows, and that is of no account here.
@@ -72,13 +75,18 @@ fn cut_off(world: &World, state: &State, known: &Known) -> State {
     if !world.evidence {
         state.agents[lost.at()] = known.gone.clone();
     }
+    if world.two_left {
+        state.coordinators[THIRD.at()].up = false;
+    }
     state
 }
 
 /// What the fair schedule does from a state, told.
 #[must_use]
 pub fn continuation(world: &World, mistake: Option<Mistake>, state: &State) -> Vec<String> {
-    let mut lines = vec![format!("from here on nothing fails but that {} reaches no coordinator", world.first())];
+    let third = if world.two_left { format!(", and that {THIRD} is gone") } else { String::new() };
+    let first = world.first();
+    let mut lines = vec![format!("from here on nothing fails but that {first} reaches no coordinator{third}")];
     play(world, mistake, &cut_off(world, state, &Known::new(world)), |before, action, after| {
         lines.push(tell(before, action, after))
     });
@@ -131,7 +139,7 @@ fn round(
     let mut actions = Vec::new();
     Offer::gather(world, mistake, state, &mut actions);
     let mut changed = false;
-    for action in actions.into_iter().filter(|action| mends(action, lost)) {
+    for action in actions.into_iter().filter(|action| mends(world, action, lost)) {
         // What an earlier one of this round has made impossible is left out.
         let mut now = Vec::new();
         Offer::gather(world, mistake, state, &mut now);
@@ -149,7 +157,7 @@ fn round(
 }
 
 /// True for what happens by itself where nothing fails and the lost cluster's agent reaches nobody.
-fn mends(action: &Action, lost: Cluster) -> bool {
+fn mends(world: &World, action: &Action, lost: Cluster) -> bool {
     match *action {
         Action::Contact(_, cluster)
         | Action::Beat(cluster)
@@ -173,7 +181,7 @@ fn mends(action: &Action, lost: Cluster) -> bool {
         | Action::CommitBy(..)
         | Action::Apply(_) => true,
         Action::Fail(fault) => match fault {
-            Fault::Restart(_) => true,
+            Fault::Restart(observer) => !(world.two_left && observer == THIRD),
             Fault::RestartAgent(cluster) | Fault::RestartGuard(cluster) | Fault::Boot(cluster) => cluster != lost,
             Fault::Crash(_)
             | Fault::Wipe(_)

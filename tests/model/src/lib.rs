@@ -21,8 +21,8 @@
 //!
 //! L1 is asked of every state of all worlds but three, whose states are too many to play each to its end within the time
 //! of a test: `lease`, where heartbeats and grants are in flight, `promises`, where D changes beside them, and `disks`,
-//! where every commit has three ways. Leases, promises and a changing D are asked one by one in the others; that the
-//! application goes on with two coordinators for good is asked nowhere.
+//! where every commit has three ways. Leases, promises and a changing D are asked one by one in the others. In `votes`
+//! and `promotion` it is asked with the third coordinator gone for good.
 
 pub mod action;
 pub mod agent;

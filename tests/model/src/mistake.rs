@@ -69,11 +69,17 @@ pub enum Mistake {
     HigherEpochIgnored,
     /// New terms are named while the lease rests on what was granted under older ones.
     NamedByOldRight,
+    /// A restored group grants before it has recovered.
+    GrantsWhileRecovering,
+    /// After a restoration the primary is whom the backup names, above the epoch that was reported.
+    BackupsPrimary,
+    /// A restored group recovers by the first report, and waits for no other.
+    RecoveredEarly,
 }
 
 impl Mistake {
     /// Those that safety.md lists, in its order; then those that show that the model can see at all.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::ReadBarrier,
         Self::DoubledVote,
         Self::WithdrawalOvertakesVote,
@@ -105,6 +111,9 @@ impl Mistake {
         Self::NoGuard,
         Self::HigherEpochIgnored,
         Self::NamedByOldRight,
+        Self::GrantsWhileRecovering,
+        Self::BackupsPrimary,
+        Self::RecoveredEarly,
     ];
 
     /// In words, for a terminal and for the command line.
@@ -142,6 +151,9 @@ impl Mistake {
             Self::NoGuard => "no-guard",
             Self::HigherEpochIgnored => "higher-epoch-ignored",
             Self::NamedByOldRight => "named-by-the-right-of-older-terms",
+            Self::GrantsWhileRecovering => "grants-while-recovering",
+            Self::BackupsPrimary => "backups-primary-stays",
+            Self::RecoveredEarly => "recovered-without-all-reports",
         }
     }
 
@@ -190,7 +202,10 @@ impl Mistake {
             | Self::NoMargin
             | Self::TokensIgnored
             | Self::NoGuard
-            | Self::NamedByOldRight => ONE_WRITER,
+            | Self::NamedByOldRight
+            | Self::GrantsWhileRecovering
+            | Self::BackupsPrimary
+            | Self::RecoveredEarly => ONE_WRITER,
         }
     }
 
@@ -220,6 +235,7 @@ impl Mistake {
             Self::RebootOpen => "machines",
             Self::WipedCoordinator => "disks",
             Self::IndexReused => "restoration",
+            Self::GrantsWhileRecovering | Self::BackupsPrimary | Self::RecoveredEarly => "backup",
         }
     }
 }

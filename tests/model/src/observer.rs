@@ -81,20 +81,21 @@ impl Coordinator {
     }
 
     /// A heartbeat of a cluster whose agent knows an epoch.
-    pub fn hear(&mut self, me: Observer, cluster: Cluster, epoch: u8) -> Answer {
+    pub fn hear(&mut self, me: Observer, cluster: Cluster, epoch: u8, mistake: Option<Mistake>) -> Answer {
         if self.view.epoch > epoch {
             return Answer::Higher(self.view.epoch);
         }
-        if self.view.epoch == epoch && self.view.primary == cluster && self.may_grant(me, cluster) {
+        if self.view.epoch == epoch && self.view.primary == cluster && self.may_grant(me, cluster, mistake) {
             self.watches[cluster.at()].granted = 0;
             return Answer::Grant;
         }
         Answer::Receipt
     }
 
-    fn may_grant(&self, me: Observer, cluster: Cluster) -> bool {
+    fn may_grant(&self, me: Observer, cluster: Cluster, mistake: Option<Mistake>) -> bool {
         let voter = self.view.newest().voters.has(me.0);
-        self.up && self.started && voter && !self.view.recovering && self.no_vote_out(me, cluster)
+        let knows = !self.view.recovering || mistake == Some(Mistake::GrantsWhileRecovering);
+        self.up && self.started && voter && knows && self.no_vote_out(me, cluster)
     }
 
     /// Its applied state holds the entry it proposed last and that is a withdrawal, or it never voted in this

@@ -160,7 +160,10 @@ impl Next<'_> {
             Fault::Boot(cluster) => self.state.agents[cluster.at()].boot(self.mistake),
             Fault::Restore => self.restore(),
             Fault::Recover => {
-                let highest = self.state.agents.iter().map(|agent| agent.terms).max_by_key(|terms| terms.epoch);
+                // By mistake the first one that reports ends it: the agent of the primary that the backup knows.
+                let reports = if self.mistake == Some(Mistake::RecoveredEarly) { 1 } else { self.state.agents.len() };
+                let reported = self.state.agents.iter().take(reports);
+                let highest = reported.map(|agent| agent.terms).max_by_key(|terms| terms.epoch);
                 if let Some(terms) = highest {
                     self.commit(&Entry::Recovered { epoch: terms.epoch, primary: terms.primary });
                 }
@@ -202,7 +205,7 @@ impl Next<'_> {
     fn contact(&mut self, observer: Observer, cluster: Cluster) {
         let mistake = self.mistake;
         let epoch = self.state.agent(cluster).seen;
-        let answer = self.coordinator(observer).hear(observer, cluster, epoch);
+        let answer = self.coordinator(observer).hear(observer, cluster, epoch, mistake);
         let agent = &mut self.state.agents[cluster.at()];
         match answer {
             Answer::Receipt => {}
@@ -233,7 +236,8 @@ impl Next<'_> {
 
     fn hear(&mut self, by: Observer, message: Message) {
         let Message::Beat { cluster, incarnation, number, epoch, .. } = message else { return };
-        match self.coordinator(by).hear(by, cluster, epoch) {
+        let mistake = self.mistake;
+        match self.coordinator(by).hear(by, cluster, epoch, mistake) {
             Answer::Receipt => {}
             Answer::Grant => self.state.send(Message::Grant { cluster, incarnation, number, epoch, by }),
             Answer::Higher(epoch) => self.state.agents[cluster.at()].see(epoch),

@@ -65,6 +65,8 @@ pub struct World {
     pub replicas: bool,
     /// Each state is asked whether the application goes on from it (L1).
     pub live: bool,
+    /// It is asked with c3 gone for good: the two that are left are the majority, and do everything.
+    pub two_left: bool,
     /// How often what may go wrong.
     pub faults: Faults,
     /// Entries with an effect.
@@ -140,6 +142,7 @@ const NOTHING: World = World {
     lifts: false,
     replicas: false,
     live: false,
+    two_left: false,
     faults: Faults {
         drifts: 1,
         coordinators: 0,
@@ -175,6 +178,7 @@ impl World {
                 most_pending: 3,
                 most_words: 3,
                 live: true,
+                two_left: true,
                 ..NOTHING
             },
             Self {
@@ -317,6 +321,7 @@ impl World {
                 most_intents: 3,
                 faults: Faults { drifts: 0, ..NO_FAULTS },
                 live: true,
+                two_left: true,
                 ..NOTHING
             },
             Self {
@@ -362,6 +367,15 @@ impl World {
                 live: true,
                 ..NOTHING
             },
+            Self {
+                name: "backup",
+                about: "the group is restored from a backup that does not know that another cluster has taken over",
+                lifts: true,
+                most_epoch: 4,
+                faults: Faults { restorations: 1, drifts: 0, ..NO_FAULTS },
+                live: true,
+                ..NOTHING
+            },
         ]
     }
 
@@ -385,7 +399,8 @@ impl World {
     }
 
     /// The same without faults and narrow bounds, for what follows when all heals. Where those that vote are no majority
-    /// of the voters, or one of them may be lost for good, every coordinator does everything.
+    /// of the voters, or one of them may be lost for good, every coordinator does everything; where c3 is gone, the two
+    /// others hear.
     #[must_use]
     pub fn healed(&self) -> Self {
         let apart = self.faults.disks == 0 && self.all_voters().all(|voters| self.voting.is_majority_of(voters));
@@ -394,6 +409,7 @@ impl World {
             lifts: self.lifts || self.leased,
             leaders: if apart { self.leaders } else { Few::first(3) },
             voting: if apart { self.voting } else { Few::first(3) },
+            hearing: if self.two_left { Few::first(3) } else { self.hearing },
             most_entries: 100,
             most_pending: 20,
             most_words: 100,

@@ -51,7 +51,8 @@ worlds!(
     fences,
     machines,
     disks,
-    restoration
+    restoration,
+    backup
 );
 
 fn no_promise_is_broken_in(name: &str) {

@@ -20,6 +20,7 @@ mod nothing_missing;
 mod old_disk;
 mod one_writer;
 mod pause_holds;
+mod permits;
 mod replicas_agree;
 mod restored;
 

@@ -23,6 +23,7 @@ use crate::trace::Trace;
 use crate::{Failure, Settled};
 
 mod healed;
+mod in_time;
 mod machines;
 mod operator;
 mod restoration;
@@ -82,6 +83,8 @@ pub(super) struct World {
     directory: PathBuf,
     /// Something stays lost: then a named refusal may be all there is.
     maimed: bool,
+    /// When the primary was lost, where that is all that happens and nothing was promoted since.
+    awaited: Option<u64>,
 }
 
 impl World {
@@ -150,6 +153,7 @@ impl World {
             answered: BTreeMap::new(),
             directory: directory.to_owned(),
             maimed: false,
+            awaited: None,
         }
     }
 
@@ -249,6 +253,7 @@ impl World {
             while next < planned.len() && planned[next].from <= now {
                 self.trace.say(format_args!("begins: {}", planned[next].fault));
                 self.begin(&planned[next].fault);
+                self.awaits(&planned[next].fault);
                 open.push(next);
                 next += 1;
             }
@@ -347,7 +352,7 @@ impl World {
                 return Err(self.failure(promise, &how));
             }
         }
-        Ok(())
+        self.in_time(&effects)
     }
 
     /// The audit is the story of a run.

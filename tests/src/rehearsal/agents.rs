@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use regent_agent::agent::{Standing, Word};
 use regent_agent::guard::{Drivers, clock};
 use regent_agent::journal::{Journal, Writing};
-use regent_agent::steps::order::Order;
+use regent_agent::steps::order::{Action, Order};
 use regent_agent::steps::{Bench, Onlooker, StepEvent, Steps, drill};
 use regent_agent::witness::Promises;
 use regent_core::application::ResourceKind;
@@ -43,6 +43,7 @@ struct Process {
     events: mpsc::UnboundedReceiver<StepEvent>,
     word: watch::Sender<Arc<Word>>,
     stopped: Arc<Notify>,
+    journal: Journal,
 }
 
 impl Agent {
@@ -56,6 +57,7 @@ impl Agent {
 
     /// Ends it where it stands, and starts it with what is on its disk.
     pub(super) fn restart(&mut self) -> Result<()> {
+        self.forget();
         drop(self.process.take());
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build()?;
         let (events, events_here) = mpsc::unbounded_channel();
@@ -65,7 +67,13 @@ impl Agent {
         let runtime_folder = self.folder.join("run");
         std::fs::create_dir_all(&runtime_folder)?;
         let promises = Promises::load(&runtime_folder, "boot", Span::ZERO, clock.reading());
-        let onlooker = AtEffects { clockwork: Arc::clone(&self.clockwork), stopped: Arc::clone(&stopped) };
+        let onlooker = AtEffects {
+            cluster: self.cluster.clone(),
+            effects: self.effects.clone(),
+            clockwork: Arc::clone(&self.clockwork),
+            stopped: Arc::clone(&stopped),
+        };
+        let stored = journal.clone();
         let bench = Bench {
             cluster: self.cluster.clone(),
             drivers: self.drivers()?,
@@ -79,8 +87,19 @@ impl Agent {
             onlooker: Some(Arc::new(onlooker)),
         };
         let steps = Steps::new(Arc::new(bench), events);
-        self.process = Some(Process { runtime, steps, events: events_here, word, stopped });
+        self.process = Some(Process { runtime, steps, events: events_here, word, stopped, journal: stored });
         Ok(())
+    }
+
+    /// What was run and is not on its disk as ended, it will not know.
+    fn forget(&self) {
+        let Some(process) = &self.process else { return };
+        let view = process.journal.view();
+        let Some(known) = view.applications.get(&scene::application()) else { return };
+        for resource in known.resources.keys() {
+            let ended = |token| known.step(resource, token).is_some_and(|step| step.outcome.is_some());
+            self.effects.dies(&self.cluster, resource, ended);
+        }
     }
 
     fn drivers(&self) -> Result<Drivers> {
@@ -142,6 +161,8 @@ impl Agent {
 }
 
 struct AtEffects {
+    cluster: ClusterId,
+    effects: World,
     clockwork: Shared,
     stopped: Arc<Notify>,
 }
@@ -175,7 +196,10 @@ impl Onlooker for AtEffects {
         self.pass().await;
     }
 
-    async fn after(&self, _order: &Order) {
+    async fn after(&self, order: &Order) {
+        if let (Action::Run(_), Some(resource)) = (&order.action, &order.resource) {
+            self.effects.was_run(&self.cluster, resource, order.name.token);
+        }
         self.pass().await;
     }
 }

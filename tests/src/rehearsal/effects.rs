@@ -1,4 +1,5 @@
-//! What drivers act on in a rehearsal. Every effect is counted where it happens; asked for twice, it happens once.
+//! What drivers act on in a rehearsal. Every effect is counted where it happens; asked for twice, it happens once, but for a
+//! listed command, which is run whenever it is asked for.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +8,7 @@ use async_trait::async_trait;
 use regent_agent::driver::{
     Done, Driver, DriverError, DriverResult, FenceReach, Health, Marker, Probe, Redirect, Rehearsal, Rejoin, Role,
 };
-use regent_core::id::ClusterId;
+use regent_core::id::{ClusterId, ResourceId, Token};
 
 /// Where all databases stand all the time.
 const POSITION: u64 = 1_000;
@@ -28,6 +29,10 @@ struct Things {
     services: BTreeMap<String, bool>,
     /// Copies that are there, by the run that they were made for.
     copies: BTreeMap<String, u64>,
+    /// Listed commands that were run, by the place of their service, and whose end is not known to be stored.
+    run: BTreeMap<String, Vec<Token>>,
+    /// How often the agent died before it had stored such an end: nobody can know that it was run, and it is run again.
+    forgotten: BTreeMap<String, u32>,
     seen: Effects,
 }
 
@@ -44,6 +49,12 @@ impl World {
     pub(super) fn seen_but_for(&self, left_alone: Option<&str>) -> Effects {
         let things = self.lock();
         let mut seen = things.seen.clone();
+        for (what, times) in &things.forgotten {
+            // One that was not run again shows: too few are left.
+            if let Some(seen) = seen.get_mut(what) {
+                *seen = seen.saturating_sub(*times);
+            }
+        }
         // The state at the end is part of what has to be the same.
         seen.extend(things.databases.iter().map(|(place, it)| (format!("{place} is {it:?}"), 1)));
         seen.extend(things.services.iter().map(|(place, runs)| (format!("{place} runs"), u32::from(*runs))));
@@ -70,6 +81,27 @@ impl World {
         self.lock().services.entry(place.clone()).or_insert(runs);
         Arc::new(Service { world: self.clone(), place })
     }
+}
+
+impl World {
+    /// A listed command was run, by a step of this token; its end is not stored yet.
+    pub(super) fn was_run(&self, cluster: &ClusterId, resource: &ResourceId, token: Token) {
+        self.lock().run.entry(format!("{resource} in {cluster}")).or_default().push(token);
+    }
+
+    /// The agent of a cluster dies: of its commands only those have ended whose end it has stored.
+    pub(super) fn dies(&self, cluster: &ClusterId, resource: &ResourceId, is_stored: impl Fn(Token) -> bool) {
+        let place = format!("{resource} in {cluster}");
+        let mut things = self.lock();
+        let tokens = things.run.remove(&place).unwrap_or_default();
+        let forgotten = tokens.into_iter().filter(|token| !is_stored(*token)).count();
+        *things.forgotten.entry(ran(&place)).or_default() += u32::try_from(forgotten).unwrap_or(u32::MAX);
+    }
+}
+
+/// The name of this effect.
+fn ran(place: &str) -> String {
+    format!("{place} ran its command")
 }
 
 struct Database {
@@ -221,6 +253,12 @@ impl Driver for Service {
 
     async fn quiesce(&self) -> DriverResult {
         self.deactivate().await
+    }
+
+    /// Nothing shows whether it was run before: it is run.
+    async fn run(&self, _command: &str) -> DriverResult {
+        *self.world.lock().seen.entry(ran(&self.place)).or_default() += 1;
+        Ok(Done { message: "run".to_owned(), ..Done::default() })
     }
 
     /// Of a name too: it follows the applied state.

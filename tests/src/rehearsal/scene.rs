@@ -125,10 +125,27 @@ pub(super) fn to() -> ClusterId {
     cluster(1)
 }
 
+/// The listed command of the service that [`with_a_command`] has run.
+pub const COMMAND: &str = "note";
+
+/// The Application document with one more line in the runbooks of a failover and a switchover: a listed command. It is the
+/// one step of which no driver can tell whether it was done.
+///
+/// # Errors
+/// The document has no place for it.
+pub fn with_a_command(document: &str) -> Result<String> {
+    let promotes = format!("      - promote: [{}, {}]\n", config::DATABASE, config::CACHE);
+    let place = format!("{promotes}      - redirect: ");
+    ensure!(document.matches(&place).count() == 2, "the document does not have {place:?} twice any more");
+    let line = format!("{promotes}      - run: {{ resource: service, command: {COMMAND} }}\n      - redirect: ");
+    Ok(document.replace(&place, &line))
+}
+
 pub(super) fn document(kind: Kind) -> Result<Application> {
     let (from, to) = (from(), to());
     let (failover_after, loss) = (Duration::from_secs(10), Duration::from_secs(5));
-    let mut text = config::application(&[from.as_str(), to.as_str()], failover_after, loss, "command");
+    let text = config::application(&[from.as_str(), to.as_str()], failover_after, loss, "command");
+    let mut text = with_a_command(&text)?;
     if kind == Kind::QuiescedUndo {
         let runbook = "    switchover:\n";
         ensure!(text.matches(runbook).count() == 1, "the document has no {runbook:?} any more");

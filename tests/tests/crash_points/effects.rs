@@ -1,5 +1,6 @@
 //! What the databases, the service and the name have seen: counted where it happens.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -23,6 +24,13 @@ pub(crate) struct Effects {
     serial: u32,
     /// Of the application.
     epoch: u64,
+    /// How often the listed command of the service was run.
+    commands: usize,
+}
+
+/// Where the listed command of a cluster's service leaves a line whenever it is run.
+pub(crate) fn notes(cluster: &Cluster) -> PathBuf {
+    cluster.service.with_file_name("notes")
 }
 
 impl Effects {
@@ -49,6 +57,7 @@ impl Effects {
             started: clusters().map(|cluster| lines(log(cluster), STARTED)).sum(),
             serial: serials[0],
             epoch: stage.application().await?.epoch,
+            commands: clusters().map(|cluster| lines(std::fs::read_to_string(notes(cluster)), "done")).sum(),
         })
     }
 
@@ -60,7 +69,13 @@ impl Effects {
             started: self.started + 1,
             serial: self.serial + 1,
             epoch: self.epoch + 1,
+            commands: self.commands + 1,
         }
+    }
+
+    /// The same with one more run of the listed command.
+    pub(crate) const fn with_one_more_command(self) -> Self {
+        Self { commands: self.commands + 1, ..self }
     }
 }
 
@@ -75,17 +90,7 @@ impl Copies {
     /// Has PostgreSQL write down who copies it, and counts what there was.
     pub(crate) async fn so_far(standby: &Region) -> Result<Self> {
         let cluster = standby.cluster()?;
-        wait::until("a log of what is copied", Duration::from_secs(20), || async {
-            let session = cluster.postgres.connect_as_superuser().await?;
-            let shown: String = session.query_one("SHOW log_replication_commands", &[]).await?.get(0);
-            if shown != "on" {
-                session.batch_execute("ALTER SYSTEM SET log_replication_commands = on").await?;
-                session.batch_execute("SELECT pg_reload_conf()").await?;
-            }
-            ensure!(shown == "on", "it is {shown}");
-            Ok(())
-        })
-        .await?;
+        copies_are_logged(cluster).await?;
         Self::counted(cluster)
     }
 
@@ -104,4 +109,19 @@ impl Copies {
             redis: lines(of_redis, "asks for synchronization"),
         })
     }
+}
+
+/// Has a PostgreSQL write down who copies it.
+pub(crate) async fn copies_are_logged(cluster: &Cluster) -> Result<()> {
+    wait::until("a log of what is copied", Duration::from_secs(20), || async {
+        let session = cluster.postgres.connect_as_superuser().await?;
+        let shown: String = session.query_one("SHOW log_replication_commands", &[]).await?.get(0);
+        if shown != "on" {
+            session.batch_execute("ALTER SYSTEM SET log_replication_commands = on").await?;
+            session.batch_execute("SELECT pg_reload_conf()").await?;
+        }
+        ensure!(shown == "on", "it is {shown}");
+        Ok(())
+    })
+    .await
 }

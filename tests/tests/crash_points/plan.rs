@@ -90,6 +90,33 @@ pub(crate) struct Point {
     pub(crate) victim: Victim,
 }
 
+impl Point {
+    /// The agent is killed at another step than the rejoin of this database, which may go on side by side with it.
+    pub(crate) fn may_break_off(self, resource: &str) -> bool {
+        let (steps, Some(held)) = (self.kind.steps(), self.held()) else { return false };
+        let rejoins = |step: &&Step| {
+            let of_it = step.resource.as_ref().is_some_and(|own| own.as_str() == resource);
+            step.kind == StepKind::Action(Action::Rejoin) && of_it
+        };
+        // The next stage does not wait for one that is detached.
+        let beside = |step: &Step| step.id != held.id && step.cluster == held.cluster && step.stage <= held.stage;
+        let dies = matches!(self.victim, Victim::Agent | Victim::Both);
+        dies && steps.iter().find(rejoins).is_some_and(beside)
+    }
+
+    /// The agent is killed when it has run a listed command and has not stored that. No driver can read in reality that it
+    /// was run, so it is run once more.
+    pub(crate) fn repeats_a_command(self) -> bool {
+        let dies = self.place == Place::After && matches!(self.victim, Victim::Agent | Victim::Both);
+        dies && self.held().is_some_and(|step| step.kind == StepKind::Action(Action::Run))
+    }
+
+    /// The step that is held.
+    fn held(self) -> Option<Step> {
+        self.kind.steps().into_iter().find(|step| step.id.0 == self.step)
+    }
+}
+
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = format!("{:?}", self.kind).to_lowercase();

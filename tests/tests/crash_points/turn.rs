@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 use regent_deploy::config::APPLICATION;
 use regent_deploy::region::Region;
 use regent_deploy::wait;
+use regent_tests::alone;
 use regent_tests::crew::Way;
 use regent_tests::gate::{Gate, Mark};
 use regent_tests::scratch;
@@ -14,6 +15,7 @@ use regent_tests::stage::{NORTH, Stage};
 
 use super::effects::{Copies, Effects};
 use super::plan::{Kind, Point, Victim};
+use super::rebuilt::Rebuilt;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -29,12 +31,14 @@ pub(crate) async fn turn(stage: &mut Stage, gate: &Gate, point: Point, sides: [u
 
 async fn switchover(stage: &Stage, gate: &Gate, point: Point, [from, to]: [usize; 2]) -> Result<()> {
     let (before, newest) = (settled(stage, from).await?, newest_run(stage).await?);
+    let rebuilt = Rebuilt::so_far(stage).await?;
     gate.close(&mark(point, newest))?;
     begin_switchover(stage, to, &[], newest).await?;
     crash(stage, gate, point, [from, to]).await?;
     run_ends(stage, newest, "succeeded").await?;
-    same(stage, to, before.after_a_move()).await?;
+    same(stage, to, moved(before, point)).await?;
     stage.world.protected(stage.region(to), stage.region(from)).await?;
+    Rebuilt::counted(stage)?.repeats_nothing(point, rebuilt)?;
     // It is told to stop, and nobody waits for that; the next run finds it stopped.
     stage.world.stop_service(stage.region(from)).await
 }
@@ -73,32 +77,32 @@ async fn drill(stage: &Stage, gate: &Gate, point: Point, [from, to]: [usize; 2])
 async fn failover(stage: &mut Stage, gate: &Gate, point: Point, sides: [usize; 2]) -> Result<()> {
     let [from, to] = sides;
     let (before, newest) = (settled(stage, from).await?, newest_run(stage).await?);
+    let rebuilt = Rebuilt::so_far(stage).await?;
     stage.cut_off_from_now();
     let in_rejoin = point.kind == Kind::Rejoin;
     if !in_rejoin {
         gate.close(&mark(point, newest))?;
     }
-    let left = stage.region(from);
-    if point.kind == Kind::Loss {
-        left.lose().await?;
-    } else {
-        left.cluster()?.postgres.kill_and_switch_off().await?;
-    }
+    fails(stage, point.kind, sides).await?;
     if !in_rejoin {
         crash(stage, gate, point, sides).await?;
     }
     run_ends(stage, newest, "succeeded").await?;
     stage.crew.writes_to(NORTH, &stage.world, to, PATIENCE).await?;
-    same(stage, to, before.after_a_move()).await?;
+    same(stage, to, moved(before, point)).await?;
 
     if point.kind == Kind::Loss {
         stage.bring_back(from).await?;
     } else {
-        let postgres = &stage.region(from).cluster()?.postgres;
-        postgres.switch_on()?;
-        postgres.start().await?;
+        let left = stage.region(from).cluster()?;
+        left.postgres.switch_on()?;
+        left.postgres.start().await?;
+        if in_rejoin {
+            left.redis.switch_on()?;
+            left.redis.start().await?;
+        }
     }
-    let (moved, newest) = (settled(stage, to).await?, newest_run(stage).await?);
+    let (before, newest) = (settled(stage, to).await?, newest_run(stage).await?);
     if in_rejoin {
         gate.close(&mark(point, newest))?;
     }
@@ -109,12 +113,37 @@ async fn failover(stage: &mut Stage, gate: &Gate, point: Point, sides: [usize; 2
     }
     run_ends(stage, newest, "succeeded").await?;
     stage.world.protected(stage.region(to), stage.region(from)).await?;
-    same(stage, to, moved).await?;
+    same(stage, to, before).await?;
+    Rebuilt::counted(stage)?.repeats_nothing(point, rebuilt)?;
     stage.world.stop_service(stage.region(from)).await?;
     // The next failover is looked at as if it were the first: neither cool-down nor the limit of failovers within an hour.
     stage.world.ctl().run(&["ack", APPLICATION]).await?;
     stage.world.ctl().run(&["ack", "--all"]).await?;
     Ok(())
+}
+
+/// What there is when the primary has moved.
+fn moved(before: Effects, point: Point) -> Effects {
+    let moved = before.after_a_move();
+    if point.repeats_a_command() { moved.with_one_more_command() } else { moved }
+}
+
+/// What the failover is from.
+async fn fails(stage: &Stage, kind: Kind, [from, to]: [usize; 2]) -> Result<()> {
+    let left = stage.region(from);
+    if kind == Kind::Loss {
+        left.lose().await?;
+        return Ok(());
+    }
+    let cluster = left.cluster()?;
+    if kind != Kind::Rejoin {
+        return cluster.postgres.kill_and_switch_off().await;
+    }
+    // So that its rejoin has something to give up: rows that the other side never gets, and a Redis that has lost the name of
+    // its history.
+    alone::has(stage, from, to).await?;
+    cluster.postgres.kill_and_switch_off().await?;
+    cluster.redis.kill_and_switch_off().await
 }
 
 /// What there is before a run, once every coordinator shows the same.

@@ -149,7 +149,7 @@ fn a_stepped_wall_clock_moves_nothing() -> Result<()> {
         // After a step of its clock an agent has a quarter of its fence budget to hear from a majority: on a machine that
         // also runs the other half of the world, half a second and not a sixth.
         let bound = Duration::from_secs(12);
-        let stage = Stage::start_with(net, bound, |options| options.wall_clocks = true).await?;
+        let mut stage = Stage::start_with(net, bound, |options| options.wall_clocks = true).await?;
         for (regions, seconds) in [(&ALL[..1], 300), (&ALL[..1], 0), (&ALL[..1], -300), (&ALL[..], 300), (&ALL[..], 0)]
         {
             for region in regions {
@@ -161,8 +161,13 @@ fn a_stepped_wall_clock_moves_nothing() -> Result<()> {
         ensure!(stage.changes().await? == 0, "the epoch rose");
         // And what must happen still does, with clocks that do not agree.
         stage.region(CENTRAL).step_clock(-300)?;
+        // One of those that are wrong leads: it stamps the decision, and its error is known to the judge.
+        stage.lead_from(CENTRAL).await?;
         stage.region(WEST).lose().await?;
         stage.failed_over_to(CENTRAL, PATIENCE).await?;
+        let leader = stage.world.ctl().status().await?.leader();
+        ensure!(leader == stage.region(CENTRAL).place().id, "coordinator {leader} leads, and may have decided");
+        stage.was_stamped_by(CENTRAL);
         stage.judge().await?;
         Ok(())
     })

@@ -151,6 +151,36 @@ fn a_full_disk_of_the_standbys_database_moves_nothing() -> Result<()> {
     })
 }
 
+/// The standby's Redis cannot write what it is sent, and ends itself rather than go on without: nothing moves.
+#[test]
+fn a_full_disk_of_the_standbys_redis_moves_nothing() -> Result<()> {
+    play(|net| async {
+        let data = PathBuf::from("eu-central").join(CACHE).join("data");
+        let stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), REDIS_DISK))).await?;
+        let ballast = Ballast::fill(&stage.world.folder().join(&data))?;
+        let standby = &stage.region(CENTRAL).cluster()?.redis;
+        wait::until("the end of the standby's Redis", PATIENCE * 2, || async {
+            ensure!(standby.pid().is_none(), "it still runs");
+            Ok(())
+        })
+        .await?;
+        stage.crew.keeps_writing(WEST, Way::Name, Duration::from_secs(2), D * 2).await?;
+        drop(ballast);
+        standby.start().await?;
+        stage.world.protected(stage.region(WEST), stage.region(CENTRAL)).await?;
+        let row = stage.crew.writes(WEST, Way::Name, PATIENCE).await?.n;
+        wait::until("a new row at the standby's Redis", PATIENCE, || async {
+            ensure!(standby.rows().await?.contains(&row), "row {row} is not there");
+            Ok(())
+        })
+        .await?;
+        ensure!(stage.changes().await? == 0, "the epoch rose");
+        ensure!(stage.world.ctl().runs().await?.is_empty(), "there was a run");
+        stage.judge().await?;
+        Ok(())
+    })
+}
+
 /// The leader's disk is full: another one leads, and a failover does not wait for it.
 #[test]
 fn a_full_disk_of_the_leader_stops_nothing() -> Result<()> {

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, ensure};
 use regent_deploy::config::APPLICATION;
 use regent_deploy::net::Net;
 use regent_deploy::wait;
+use regent_deploy::world::Options;
+use regent_tests::alone;
 use regent_tests::crew::Way;
 use regent_tests::stage::{CENTRAL, NORTH, Stage, WEST, play};
 
@@ -22,9 +24,15 @@ fn returning_region_is_quarantined() -> Result<()> {
         }
         let why = stage.world.ctl().run(&["why", APPLICATION]).await?;
         ensure!(why.contains("quarantined"), "{why}");
-        // Before anybody decides what becomes of it, it is told what it has that the primary lacks.
+        // Before anybody decides what becomes of it, it is told what it has that the primary lacks, in numbers.
         let told = divergence(&stage).await?;
         println!("the side that came back: {told}");
+        let least = u64::try_from(alone::ROWS.end - alone::ROWS.start)?;
+        for what in [" bytes of WAL", " commits", " changed rows"] {
+            let before = told.split_once(what).and_then(|(before, _)| before.rsplit(' ').next());
+            let number: u64 = before.with_context(|| format!("no number of{what}: {told}"))?.parse()?;
+            ensure!(number >= least, "{least} rows are its alone, and it has {number}{what}: {told}");
+        }
         // Nothing is deleted: whatever it had acknowledged by itself is still there.
         // (Its agent may have ended what it could not see closed: started again, it is closed again.)
         let west = stage.region(WEST).cluster()?;
@@ -47,9 +55,23 @@ fn rejoin_demotes_nobody() -> Result<()> {
     play(|net| async {
         let stage = lost_and_returned(net).await?;
         let began = std::time::Instant::now();
-        stage.crew.keeps_writing(NORTH, Way::Name, Duration::from_secs(2), D * 4).await?;
+        let (west, central) = (stage.region(WEST).cluster()?, stage.region(CENTRAL).cluster()?);
+        let ctl = stage.world.ctl();
+        let refused =
+            ctl.run(&["rejoin", APPLICATION, &central.name, "--reclone"]).await.expect_err("it is the primary");
+        ensure!(format!("{refused:#}").contains("rejoin-primary"), "it said {refused:#}");
+        // Whoever writes notices nothing, while the side that came back is made what it may be: a standby.
+        let words = ["rejoin", APPLICATION, &west.name, "--reclone"];
+        let (told, kept) = tokio::join!(ctl.run(&words), stage.crew.keeps_writing(NORTH, Way::Name, D, D * 4));
+        println!("{}", told?);
+        kept?;
+        stage.world.protected(stage.region(CENTRAL), stage.region(WEST)).await?;
+        ensure!(west.postgres.is_in_recovery().await?, "its PostgreSQL is no standby");
+        for way in [Way::Postgres, Way::Redis] {
+            stage.crew.takes_nothing(WEST, way, Duration::from_secs(1)).await?;
+        }
+        ensure!(west.postgres.rows().await?.range(alone::ROWS).next().is_none(), "what it alone had is still in it");
         ensure!(stage.changes().await? == 1, "the epoch rose again");
-        let central = stage.region(CENTRAL).cluster()?;
         ensure!(stage.application().await?.primary == central.name, "the primary changed");
         let (address, record) = (central.address, stage.crew.record(NORTH, Way::Name)?);
         let away = record.acknowledged.iter().filter(|row| row.sent > began && row.by != address).count();
@@ -92,21 +114,23 @@ fn second_failover_waits() -> Result<()> {
 
 /// What operators are told of the database that came back.
 async fn divergence(stage: &Stage) -> Result<String> {
-    let primary = &stage.region(CENTRAL).cluster()?.name;
-    let nothing = format!("nothing that was committed lies beyond the history of {primary}");
-    let (parted, measured) = (format!("diverged from {primary} at "), "bytes of WAL");
+    let parted = format!("diverged from {} at ", stage.region(CENTRAL).cluster()?.name);
     wait::until("word of what diverged", PATIENCE * 2, || async {
         let told = stage.world.ctl().run(&["describe", APPLICATION]).await?;
-        let mut lines = told.lines();
-        let line = lines.find(|line| line.contains(&nothing) || line.contains(&parted) && line.contains(measured));
-        line.map(|line| line.trim().to_owned()).with_context(|| format!("it says neither:\n{told}"))
+        let mut words = told.lines().filter_map(|line| Some(line.split_once(&parted)?.1.trim().to_owned()));
+        words.next().with_context(|| format!("it does not say {parted:?}:\n{told}"))
     })
     .await
 }
 
-/// The first region dies, the other takes over, and the first is switched on again with everything in it.
+/// The first region dies with rows that it alone has, the other takes over, and the first is switched on again with
+/// everything in it.
 async fn lost_and_returned(net: Net) -> Result<Stage> {
-    let mut stage = Stage::start(net, D).await?;
+    // What is lost is wanted here, whatever it looks like in time.
+    let allows_more = |options: &mut Options| options.max_data_loss = Duration::from_secs(60);
+    let mut stage = Stage::start_with(net, D, allows_more).await?;
+    stage.cut_off_from_now();
+    alone::has(&stage, WEST, CENTRAL).await?;
     stage.cut_off_from_now();
     stage.region(WEST).lose().await?;
     stage.failed_over_to(CENTRAL, PATIENCE).await?;

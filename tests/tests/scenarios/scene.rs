@@ -29,6 +29,16 @@ impl Scene {
         probe_interval: Duration,
         change: impl FnOnce(&mut Options),
     ) -> Result<Self> {
+        Self::start_on(failover_after, probe_interval, change, |_| Ok(())).await
+    }
+
+    /// The same, with something to do when its files are written and nothing of it runs yet.
+    pub(crate) async fn start_on(
+        failover_after: Duration,
+        probe_interval: Duration,
+        change: impl FnOnce(&mut Options),
+        prepare: impl FnOnce(&World) -> Result<()>,
+    ) -> Result<Self> {
         let mut folder = tempfile::Builder::new().prefix("regent-").tempdir_in("/var/tmp")?;
         folder.disable_cleanup(std::env::var_os("REGENT_KEEP_WORLD").is_some());
         place::passable(folder.path())?;
@@ -36,8 +46,10 @@ impl Scene {
         options.failover_after = failover_after;
         options.probe_interval = probe_interval;
         change(&mut options);
-        let world = Arc::new(World::start(options).await?);
-        Ok(Self { world, _folder: folder })
+        let world = World::prepare(options).await?;
+        prepare(&world)?;
+        world.begin().await?;
+        Ok(Self { world: Arc::new(world), _folder: folder })
     }
 
     pub(crate) fn old(&self) -> &Region {

@@ -26,6 +26,13 @@ fn fenced_meanwhile() -> DriverError {
     DriverError::retryable("postgres-fenced", "the database was fenced while it was being opened; the fence stays")
 }
 
+fn diverged(rows: usize) -> DriverError {
+    DriverError::permanent(
+        "rejoin-diverged",
+        format!("{rows} rows here are not in the primary; nothing is given up by itself"),
+    )
+}
+
 impl DatabaseDriver {
     pub(super) fn new(databases: Databases, cluster: &str) -> Self {
         Self { databases, cluster: cluster.to_owned(), changing: tokio::sync::Mutex::new(()) }
@@ -205,7 +212,7 @@ impl Driver for DatabaseDriver {
         self.done(false, "reached")
     }
 
-    /// Ends the server, sets aside what the other side does not have, and starts it as a standby.
+    /// Ends the server, sets aside what the other side does not have, if that was allowed, and starts it as a standby.
     async fn rejoin(&self, rejoin: &Rejoin) -> DriverResult {
         let _changing = self.changing.lock().await;
         let upstream = rejoin.upstream_cluster.as_str();
@@ -223,12 +230,17 @@ impl Driver for DatabaseDriver {
         let without = self.with(|server| {
             let shared = server.rows.iter().zip(&source.rows).take_while(|(own, theirs)| own == theirs).count();
             let without = server.rows.len() - shared;
+            if without > 0 && !rejoin.allow_rewind {
+                // As it was found, and closed.
+                server.start();
+                return Err(diverged(without));
+            }
             server.rows.truncate(shared);
             (server.follows, server.heard) = (Some(upstream.to_owned()), None);
             (server.closed, server.fenced, server.timeline) = (false, false, source.timeline);
             server.start();
-            without
-        });
+            Ok(without)
+        })?;
         self.did(Effect::Followed { without });
         self.take_time(20, 100).await;
         self.done(false, "follows")

@@ -1,14 +1,14 @@
-//! S3: no standby is opened before the entry that asks for it is committed.
+//! S3: no standby is opened before the entry that asks for it is committed, and by each attempt once.
 
-use std::collections::BTreeSet;
+use regent_core::application::Action;
 
-use super::{Invariant, Sight, promotions};
+use super::permits::Permits;
+use super::{Invariant, Sight};
 use crate::database::Effect;
 
 #[derive(Default)]
 pub(super) struct IntentFirst {
-    /// Clusters for which the intent to promote was seen applied somewhere.
-    intended: BTreeSet<String>,
+    promotions: Permits,
 }
 
 impl Invariant for IntentFirst {
@@ -17,10 +17,13 @@ impl Invariant for IntentFirst {
     }
 
     fn look(&mut self, sight: &Sight<'_>) -> Result<(), String> {
-        self.intended.extend(promotions(sight).map(|(_, cluster)| cluster));
+        self.promotions.learn(sight, Action::Promote, |_, _| true);
         for (at, cluster, effect) in sight.effects {
-            if *effect == (Effect::Promoted { standby: true }) && !self.intended.contains(cluster) {
-                return Err(format!("the standby of {cluster} was promoted at {at} and no coordinator had it applied"));
+            if *effect == (Effect::Promoted { standby: true }) && !self.promotions.take(cluster) {
+                return Err(format!(
+                    "the standby of {cluster} was promoted at {at}, and no coordinator had applied an attempt at that \
+                     without an outcome"
+                ));
             }
         }
         Ok(())

@@ -1,17 +1,18 @@
-//! S5: no row of a database is set aside without a step that makes this cluster follow another one.
-
-use std::collections::BTreeSet;
+//! S5: no row of a database is set aside without an attempt at making this cluster follow another one, and by each attempt
+//! once.
 
 use regent_core::application::Action;
-use regent_core::run::StepKind;
+use regent_core::entry::Cause;
 
+use super::permits::Permits;
 use super::{Invariant, Sight};
 use crate::database::Effect;
 
 #[derive(Default)]
 pub(super) struct NothingDeleted {
-    /// Clusters for which the intent to rejoin was seen applied somewhere.
-    told: BTreeSet<String>,
+    rejoins: Permits,
+    /// Those that a human asked for, or that follow a switchover: no other may set rows aside.
+    rewinds: Permits,
 }
 
 impl Invariant for NothingDeleted {
@@ -20,16 +21,15 @@ impl Invariant for NothingDeleted {
     }
 
     fn look(&mut self, sight: &Sight<'_>) -> Result<(), String> {
-        for run in sight.changed.values().flat_map(|state| state.runs.values()) {
-            let rejoins = run
-                .walk()
-                .filter(|(step, progress)| step.kind == StepKind::Action(Action::Rejoin) && progress.token.is_some());
-            self.told.extend(rejoins.map(|(step, _)| step.cluster.to_string()));
-        }
+        self.rejoins.learn(sight, Action::Rejoin, |_, _| true);
+        self.rewinds.learn(sight, Action::Rejoin, |run, step| {
+            matches!(run.cause, Cause::Rejoin { .. } | Cause::Switchover { .. }) && step.cluster == run.from
+        });
         for (at, cluster, effect) in sight.effects {
-            if let Effect::Followed { without } = effect
-                && !self.told.contains(cluster)
-            {
+            let Effect::Followed { without } = effect else { continue };
+            // A repeat that has nothing left to set aside is one all the same.
+            let asked = if *without > 0 { self.rewinds.take(cluster) } else { self.rejoins.any(cluster) };
+            if !asked {
                 return Err(format!("{cluster} set {without} rows aside at {at}, and nobody told it to follow"));
             }
         }

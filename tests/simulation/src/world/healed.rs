@@ -1,6 +1,6 @@
 //! The healed world: what must be so in it.
 
-use regent_core::decide::{self, Viewpoint};
+use regent_core::decide::{self, Assessment, Viewpoint};
 use regent_core::id::CoordinatorId;
 use regent_core::run::RunStatus;
 use regent_core::state::State;
@@ -36,8 +36,8 @@ impl World {
             // What L1 asks for is not there.
             return self.conclude(Some("no majority of coordinators is left".to_owned()));
         }
-        self.tell_why();
-        match named(&state) {
+        let assessment = self.tell_why();
+        match named(&state, assessment.as_ref()) {
             Some(name) if self.maimed => {
                 self.trace.say(format_args!("not served, by name: {name}"));
                 self.conclude(Some(name))
@@ -84,8 +84,11 @@ impl World {
     }
 
     /// What the leader thinks, as `regentctl why` says it.
-    fn tell_why(&self) {
-        let Some((seat, leader)) = self.leader() else { return self.trace.say("nobody leads") };
+    fn tell_why(&self) -> Option<Assessment> {
+        let Some((seat, leader)) = self.leader() else {
+            self.trace.say("nobody leads");
+            return None;
+        };
         let (node, application) = (&seat.node, program::application());
         let view = leader.within(|| Viewpoint { me: node.id, now: node.now(), wall: node.wall() });
         let held = node.replica.read(|state| {
@@ -94,15 +97,17 @@ impl World {
                 Some(decide::assess(&scene, view))
             })
         });
-        if let Some(assessment) = held {
+        if let Some(assessment) = &held {
             self.trace.say(format_args!("coordinator {} leads: {:?}", node.id, assessment.trigger));
             assessment.held_by.iter().for_each(|rule| self.trace.say(format_args!("{}: {}", rule.code, rule.detail)));
         }
+        held
     }
 }
 
-/// What says why an application is not served.
-fn named(state: &State) -> Option<String> {
+/// What says why an application is not served: a state that waits for a human, or a refusal that holds now, by what the
+/// leader thinks.
+fn named(state: &State, assessment: Option<&Assessment>) -> Option<String> {
     let known = state.applications.get(&program::application())?;
     if let Some(run) = known.run.and_then(|run| state.runs.get(&run)).filter(|run| run.status == RunStatus::Stuck) {
         return Some(format!("run {} is stuck", run.id));
@@ -110,5 +115,7 @@ fn named(state: &State) -> Option<String> {
     if let Some(clusters) = &state.frozen {
         return Some(format!("frozen: {clusters:?}"));
     }
-    known.refusal.as_ref().map(|(rule, detail)| format!("{rule}: {detail}"))
+    let (rule, detail) = known.refusal.as_ref()?;
+    let holds = assessment.is_some_and(|assessment| assessment.held_by.iter().any(|held| held.code == *rule));
+    holds.then(|| format!("{rule}: {detail}"))
 }
