@@ -35,4 +35,5 @@ mod restoring;
 mod running;
 mod stuck;
 mod switching;
+mod undecided;
 mod voting;
