@@ -103,9 +103,10 @@ pub fn of_run(state: &State, run: &Run) -> Advice {
     match run.status {
         RunStatus::Running if run.is_drill() => drilling(run),
         RunStatus::Running => running(state, run),
-        RunStatus::Undoing if run.is_drill() => {
-            advice("cleaning-up", "nothing is to be done: what the drill copied is taken away")
-        }
+        RunStatus::Undoing if run.is_drill() => match stuck(run) {
+            Some(step) => advice("stuck", format!("what the drill copied is not taken away: {step}")),
+            None => advice("cleaning-up", "nothing is to be done: what the drill copied is taken away"),
+        },
         RunStatus::Undoing => match stuck(run) {
             Some(step) => advice("undo-stuck", format!("{} does not open again: {step}", run.from)),
             None => advice("undoing", format!("nothing is to be done: {} serves again when it is undone", run.from)),
