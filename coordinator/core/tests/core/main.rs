@@ -35,5 +35,6 @@ mod restoring;
 mod running;
 mod stuck;
 mod switching;
+mod target_lost;
 mod undecided;
 mod voting;
