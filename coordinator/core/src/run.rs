@@ -63,6 +63,9 @@ pub struct Run {
     /// The order that it carries out, or the question that was answered.
     #[serde(default)]
     pub order: Option<Order>,
+    /// A switchover's way back has been opened: that happens once.
+    #[serde(default)]
+    pub way_back_opened: bool,
 }
 
 /// The committed decision of a run.
@@ -252,6 +255,7 @@ impl Run {
             ended: None,
             abort: None,
             order: None,
+            way_back_opened: false,
         }
     }
 

@@ -21,6 +21,7 @@ mod fixture;
 mod installing;
 mod intervening;
 mod late;
+mod late_window;
 mod measuring;
 mod members;
 mod moving;
