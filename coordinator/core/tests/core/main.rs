@@ -20,6 +20,7 @@ mod finding;
 mod fixture;
 mod installing;
 mod intervening;
+mod judging;
 mod late;
 mod late_window;
 mod measuring;

@@ -115,7 +115,7 @@ impl RunService for Operators {
             kind: wire::PlanKind::Failback,
             to: String::new(),
             max_write_outage: asked.max_write_outage,
-            plan: String::new(),
+            plan: asked.plan,
         };
         let Moving { index, run, to } = self.begin_move(wanted, by).await?;
         Ok(Response::new(wire::FailbackResponse { index, run, to }))
@@ -133,7 +133,7 @@ impl RunService for Operators {
             kind: wire::PlanKind::Rollback,
             to: String::new(),
             max_write_outage: asked.max_write_outage,
-            plan: String::new(),
+            plan: asked.plan,
         };
         let Moving { index, run, to } = self.begin_move(wanted, by).await?;
         Ok(Response::new(wire::RollbackResponse { index, run, to }))
