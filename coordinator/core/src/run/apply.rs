@@ -39,7 +39,7 @@ pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attem
     if spec.kind == StepKind::Action(Action::Redirect)
         && let Err(rule) = redirect(applying, &application, &spec)
     {
-        return stick_at(applying, id, step, attempt, &rule);
+        return stick_at(applying, id, &spec, attempt, &rule);
     }
     let (token, at) = (applying.token(), applying.at);
     if let Some(progress) = applying.state.runs.get_mut(&id).and_then(|run| run.progress_mut(step)) {
@@ -93,15 +93,17 @@ fn redirect(applying: &mut Applying<'_>, application: &crate::id::ApplicationId,
     Ok(())
 }
 
-fn stick_at(applying: &mut Applying<'_>, id: RunId, step: StepId, attempt: Attempt, why: &str) -> Applied {
+/// A step that cannot be begun needs a human, as one that has failed does.
+fn stick_at(applying: &mut Applying<'_>, id: RunId, spec: &Step, attempt: Attempt, why: &str) -> Applied {
     if let Some(run) = applying.state.runs.get_mut(&id) {
         run.status = RunStatus::Stuck;
-        if let Some(progress) = run.progress_mut(step) {
+        if let Some(progress) = run.progress_mut(spec.id) {
             progress.state = StepState::Stuck;
             progress.attempts = attempt;
             progress.failure = Some(("dns-would-be-empty".to_owned(), why.to_owned()));
         }
     }
+    stick(applying, id, spec, "dns-would-be-empty", why);
     applying.effects.push(Effect::RunChanged(id));
     refused("dns-would-be-empty", why)
 }

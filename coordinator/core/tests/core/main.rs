@@ -38,5 +38,6 @@ mod running;
 mod stuck;
 mod switching;
 mod target_lost;
+mod telling;
 mod undecided;
 mod voting;
