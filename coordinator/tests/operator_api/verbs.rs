@@ -214,6 +214,24 @@ async fn a_way_back_is_begun_by_the_plan_that_was_seen_or_not() {
 }
 
 #[tokio::test]
+async fn whoever_says_that_a_step_was_done_by_hand_says_what_was_done() {
+    let (_authority, world, mut runs) = world("maxWriteOutage: 7s").await;
+    let run = runs.switchover(switchover("one")).await.unwrap().into_inner().run;
+    let clear = |id: &str, how: wire::Clearing, reason: &str| wire::ClearRequest {
+        request_id: id.into(),
+        run,
+        step: 0,
+        how: how.into(),
+        reason: reason.into(),
+    };
+    let unsaid = runs.clear(clear("two", wire::Clearing::Done, " ")).await.unwrap_err();
+    assert_eq!(unsaid.get_details_bad_request().unwrap().field_violations[0].field, "reason");
+    assert_eq!(rule(&runs.clear(clear("three", wire::Clearing::Done, "by hand")).await.unwrap_err()), "not-stuck");
+    assert_eq!(rule(&runs.clear(clear("four", wire::Clearing::Retry, "")).await.unwrap_err()), "not-stuck");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_held_application_is_not_moved_on_plan() {
     let (_authority, world, mut runs) = world("commitWithin: 1h").await;
     let home =

@@ -295,7 +295,13 @@ impl Play {
 
     fn clear(&mut self, how: Clearing) -> Result<Applied> {
         let step = self.stuck().unwrap_or(StepId(0));
-        let applied = self.commit(Entry::Cleared { run: self.stage.run, step, how, by: "ann".to_owned() })?;
+        let applied = self.commit(Entry::Cleared {
+            run: self.stage.run,
+            step,
+            how,
+            by: "ann".to_owned(),
+            reason: String::new(),
+        })?;
         if matches!(applied, Applied::Done(_)) {
             self.broken = None;
             // What was done by hand is not for Regent to show.
@@ -357,7 +363,7 @@ impl Play {
             ["clear", run, "--step", step, "--retry"] => {
                 (self.broken, self.excused) = (None, None);
                 let (run, step) = (RunId(run.parse()?), StepId(step.parse()?));
-                Entry::Cleared { run, step, how: Clearing::Retry, by }
+                Entry::Cleared { run, step, how: Clearing::Retry, by, reason: String::new() }
             }
             ["rejoin", name, cluster] if *name == application.as_str() => {
                 Entry::RejoinStarted { application, cluster: ClusterId::new(cluster)?, reclone: false, by }

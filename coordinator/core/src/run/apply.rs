@@ -202,7 +202,14 @@ pub(crate) fn release(applying: &mut Applying<'_>, id: RunId) {
 }
 
 /// An operator's word on a stuck step.
-pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how: Clearing, by: &str) -> Applied {
+pub(crate) fn cleared(
+    applying: &mut Applying<'_>,
+    id: RunId,
+    step: StepId,
+    how: Clearing,
+    by: &str,
+    reason: &str,
+) -> Applied {
     let at = applying.at;
     let Some(run) = applying.state.runs.get_mut(&id) else {
         return refused("unknown-run", format!("run {id} does not exist"));
@@ -233,6 +240,8 @@ pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how:
             "a cluster is taken back only when it was seen following; retry it, or begin another rejoin",
         );
     }
+    // An older release asked nobody for it.
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     if let Some(progress) = run.progress_mut(step) {
         match how {
             Clearing::Retry => {
@@ -243,7 +252,8 @@ pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how:
             Clearing::Done => {
                 progress.state = StepState::Succeeded;
                 progress.ended = Some(at);
-                progress.report = Some(Report { message: format!("done by hand, says {by}"), ..Report::default() });
+                progress.report =
+                    Some(Report { message: format!("done by hand, says {by}{why}"), ..Report::default() });
             }
         }
     }
@@ -263,7 +273,7 @@ pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how:
         Clearing::Done => "done by hand",
     };
     applying.effects.push(Effect::RunChanged(id));
-    applying.audit("cleared", Some(&application), Some(id), by, format!("step {step}: {word}"));
+    applying.audit("cleared", Some(&application), Some(id), by, format!("step {step}: {word}{why}"));
     finish_if_done(applying, id);
     applying.done()
 }

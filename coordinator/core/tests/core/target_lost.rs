@@ -74,7 +74,7 @@ fn a_target_that_dies_after_the_decision_and_stays_dead_ends_in_a_named_state() 
     end(&mut world, run, (step, attempt), failed(false));
     assert_eq!(world.state.runs[&run].status, RunStatus::Stuck);
     assert_eq!(state_of(&world.state, run), "target-lost");
-    world.done(Entry::Cleared { run, step, how: Clearing::Retry, by: "ann".into() });
+    world.done(Entry::Cleared { run, step, how: Clearing::Retry, by: "ann".into(), reason: String::new() });
     assert_eq!((world.state.runs[&run].status, state_of(&world.state, run)), (RunStatus::Running, "target-lost"));
     // It comes back, and the run goes on by itself.
     world.done(withdraw(1, 1, &central(), 2));
