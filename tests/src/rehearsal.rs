@@ -34,6 +34,7 @@ use regent_proto::agent::v1 as wire;
 mod agents;
 mod effects;
 mod scene;
+pub mod words;
 
 pub use effects::Effects;
 pub use scene::{COMMAND, Kind, protected_application, with_a_command};

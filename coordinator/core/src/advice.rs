@@ -10,6 +10,7 @@ use crate::id::{ApplicationId, ClusterId};
 use crate::run::{Progress, Run, RunStatus, Step, StepKind, StepState};
 use crate::state::{ApplicationState, Order, OrderState, State};
 use crate::time::Timestamp;
+use crate::verdict::is_lost;
 
 /// A named state with what to do next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -99,13 +100,17 @@ fn of_order(order: &Order, id: &ApplicationId, primary: &ClusterId) -> Advice {
 /// Of a run, whatever became of it.
 #[must_use]
 pub fn of_run(state: &State, run: &Run) -> Advice {
+    if let Some(lost) = target_lost(state, run) {
+        return lost;
+    }
     let (id, application) = (run.id, &run.application);
     match run.status {
         RunStatus::Running if run.is_drill() => drilling(run),
         RunStatus::Running => running(state, run),
-        RunStatus::Undoing if run.is_drill() => {
-            advice("cleaning-up", "nothing is to be done: what the drill copied is taken away")
-        }
+        RunStatus::Undoing if run.is_drill() => match stuck(run) {
+            Some(step) => advice("stuck", format!("what the drill copied is not taken away: {step}")),
+            None => advice("cleaning-up", "nothing is to be done: what the drill copied is taken away"),
+        },
         RunStatus::Undoing => match stuck(run) {
             Some(step) => advice("undo-stuck", format!("{} does not open again: {step}", run.from)),
             None => advice("undoing", format!("nothing is to be done: {} serves again when it is undone", run.from)),
@@ -138,6 +143,26 @@ pub fn of_run(state: &State, run: &Run) -> Advice {
         RunStatus::Aborted => advice("aborted", ended(state, run)),
         RunStatus::Failed => advice("failed", format!("it ended without success: see `regentctl report {id}`")),
     }
+}
+
+/// Behind the point of no return the target is lost, and no other cluster may take over: nothing goes on by itself. The old
+/// side has every write up to the decision and is left out by that very decision; whoever opens it must know that the
+/// target is off, and that is no coordinator's to say.
+fn target_lost(state: &State, run: &Run) -> Option<Advice> {
+    let (known, to) = (state.applications.get(&run.application)?, &run.to);
+    let opens = run.decided.is_some() && !run.status.is_final() && !run.gives_way();
+    let left_out = |cluster: &ClusterId| known.excluded.contains_key(cluster) || is_lost(state, cluster);
+    let nobody = known.document.clusters.iter().filter(|cluster| *cluster != to).all(left_out);
+    if !opens || known.primary.as_ref() != Some(to) || !is_lost(state, to) || !nobody {
+        return None;
+    }
+    let next = format!(
+        "no side serves: {to} was lost after the decision, and nobody else may take over. When its agent is back, the run can go \
+         on. If it never comes back, a human attests that and chooses the side that goes on, in a restored group: \
+         deploy/runbooks/no-target.md. `regentctl why {}` says how each cluster stands",
+        run.application
+    );
+    Some(advice("target-lost", next))
 }
 
 fn running(state: &State, run: &Run) -> Advice {

@@ -19,10 +19,10 @@
 //! From the first intent on (of a switchover: the first that keeps writes out) it is not asked again: a fence hides
 //! what it was begun for (a database that refuses writes by command can no longer show that it would have taken them),
 //! and to open and fence in turns would be worse than a failover. What is fenced is followed by the decision, or opened
-//! again after D. With one exception: the *intent* of the first fences may itself have been proposed just before the
-//! quorum was lost, and commit late. Such a run is noted by the leader that applies it
-//! ([`crate::evidence::Evidence::late_runs`]): nothing of it is dispatched before its cause was seen once more, as if
-//! nothing had begun. If it is gone, they are undone: `CauseGone` is ignored where anything has begun.
+//! again: after D, and at once in a pause, which forbids every decision. With one exception: the *intent* of the first
+//! fences may itself have been proposed just before the quorum was lost, and commit late. Such a run is noted by the leader
+//! that applies it ([`crate::evidence::Evidence::late_runs`]): nothing of it is dispatched before its cause was seen once
+//! more, as if nothing had begun. If it is gone, they are undone: `CauseGone` is ignored where anything has begun.
 
 use crate::application::Action;
 use crate::breaker::is_frozen;
@@ -60,7 +60,8 @@ fn held(scene: &Scene<'_>) -> Option<&'static str> {
     }
 }
 
-fn is_paused(scene: &Scene<'_>) -> bool {
+/// It is paused, or the end of a pause is not confirmed: no decision would be taken.
+pub(crate) fn is_paused(scene: &Scene<'_>) -> bool {
     let known = scene.known;
     known.paused.is_some() || scene.state.paused.is_some() || Window::new(&known.terms).any_paused()
 }

@@ -346,6 +346,9 @@ pub enum Entry {
         how: Clearing,
         /// Who.
         by: String,
+        /// Why; may be empty for another try.
+        #[serde(default)]
+        reason: String,
     },
     /// An automatic action was not taken. Proposed once for each change of the reason.
     Refused {

@@ -63,6 +63,9 @@ pub struct Run {
     /// The order that it carries out, or the question that was answered.
     #[serde(default)]
     pub order: Option<Order>,
+    /// A switchover's way back has been opened: that happens once.
+    #[serde(default)]
+    pub way_back_opened: bool,
 }
 
 /// The committed decision of a run.
@@ -252,6 +255,7 @@ impl Run {
             ended: None,
             abort: None,
             order: None,
+            way_back_opened: false,
         }
     }
 
@@ -339,11 +343,16 @@ impl Run {
     }
 
     /// A failover that fences first goes before it: what gives way, and a switchover that is being undone. That opens the
-    /// old side again, and the old side may be what has failed; whatever it has opened by then is fenced first.
+    /// old side again, and the old side may be what has failed; whatever it has opened by then is fenced first. The undo of
+    /// a failover is awaited, or fences and undoes would follow each other in turns, unless it is stuck: what has failed
+    /// may be what does not open again, and only a failover ends that outage.
     #[must_use]
     pub fn yields_to_failover(&self) -> bool {
+        let undoing = self.cause.moves_primary() && self.decided.is_none() && self.status == RunStatus::Undoing;
         let switchover = matches!(self.cause, Cause::Switchover { .. });
-        self.gives_way() || (switchover && self.decided.is_none() && self.status == RunStatus::Undoing)
+        let is_stuck =
+            || self.walk().any(|(step, progress)| step.stage == UNDO_STAGE && progress.state == StepState::Stuck);
+        self.gives_way() || (undoing && (switchover || is_stuck()))
     }
 
     /// What the old side reported of a database after its fence: every commit it ever acknowledged lies before.

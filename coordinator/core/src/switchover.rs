@@ -253,20 +253,20 @@ pub(crate) fn primary_serves(scene: &Scene<'_>) -> Result<(), Rule> {
     Ok(())
 }
 
-/// Why a switchover that is not decided yet is to be undone, if it is.
+/// Why a run that keeps writes out and is not decided yet is to be undone at once, if it is: in a pause whatever it was
+/// begun for, since nothing is decided in one; a switchover also for what it promised.
 pub(crate) fn gives_up(scene: &Scene<'_>, run: &Run, waits: Waits) -> Option<String> {
-    let Cause::Switchover { max_write_outage, .. } = run.cause else { return None };
     let open = run.decided.is_none() && matches!(run.status, RunStatus::Running | RunStatus::Stuck);
-    if !open || !run.has_begun() {
+    if !open || !run.cause.moves_primary() {
         return None;
     }
     let since = kept_out_since(run)?;
-    let lasted = waits.since(since);
-    if lasted > max_write_outage {
-        return Some(format!("not caught up and decided within maxWriteOutage, {max_write_outage}"));
-    }
     if scene.known.paused.is_some() || scene.state.paused.is_some() {
         return Some("paused: nothing is decided".to_owned());
+    }
+    let Cause::Switchover { max_write_outage, .. } = run.cause else { return None };
+    if waits.since(since) > max_write_outage {
+        return Some(format!("not caught up and decided within maxWriteOutage, {max_write_outage}"));
     }
     // A fence that had to go hard, or met a database that does not run, tells no final position.
     let told = |resource: &_| {

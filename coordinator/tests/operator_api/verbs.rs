@@ -179,6 +179,59 @@ async fn a_switchover_can_be_rolled_back_until_it_is_committed() {
 }
 
 #[tokio::test]
+async fn a_way_back_is_begun_by_the_plan_that_was_seen_or_not() {
+    let (_authority, world, mut runs) = world("commitWithin: 1h").await;
+    let first = runs.switchover(switchover("one")).await.unwrap().into_inner().run;
+    complete(&world, first);
+    let seen = runs.plan(plan(wire::PlanKind::Rollback)).await.unwrap().into_inner().plan.unwrap();
+    let other = "0123456789abcdef".to_owned();
+    let rollback = |id: &str, plan: &str| wire::RollbackRequest {
+        request_id: id.into(),
+        application: "shop".into(),
+        plan: plan.into(),
+        ..Default::default()
+    };
+    let failback = |id: &str, plan: &str| wire::FailbackRequest {
+        request_id: id.into(),
+        application: "shop".into(),
+        plan: plan.into(),
+        ..Default::default()
+    };
+    assert_eq!(rule(&runs.rollback(rollback("two", &other)).await.unwrap_err()), "plan-changed");
+    assert_eq!(rule(&runs.failback(failback("three", &other)).await.unwrap_err()), "plan-changed");
+    let garbled = runs.failback(failback("four", "latest")).await.unwrap_err();
+    assert_eq!(garbled.get_details_bad_request().unwrap().field_violations[0].field, "plan");
+    let back = runs.rollback(rollback("five", &seen.digest)).await.unwrap().into_inner();
+    complete(&world, back.run);
+
+    // The way there and the way back once more, now to the preferred cluster: what was seen before is another plan.
+    let second = runs.switchover(switchover("six")).await.unwrap().into_inner().run;
+    complete(&world, second);
+    assert_eq!(rule(&runs.failback(failback("seven", &seen.digest)).await.unwrap_err()), "plan-changed");
+    let seen = runs.plan(plan(wire::PlanKind::Failback)).await.unwrap().into_inner().plan.unwrap();
+    assert_eq!(runs.failback(failback("eight", &seen.digest)).await.unwrap().into_inner().to, "eu-west-1");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_says_that_a_step_was_done_by_hand_says_what_was_done() {
+    let (_authority, world, mut runs) = world("maxWriteOutage: 7s").await;
+    let run = runs.switchover(switchover("one")).await.unwrap().into_inner().run;
+    let clear = |id: &str, how: wire::Clearing, reason: &str| wire::ClearRequest {
+        request_id: id.into(),
+        run,
+        step: 0,
+        how: how.into(),
+        reason: reason.into(),
+    };
+    let unsaid = runs.clear(clear("two", wire::Clearing::Done, " ")).await.unwrap_err();
+    assert_eq!(unsaid.get_details_bad_request().unwrap().field_violations[0].field, "reason");
+    assert_eq!(rule(&runs.clear(clear("three", wire::Clearing::Done, "by hand")).await.unwrap_err()), "not-stuck");
+    assert_eq!(rule(&runs.clear(clear("four", wire::Clearing::Retry, "")).await.unwrap_err()), "not-stuck");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_held_application_is_not_moved_on_plan() {
     let (_authority, world, mut runs) = world("commitWithin: 1h").await;
     let home =

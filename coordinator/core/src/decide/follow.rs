@@ -4,9 +4,10 @@ use super::Viewpoint;
 use crate::application::Action;
 use crate::breaker::is_frozen;
 use crate::cause::{self, Standing};
-use crate::entry::{Cause, Entry, Ground};
+use crate::entry::{Cause, Entry, FORMAT, Ground, Record};
 use crate::plan;
 use crate::run::{self, Proposal, Run, RunStatus};
+use crate::state::Applied;
 use crate::switchover;
 use crate::target::{self, Candidate};
 use crate::verdict::Scene;
@@ -30,16 +31,17 @@ pub(super) fn of_run(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Vec<Entry
             Proposal::Decide => entries.extend(decision(scene, run, view)),
         }
     }
-    if entries.is_empty() && gives_up(scene, run, view) {
+    // A decision that is proposed and refused is none: it is tried on a copy, once D has passed and not before.
+    if lapsed(scene, run, view) && entries.iter().all(|entry| is_refused(scene, entry, view)) {
         let reason = "fenced, and no decision followed within failoverAfter".to_owned();
-        entries.push(Entry::UndoBegun { run: run.id, reason });
+        return vec![Entry::UndoBegun { run: run.id, reason }];
     }
     entries
 }
 
 /// What was fenced does not stay closed for nothing: D after the newest confirmed fence without a decision, because
 /// the target is no longer fit or another fence is stuck, everything is opened again (safety.md, "Decision").
-fn gives_up(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> bool {
+fn lapsed(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> bool {
     let open = run.decided.is_none() && matches!(run.status, RunStatus::Running | RunStatus::Stuck);
     let newest = run
         .walk()
@@ -49,6 +51,17 @@ fn gives_up(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> bool {
         .max();
     open && !matches!(run.cause, Cause::Switchover { .. })
         && newest.is_some_and(|at| scene.waits(view.wall).since(at) > scene.fail_over_after())
+}
+
+/// True for a decision that the state would refuse as it stands.
+fn is_refused(scene: &Scene<'_>, entry: &Entry, view: Viewpoint) -> bool {
+    if !matches!(entry, Entry::Decide { .. }) {
+        return false;
+    }
+    let mut copy = scene.state.clone();
+    let record = Record { format: FORMAT, at: view.wall, request: None, entry: entry.clone() };
+    let (applied, _) = copy.apply(copy.applied.next(), &record);
+    !matches!(applied, Applied::Done(_))
 }
 
 /// The clean-up of a drill that a failover replaced goes on beside it.
@@ -94,7 +107,7 @@ pub(super) fn decide_switched(scene: &Scene<'_>, run: &Run) -> Option<Entry> {
 fn decide_fenced(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry> {
     let terms = scene.known.terms.last()?.number;
     let candidate = candidate(scene, run)?;
-    if is_frozen(scene.state) {
+    if is_frozen(scene.state) || cause::is_paused(scene) {
         return None;
     }
     // What was fenced is opened again, and the next plan is made for what is there now.

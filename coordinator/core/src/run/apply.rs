@@ -39,7 +39,7 @@ pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attem
     if spec.kind == StepKind::Action(Action::Redirect)
         && let Err(rule) = redirect(applying, &application, &spec)
     {
-        return stick_at(applying, id, step, attempt, &rule);
+        return stick_at(applying, id, &spec, attempt, &rule);
     }
     let (token, at) = (applying.token(), applying.at);
     if let Some(progress) = applying.state.runs.get_mut(&id).and_then(|run| run.progress_mut(step)) {
@@ -93,15 +93,17 @@ fn redirect(applying: &mut Applying<'_>, application: &crate::id::ApplicationId,
     Ok(())
 }
 
-fn stick_at(applying: &mut Applying<'_>, id: RunId, step: StepId, attempt: Attempt, why: &str) -> Applied {
+/// A step that cannot be begun needs a human, as one that has failed does.
+fn stick_at(applying: &mut Applying<'_>, id: RunId, spec: &Step, attempt: Attempt, why: &str) -> Applied {
     if let Some(run) = applying.state.runs.get_mut(&id) {
         run.status = RunStatus::Stuck;
-        if let Some(progress) = run.progress_mut(step) {
+        if let Some(progress) = run.progress_mut(spec.id) {
             progress.state = StepState::Stuck;
             progress.attempts = attempt;
             progress.failure = Some(("dns-would-be-empty".to_owned(), why.to_owned()));
         }
     }
+    stick(applying, id, spec, "dns-would-be-empty", why);
     applying.effects.push(Effect::RunChanged(id));
     refused("dns-would-be-empty", why)
 }
@@ -200,7 +202,14 @@ pub(crate) fn release(applying: &mut Applying<'_>, id: RunId) {
 }
 
 /// An operator's word on a stuck step.
-pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how: Clearing, by: &str) -> Applied {
+pub(crate) fn cleared(
+    applying: &mut Applying<'_>,
+    id: RunId,
+    step: StepId,
+    how: Clearing,
+    by: &str,
+    reason: &str,
+) -> Applied {
     let at = applying.at;
     let Some(run) = applying.state.runs.get_mut(&id) else {
         return refused("unknown-run", format!("run {id} does not exist"));
@@ -231,6 +240,8 @@ pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how:
             "a cluster is taken back only when it was seen following; retry it, or begin another rejoin",
         );
     }
+    // An older release asked nobody for it.
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     if let Some(progress) = run.progress_mut(step) {
         match how {
             Clearing::Retry => {
@@ -241,7 +252,8 @@ pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how:
             Clearing::Done => {
                 progress.state = StepState::Succeeded;
                 progress.ended = Some(at);
-                progress.report = Some(Report { message: format!("done by hand, says {by}"), ..Report::default() });
+                progress.report =
+                    Some(Report { message: format!("done by hand, says {by}{why}"), ..Report::default() });
             }
         }
     }
@@ -261,7 +273,7 @@ pub(crate) fn cleared(applying: &mut Applying<'_>, id: RunId, step: StepId, how:
         Clearing::Done => "done by hand",
     };
     applying.effects.push(Effect::RunChanged(id));
-    applying.audit("cleared", Some(&application), Some(id), by, format!("step {step}: {word}"));
+    applying.audit("cleared", Some(&application), Some(id), by, format!("step {step}: {word}{why}"));
     finish_if_done(applying, id);
     applying.done()
 }

@@ -13,6 +13,7 @@ use crate::id::{Attempt, ClusterId, ResourceId, RunId, StepId};
 use crate::state::Applied;
 use crate::state::apply::{Applying, ignored};
 use crate::state::register::renew_terms;
+use crate::state::window;
 
 /// Readmits a cluster once the run has seen all of its guarded databases follow the primary of this epoch.
 pub(crate) fn readmit(applying: &mut Applying<'_>, id: RunId, cluster: &ClusterId) {
@@ -34,6 +35,7 @@ pub(crate) fn readmit(applying: &mut Applying<'_>, id: RunId, cluster: &ClusterI
     {
         renew_terms(applying, &application);
         applying.audit("readmitted", Some(&application), Some(id), "leader", cluster.to_string());
+        window::open_late(applying, id, cluster);
     }
 }
 

@@ -150,7 +150,7 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
         Entry::Aborted { run, by, reason } => run::abort::aborted(applying, *run, by, reason),
         Entry::CauseGone { run, reason } => run::undo::cause_gone(applying, *run, reason),
         Entry::Approved { run, step, by, reason } => run::approve::approved(applying, *run, *step, by, reason),
-        Entry::Cleared { run, step, how, by } => run::apply::cleared(applying, *run, *step, *how, by),
+        Entry::Cleared { run, step, how, by, reason } => run::apply::cleared(applying, *run, *step, *how, by, reason),
         Entry::Paused { application, by, reason } => register::paused(applying, application.as_ref(), by, reason),
         Entry::Resumed { application, by } => register::resumed(applying, application.as_ref(), by),
         Entry::Acknowledged { application, by } => register::acknowledged(applying, application.as_ref(), by),

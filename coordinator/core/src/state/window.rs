@@ -7,6 +7,7 @@
 //!                                  └─ failover ──────────────► closed: the old side is no way back any more
 //! ```
 //!
+//! A switchover has succeeded when its old side follows; where that takes a rejoin of its own, the window opens with its end.
 //! It promises no more than a switchover does: a rollback is one, with a cause of its own.
 
 use serde::{Deserialize, Serialize};
@@ -48,14 +49,36 @@ impl CommitWindow {
 
 /// A switchover has succeeded.
 pub(crate) fn open(applying: &mut Applying<'_>, id: RunId) {
-    let at = applying.at;
-    let Some(run) = applying.state.runs.get(&id) else { return };
-    if run.status != RunStatus::Succeeded || !opens(&run.cause) {
-        return;
+    let run = applying.state.runs.get(&id);
+    if run.is_some_and(|run| run.status == RunStatus::Succeeded && opens(&run.cause)) {
+        open_of(applying, id);
     }
+}
+
+/// The old side of a switchover follows by a rejoin of its own, since the one at the end of the switchover was stuck or given
+/// up: the way back opens as if it had gone well.
+pub(crate) fn open_late(applying: &mut Applying<'_>, rejoin: RunId, cluster: &ClusterId) {
+    let Some(rejoin) = applying.state.runs.get(&rejoin).filter(|run| matches!(run.cause, Cause::Rejoin { .. })) else {
+        return;
+    };
+    let of_this_epoch = |run: &&Run| {
+        let left = matches!(run.status, RunStatus::Superseded | RunStatus::Aborted) && !run.way_back_opened;
+        let decided = run.decided.as_ref().is_some_and(|decided| decided.epoch == rejoin.epoch_before);
+        left && decided && opens(&run.cause) && run.application == rejoin.application && run.from == *cluster
+    };
+    let switchover = applying.state.runs.values().find(of_this_epoch).map(|run| run.id);
+    if let Some(id) = switchover {
+        open_of(applying, id);
+    }
+}
+
+fn open_of(applying: &mut Applying<'_>, id: RunId) {
+    let at = applying.at;
+    let Some(run) = applying.state.runs.get_mut(&id) else { return };
     let (application, back_to) = (run.application.clone(), run.from.clone());
     let Some(known) = applying.state.applications.get_mut(&application) else { return };
     let Some(within) = known.document.automation.commit_within else { return };
+    run.way_back_opened = true;
     known.window = Some(CommitWindow { run: id, back_to: back_to.clone(), since: at, within });
     let detail = format!("it can be rolled back to {back_to} for {within}");
     applying.audit("commit-window", Some(&application), Some(id), "leader", detail);

@@ -177,7 +177,7 @@ fn a_clean_up_that_fails_is_stuck_and_holds_up_only_the_next_drill() {
     assert_eq!(world.refused(started()), "run-under-way");
     let failover = lost(&mut world);
     assert_eq!(world.known().run, Some(failover));
-    world.done(Entry::Cleared { run, step: begun.0, how: Clearing::Retry, by: "ann".into() });
+    world.done(Entry::Cleared { run, step: begun.0, how: Clearing::Retry, by: "ann".into(), reason: String::new() });
     perform(&mut world, run, CLEAN_UP[1]);
     perform(&mut world, run, CLEAN_UP[2]);
     assert_eq!(world.known().run, Some(failover), "the clean-up ends beside the failover");
@@ -284,6 +284,6 @@ fn a_line_of_the_clean_up_that_fails_is_stuck_whatever_it_says_of_undoing() {
     let begun = begin(&mut world, run, CLEAN_UP[0]);
     end(&mut world, run, begun, failed(false));
     assert_eq!(world.state.runs[&run].status, RunStatus::Stuck);
-    world.done(Entry::Cleared { run, step: begun.0, how: Clearing::Done, by: "ann".into() });
+    world.done(Entry::Cleared { run, step: begun.0, how: Clearing::Done, by: "ann".into(), reason: String::new() });
     assert_eq!(world.state.runs[&run].status, RunStatus::Succeeded);
 }

@@ -176,7 +176,7 @@ fn clear(world: &World, run: RunId) -> Entry {
     let mut walk = world.state.runs[&run].walk();
     let stuck = walk.find(|(_, progress)| progress.state == StepState::Stuck);
     let step = stuck.map_or(StepId(0), |(step, _)| step.id);
-    Entry::Cleared { run, step, how: Clearing::Retry, by: "ann".into() }
+    Entry::Cleared { run, step, how: Clearing::Retry, by: "ann".into(), reason: String::new() }
 }
 
 /// What became of an operator's word: `done`, `no-effect` or the rule.

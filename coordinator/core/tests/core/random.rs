@@ -116,6 +116,7 @@ fn entry(world: &World, one: &Move) -> Option<Entry> {
             step: StepId(2),
             how: if *done { Clearing::Done } else { Clearing::Retry },
             by: "ann".into(),
+            reason: String::new(),
         },
         Move::Confirm(first) => Entry::TermsConfirmed {
             application: app(),

@@ -107,7 +107,7 @@ fn nobody_is_taken_back_by_word() {
     perform(&mut world, run, "Rejoin db@west-1");
     let begun = begin(&mut world, run, "Rejoin cache@west-1");
     end(&mut world, run, begun, failed(false));
-    let word = Entry::Cleared { run, step: begun.0, how: Clearing::Done, by: "ann".into() };
+    let word = Entry::Cleared { run, step: begun.0, how: Clearing::Done, by: "ann".into(), reason: String::new() };
     assert_eq!(world.refused(word), "rejoin-by-word");
     assert!(world.known().excluded.contains_key(&west()));
 }

@@ -202,7 +202,7 @@ fn used_up_attempts_stick_and_an_operator_clears() {
     assert_eq!(world.known().stuck[&central()].get(&resource("db")), Some(&run));
     // The other database does not wait for it.
     perform(&mut world, run, "Promote cache@central-1");
-    world.done(Entry::Cleared { run, step, how: Clearing::Retry, by: "ann".into() });
+    world.done(Entry::Cleared { run, step, how: Clearing::Retry, by: "ann".into(), reason: String::new() });
     assert_eq!(world.state.runs[&run].status, RunStatus::Running);
     world.wall += 10_000;
     perform(&mut world, run, "Promote db@central-1");
@@ -303,7 +303,7 @@ fn a_fence_is_never_taken_as_done_by_word() {
     end(&mut world, run, begun, failed(false));
     let step = find(&world, run, "Fence db@west-1");
     assert_eq!(world.state.runs[&run].status, RunStatus::Stuck);
-    let word = Entry::Cleared { run, step, how: Clearing::Done, by: "ann".into() };
+    let word = Entry::Cleared { run, step, how: Clearing::Done, by: "ann".into(), reason: String::new() };
     assert_eq!(world.refused(word), "fence-by-word");
 }
 

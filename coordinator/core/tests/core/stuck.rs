@@ -42,8 +42,8 @@ fn a_stuck_resource_holds_up_no_promotion_of_another_and_nothing_else_goes_past(
     assert_eq!(beside_fences(&world, run), ["Promote cache@central-1"]);
     perform(&mut world, run, "Promote cache@central-1");
     assert_eq!(beside_fences(&world, run), Vec::<String>::new());
-    world.done(Entry::Cleared { run, step: checks, how: Clearing::Done, by: "ann".into() });
-    world.done(Entry::Cleared { run, step: db, how: Clearing::Retry, by: "ann".into() });
+    world.done(Entry::Cleared { run, step: checks, how: Clearing::Done, by: "ann".into(), reason: String::new() });
+    world.done(Entry::Cleared { run, step: db, how: Clearing::Retry, by: "ann".into(), reason: String::new() });
     perform(&mut world, run, "Promote db@central-1");
     assert_eq!(beside_fences(&world, run), ["Redirect www@central-1"]);
 }
@@ -67,9 +67,9 @@ fn a_database_is_never_taken_as_opened_by_word() {
     let mut world = World::protected();
     let run = lost(&mut world);
     let step = stick(&mut world, run, "Promote db@central-1");
-    let word = |run, step| Entry::Cleared { run, step, how: Clearing::Done, by: "ann".into() };
+    let word = |run, step| Entry::Cleared { run, step, how: Clearing::Done, by: "ann".into(), reason: String::new() };
     assert_eq!(world.refused(word(run, step)), "open-by-word");
-    world.done(Entry::Cleared { run, step, how: Clearing::Retry, by: "ann".into() });
+    world.done(Entry::Cleared { run, step, how: Clearing::Retry, by: "ann".into(), reason: String::new() });
 
     let mut world = World::protected();
     let run = failed_database(&mut world);

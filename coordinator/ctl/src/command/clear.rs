@@ -11,11 +11,12 @@ use crate::output::say;
 #[derive(Args)]
 #[command(group(ArgGroup::new("how").required(true).args(["retry", "done"])))]
 #[command(after_help = "\
-`regentctl runs RUN` shows which step is stuck, and why. A fence is never taken as done by word.
+`regentctl runs RUN` shows which step is stuck, and why. A fence is never taken as done by word. That a step was done by hand
+is your word alone: the audit keeps it, with what you say of it.
 
 Examples:
   regentctl clear 4711 --step 3 --retry      try again with a fresh budget of attempts
-  regentctl clear 4711 --step 3 --done       it has been done by hand")]
+  regentctl clear 4711 --step 3 --done --reason 'the record was changed at the registrar, and dig shows it'")]
 pub(crate) struct Clear {
     /// Which run.
     run: u64,
@@ -26,14 +27,23 @@ pub(crate) struct Clear {
     #[arg(long)]
     retry: bool,
     /// It has been done by hand.
-    #[arg(long)]
+    #[arg(long, requires = "reason")]
     done: bool,
+    /// What was done, or why it is tried again; others will read it.
+    #[arg(long)]
+    reason: Option<String>,
 }
 
 impl Clear {
     pub(crate) async fn run(self, connection: &Connection) -> Result<(), Failure> {
         let how = if self.done { wire::Clearing::Done } else { wire::Clearing::Retry };
-        let request = wire::ClearRequest { request_id: request_id(), run: self.run, step: self.step, how: how.into() };
+        let request = wire::ClearRequest {
+            request_id: request_id(),
+            run: self.run,
+            step: self.step,
+            how: how.into(),
+            reason: self.reason.unwrap_or_default(),
+        };
         let answer = connection
             .call(|mut services| {
                 let request = request.clone();

@@ -6,6 +6,7 @@ use clap::Args;
 use regent_proto::operator::v1 as wire;
 
 use super::notice;
+use super::switchover::Outage;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::output::OutputArg;
@@ -17,11 +18,12 @@ use crate::words;
 #[command(after_help = "\
 Steps with the same number under STAGE go side by side. EXPECTED is the median of the same step in earlier runs. Notes
 come worst first: with a blocker it would not start. What is shown is what is carried out: begun now, the run has these
-very steps. `regentctl switchover APP --plan DIGEST` begins this plan or none.
+very steps. `--plan DIGEST` of `switchover`, `failback` and `rollback` begins this plan or none.
 
 Examples:
   regentctl plan shop                        a switchover to the first fit cluster
   regentctl plan shop --to eu-central-1
+  regentctl plan shop --max-write-outage 5s  as `regentctl switchover` with the same option would see it
   regentctl plan shop --failback             back to the preferred cluster
   regentctl plan shop --rollback             back to where it was, while that is open
   regentctl plan shop --failover             the failover that would start by itself now
@@ -40,7 +42,7 @@ pub(crate) struct Plan {
     #[arg(long, conflicts_with = "failover")]
     rollback: bool,
     /// The failover that would start by itself now; with --to, the one that an operator would order.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "max_write_outage")]
     failover: bool,
     /// Of an ordered failover: as if the loss were allowed.
     #[arg(long, requires_all = ["failover", "to"])]
@@ -48,6 +50,8 @@ pub(crate) struct Plan {
     /// Of an ordered failover: as if it were attested that the primary is off.
     #[arg(long, requires_all = ["failover", "to"])]
     attest_primary_off: bool,
+    #[command(flatten)]
+    outage: Outage,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -61,11 +65,12 @@ impl Plan {
             (_, _, true) => wire::PlanKind::Failover,
             (false, false, false) => wire::PlanKind::Switchover,
         };
+        let max_write_outage = self.outage.on_the_wire()?;
         let request = wire::PlanRequest {
             application: self.application,
             to: self.to.unwrap_or_default(),
             kind: kind.into(),
-            max_write_outage: None,
+            max_write_outage,
             allow_data_loss: self.allow_data_loss,
             attest_primary_off: self.attest_primary_off,
         };

@@ -23,6 +23,9 @@ pub(crate) struct Rollback {
     application: String,
     #[command(flatten)]
     outage: Outage,
+    /// Begin exactly the plan that `regentctl plan --rollback` showed under this digest, or nothing.
+    #[arg(long, value_name = "DIGEST")]
+    plan: Option<String>,
     /// Follow the run until it ends.
     #[arg(short, long)]
     watch: bool,
@@ -32,7 +35,8 @@ impl Rollback {
     pub(crate) async fn run(self, connection: &Connection) -> Result<(), Failure> {
         let max_write_outage = self.outage.on_the_wire()?;
         let application = self.application.clone();
-        let request = wire::RollbackRequest { request_id: request_id(), application, max_write_outage };
+        let plan = self.plan.clone().unwrap_or_default();
+        let request = wire::RollbackRequest { request_id: request_id(), application, max_write_outage, plan };
         let answer = connection
             .call(|mut services| {
                 let request = request.clone();

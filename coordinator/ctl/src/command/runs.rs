@@ -178,7 +178,7 @@ fn stuck(run: &wire::Run) -> String {
         }
         let _ = write!(
             text,
-            "\n  step {}, {} in {}{why}\n    try again:     regentctl clear {} --step {} --retry\n    done by hand:  regentctl clear {} --step {} --done",
+            "\n  step {}, {} in {}{why}\n    try again:     regentctl clear {} --step {} --retry\n    done by hand:  regentctl clear {} --step {} --done --reason WHAT",
             step.id,
             words::step(step),
             step.cluster,

@@ -101,12 +101,47 @@ async fn describe_shows_every_resource_in_every_cluster() {
     world.stop().await;
 }
 
+/// Both agents are heard just now, and the standby lacks one page of what the primary has.
+fn behind(world: &World) {
+    hear(&world.node);
+    world.node.note(|evidence| {
+        let central = evidence.contacts.get_mut(&cluster("eu-central-1")).unwrap();
+        for resources in central.resources.values_mut() {
+            let database = resources.get_mut(&resource("orders-db")).unwrap();
+            database.position = Some(50_327_552);
+            database.position_text = "0/2FFF000".into();
+        }
+    });
+}
+
 #[tokio::test]
 async fn why_names_the_rules_that_hold_a_failover() {
     let (_authority, world, operator) = seen().await;
-    holds(&operator.does(&["why", "shop"]).await, &["A failover of shop would not start now.", "Verdict:", "HELD BY"]);
-    assert_eq!(operator.json(&["why", "shop"]).await["explanation"]["wouldStart"], false);
+    behind(&world);
+    let text = operator.does(&["why", "shop"]).await;
+    holds(&text, &["A failover of shop would not start now.", "Verdict:", "HELD BY", "primary-not-lost"]);
+    // To where it would go, with what loss, when, and for how long nobody is served then.
+    holds(
+        &text,
+        &[
+            "Primary:  eu-west-1 (epoch 1)",
+            "Target:   eu-central-1",
+            "Earliest: 1m after the primary is last heard",
+            "never done here from then on",
+            "Expected loss, by database:\n  orders-db: 200ms (0/3000000 → 0/2FFF000)",
+        ],
+    );
+    behind(&world);
+    let explained = operator.json(&["why", "shop"]).await["explanation"].clone();
+    assert_eq!(explained["wouldStart"], false);
+    assert_eq!((explained["target"].as_str(), explained["ifLostNow"].as_str()), (Some("eu-central-1"), Some("60s")));
+    assert_eq!(explained["expectedLoss"][0], "orders-db: 200ms (0/3000000 → 0/2FFF000)");
     assert_eq!(operator.yaml(&["why", "shop"]).await["explanation"]["application"], "shop");
+    // Without the standby there is neither, and it says why.
+    world.node.note(|evidence| evidence.contacts.remove(&cluster("eu-central-1")).is_some());
+    let text = operator.does(&["why", "shop"]).await;
+    holds(&text, &["NO TARGET", "its agent has not been heard within three heartbeats"]);
+    assert!(!text.contains("Target:") && !text.contains("Expected loss"), "{text}");
     world.stop().await;
 }
 

@@ -70,10 +70,14 @@ async fn a_stuck_run_ends_the_watch_with_5_and_says_what_to_do() {
 
     let step = step.to_string();
     // Nobody's word opens a database: its agent must know that it did.
-    let word = operator.run(&["clear", &id, "--step", &step, "--done"]).await;
+    let unsaid = operator.run(&["clear", &id, "--step", &step, "--done"]).await;
+    assert_eq!(unsaid.code, 2, "{}", unsaid.err);
+    holds(&unsaid.err, &["--reason"]);
+    let word = operator.run(&["clear", &id, "--step", &step, "--done", "--reason", "opened by hand"]).await;
     assert_eq!(word.code, 3, "{}", word.err);
     holds(&word.err, &["open-by-word"]);
-    operator.does(&["clear", &id, "--step", &step, "--retry"]).await;
+    operator.does(&["clear", &id, "--step", &step, "--retry", "--reason", "the disk has room again"]).await;
+    holds(&operator.does(&["audit", "shop"]).await, &["retry: the disk has room again"]);
     let again = operator.run(&["clear", &id, "--step", &step, "--retry"]).await;
     assert_eq!(again.code, 3, "{}", again.err);
     holds(&again.err, &["not-stuck"]);

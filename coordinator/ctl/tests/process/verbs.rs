@@ -70,6 +70,10 @@ async fn a_plan_is_shown_and_begun_by_its_digest() {
     holds(&operator.does(&["plan", "shop", "--failover"]).await, &["region-lost of shop", "no: see the blockers"]);
     let ordered = operator.does(&["plan", "shop", "--failover", "--to", "eu-central-1"]).await;
     holds(&ordered, &["forced of shop", "yes, now", "primary-serves", "told to fence first"]);
+    let contradicting = operator.run(&["plan", "shop", "--failover", "--max-write-outage", "5s"]).await;
+    assert_eq!(contradicting.code, 2, "a failover has no limit to be judged by: {}", contradicting.err);
+    let out_of_range = operator.run(&["plan", "shop", "--max-write-outage", "1ms"]).await;
+    assert_eq!(out_of_range.code, 2, "{}", out_of_range.err);
     holds(&operator.does(&["switchover", "shop", "--plan", digest]).await, &["switched over to eu-central-1"]);
     world.stop().await;
 }
@@ -95,7 +99,12 @@ async fn the_way_back_is_open_until_it_is_committed() {
     holds(&held.err, &["held", "end of the quarter"]);
     holds(&operator.does(&["describe", "shop"]).await, &["Held:           by ann"]);
     operator.does(&["unhold", "shop"]).await;
-    holds(&operator.does(&["rollback", "shop"]).await, &["rolled back to eu-west-1"]);
+    let other = operator.run(&["rollback", "shop", "--plan", "0123456789abcdef"]).await;
+    assert_eq!(other.code, 3, "{}", other.err);
+    holds(&other.err, &["plan-changed"]);
+    let seen = operator.json(&["plan", "shop", "--rollback"]).await;
+    let digest = seen["plan"]["digest"].as_str().unwrap();
+    holds(&operator.does(&["rollback", "shop", "--plan", digest]).await, &["rolled back to eu-west-1"]);
     let run = under_way(&world);
     holds(&operator.does(&["runs", &run.to_string()]).await, &["rollback by ann: it rolls run "]);
     complete(&world, run);
@@ -105,7 +114,11 @@ async fn the_way_back_is_open_until_it_is_committed() {
     let late = operator.run(&["rollback", "shop"]).await;
     assert_eq!(late.code, 3);
     holds(&late.err, &["no-commit-window"]);
-    holds(&operator.does(&["failback", "shop"]).await, &["goes back to eu-west-1"]);
+    let other = operator.run(&["failback", "shop", "--plan", "0123456789abcdef"]).await;
+    assert_eq!(other.code, 3, "{}", other.err);
+    let seen = operator.json(&["plan", "shop", "--failback"]).await;
+    let digest = seen["plan"]["digest"].as_str().unwrap();
+    holds(&operator.does(&["failback", "shop", "--plan", digest]).await, &["goes back to eu-west-1"]);
     world.stop().await;
 }
 

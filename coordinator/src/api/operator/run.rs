@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::switchover::{Move, Moving};
-use super::{Operators, report, request_id};
+use super::{Operators, reason, report, request_id};
 use crate::api::status::Fault;
 use crate::api::{auth, convert};
 
@@ -115,7 +115,7 @@ impl RunService for Operators {
             kind: wire::PlanKind::Failback,
             to: String::new(),
             max_write_outage: asked.max_write_outage,
-            plan: String::new(),
+            plan: asked.plan,
         };
         let Moving { index, run, to } = self.begin_move(wanted, by).await?;
         Ok(Response::new(wire::FailbackResponse { index, run, to }))
@@ -133,7 +133,7 @@ impl RunService for Operators {
             kind: wire::PlanKind::Rollback,
             to: String::new(),
             max_write_outage: asked.max_write_outage,
-            plan: String::new(),
+            plan: asked.plan,
         };
         let Moving { index, run, to } = self.begin_move(wanted, by).await?;
         Ok(Response::new(wire::RollbackResponse { index, run, to }))
@@ -189,9 +189,14 @@ impl RunService for Operators {
                 return Err(Fault::Field { field: "how", problem: "say CLEARING_RETRY or CLEARING_DONE".into() }.into());
             }
         };
+        // That something was done by hand is a human's word, and nothing shows it but that.
+        let reason = match how {
+            Clearing::Retry if asked.reason.is_empty() => String::new(),
+            Clearing::Retry | Clearing::Done => reason(&asked.reason)?,
+        };
         self.fresh(false).await?;
         self.run(asked.run, |_, _| ())?;
-        let entry = Entry::Cleared { run: RunId(asked.run), step: StepId(asked.step), how, by };
+        let entry = Entry::Cleared { run: RunId(asked.run), step: StepId(asked.step), how, by, reason };
         let index = self.propose(id, &format!("run {}", asked.run), entry).await?;
         Ok(Response::new(wire::ClearResponse { index }))
     }

@@ -130,7 +130,7 @@ impl World {
         };
         for (run, step, _) in self.newest(stuck).unwrap_or_default() {
             let (how, by) = (Clearing::Retry, "ann".to_owned());
-            self.ask(&format!("clear {run}"), Entry::Cleared { run, step, how, by });
+            self.ask(&format!("clear {run}"), Entry::Cleared { run, step, how, by, reason: "mended".to_owned() });
         }
     }
 
