@@ -10,6 +10,7 @@
 
 mod adopting;
 mod ageing;
+mod ahead;
 mod approving;
 mod blast;
 mod breaking;
