@@ -7,8 +7,9 @@
 //!  round    ──► switchover ──► (fault) ──► the run ends ──► protected again ──► every client has written ──► judged
 //! ```
 //!
-//! One that is undone leaves the old primary serving: its clients are acknowledged again within a second after the undo
-//! begins, where leader and agent are there for it.
+//! One that is undone leaves the old primary serving: each of its clients is acknowledged again within a second after the undo
+//! begins, where leader and agent are there for it, and none is kept out for longer than that and `maxWriteOutage`. In a round
+//! with faults one is also refused, one aborted and one that cannot catch up in time.
 //!
 //! A row whose fate the client does not know is not sent again: so a row that is there twice was doubled by nobody but
 //! the databases or those who move them.
@@ -28,17 +29,22 @@ pub mod client;
 pub mod fault;
 pub mod ledger;
 pub mod phases;
+pub mod served;
+pub mod trial;
 pub mod undone;
 
 use client::{Clients, Place};
 use fault::{Fault, Pending};
 use ledger::Ledger;
 use phases::Phases;
+use trial::{Trial, Tried};
 
 /// For whatever must come to its end on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a side may take to follow by itself before an operator is asked.
 const BY_ITSELF: Duration = Duration::from_secs(20);
+/// For how long the document lets a switchover keep writes out, by its default.
+const MAX_WRITE_OUTAGE: Duration = Duration::from_secs(30);
 
 /// What is played.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +75,9 @@ pub struct Move {
     /// From the last acknowledgement of the old side to the first of the new one; if it did not move, the longest time
     /// without one.
     pub outage: Duration,
-    /// If it was undone: from the beginning of that to the first rows of the old side behind it.
+    /// The longest time without an acknowledgement that any one client had.
+    pub longest: Duration,
+    /// If it was undone: from the beginning of that to the first row that the last of its clients had behind it.
     pub served_again: Option<Duration>,
     /// When what happened, against the last acknowledgement of the old side.
     pub phases: Option<Phases>,
@@ -82,6 +90,8 @@ pub struct Move {
 pub struct Played {
     /// In order.
     pub moves: Vec<Move>,
+    /// Those that were not to be carried out, in order.
+    pub tried: Vec<Tried>,
     /// Rows that were acknowledged; every one of them is there once.
     pub acknowledged: usize,
     /// Rows whose fate no client knew, and that are there.
@@ -140,17 +150,29 @@ pub async fn play(world: &World, plan: Plan, tell: impl Fn(&Move)) -> Result<Pla
             );
             if made.status == "undone" {
                 // Where nothing was closed, nobody may have noticed.
-                let served = made.served_again.unwrap_or(made.outage);
+                let served = made.served_again.unwrap_or(made.longest);
+                // A client may have just paused.
+                let bound = undone::bound(made.fault) + plan.pace + plan.retry;
                 ensure!(
-                    served <= undone::bound(made.fault),
-                    "the old primary served only {served:?} after the undo of round {} began ({:?})",
+                    served <= bound && made.longest <= MAX_WRITE_OUTAGE + bound,
+                    "the old primary served only {served:?} after the undo of round {} began, and a client wrote nothing for \
+                     {:?} ({:?})",
                     made.round,
+                    made.longest,
                     made.fault
                 );
             }
             played.moves.push(made);
             let now = primary(world, sides).await?;
             ledger.judge(now, &clients.acknowledged()).await.with_context(|| format!("after round {}", round + 1))?;
+        }
+        if faulty {
+            let from = primary(world, sides).await?;
+            let to = if sides[0].name() == from.name() { sides[1] } else { sides[0] };
+            for trial in Trial::ALL {
+                let tried = trial::one(world, &clients, (from, to), plan, (round + 1, trial)).await;
+                played.tried.push(tried.with_context(|| format!("{trial}, in round {}", round + 1))?);
+            }
         }
     }
     let sheets = clients.stop().await?;
@@ -245,6 +267,7 @@ async fn one(
         fault: fault.map(|(fault, _)| fault),
         status: run.status(),
         outage: gap.first.at.duration_since(gap.last.at),
+        longest: served::longest_gap(&sheets, begun)?,
         served_again,
         phases,
         rejoined: rejoined.map(|step| step.message().to_owned()).unwrap_or_default(),
