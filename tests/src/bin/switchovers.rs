@@ -86,9 +86,11 @@ async fn main() -> Result<ExitCode> {
 
 fn tell(made: &Move) {
     let fault = made.fault.map_or_else(|| "-".to_owned(), |fault| fault.to_string());
+    let fault = made.met.as_ref().map_or(fault.clone(), |met| format!("{fault} at {}", met.step));
     println!(
-        "round {:>3}  {:<11} {:>6.0} ms  {fault:<26} {}",
+        "round {:>3}  run {:>4}  {:<11} {:>6.0} ms  {fault:<38} {}",
         made.round,
+        made.run,
         made.status,
         made.outage.as_secs_f64() * 1000.0,
         made.rejoined
@@ -112,6 +114,8 @@ fn print(played: &Played) {
         millis(outages.last().copied().unwrap_or_default()),
         outages.len()
     );
+    let (struck, met) = played.struck();
+    println!("{struck} faults, of which {met} struck an open run that kept writes out");
     if let Some(longest) = played.moves.iter().filter_map(|one| one.served_again).max() {
         println!(
             "the old primary served its last client again {:.0} ms after an undo began, at the latest",
