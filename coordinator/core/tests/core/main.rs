@@ -14,6 +14,7 @@ mod ahead;
 mod approving;
 mod blast;
 mod breaking;
+mod carried;
 mod clocks;
 mod closed;
 mod committing;
