@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use regent_core::facts::{BackupFacts, DnsFacts, PostgresFacts, RedisFacts};
+use regent_core::facts::{BackupFacts, DnsFacts, Listed, PostgresFacts, RedisFacts};
 use regent_core::id::{ApplicationId, ResourceId};
 use regent_core::time::Span;
 use regent_proto::agent::v1 as wire;
@@ -130,6 +130,7 @@ impl Fact {
             dns: self.found.findings.dns.as_ref().map(dns),
             short: self.found.findings.short.clone(),
             managed: self.found.findings.managed.clone(),
+            listed: self.found.findings.listed.as_ref().map(listed),
         }
     }
 }
@@ -152,6 +153,13 @@ fn postgres(facts: &PostgresFacts) -> wire::PostgresFacts {
         synchronous: facts.synchronous,
         slots: slots.collect(),
         settings: facts.settings.clone().into_iter().collect(),
+    }
+}
+
+fn listed(facts: &Listed) -> wire::Listed {
+    wire::Listed {
+        actions: facts.actions.iter().cloned().collect(),
+        commands: facts.commands.iter().cloned().collect(),
     }
 }
 

@@ -7,8 +7,12 @@
 //!  round    ──► switchover ──► (fault) ──► the run ends ──► protected again ──► every client has written ──► judged
 //! ```
 //!
-//! One that is undone leaves the old primary serving: its clients are acknowledged again within a second after the undo
-//! begins, where leader and agent are there for it.
+//! One that is undone leaves the old primary serving: each of its clients is acknowledged again within a second after the undo
+//! begins, where leader and agent are there for it, and none is kept out for longer than that and `maxWriteOutage`. In a round
+//! with faults one is also refused, one aborted and one that cannot catch up in time.
+//!
+//! A fault strikes at a step that was drawn, and what it met is read from the run: where fewer than half met one that kept
+//! writes out, nothing was tried, and the whole is broken.
 //!
 //! A row whose fate the client does not know is not sent again: so a row that is there twice was doubled by nobody but
 //! the databases or those who move them.
@@ -17,28 +21,35 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use rand::{RngExt as _, SeedableRng as _};
 use regent_deploy::config::APPLICATION;
 use regent_deploy::region::Region;
 use regent_deploy::wait;
 use regent_deploy::world::World;
 
+pub mod aim;
 pub mod client;
 pub mod fault;
 pub mod ledger;
 pub mod phases;
+pub mod served;
+pub mod trial;
 pub mod undone;
 
+use aim::Met;
 use client::{Clients, Place};
 use fault::{Fault, Pending};
 use ledger::Ledger;
 use phases::Phases;
+use trial::{Trial, Tried};
 
 /// For whatever must come to its end on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a side may take to follow by itself before an operator is asked.
 const BY_ITSELF: Duration = Duration::from_secs(20);
+/// For how long the document lets a switchover keep writes out, by its default.
+const MAX_WRITE_OUTAGE: Duration = Duration::from_secs(30);
 
 /// What is played.
 #[derive(Debug, Clone, Copy)]
@@ -64,12 +75,18 @@ pub struct Move {
     pub round: u32,
     /// What was done to it.
     pub fault: Option<Fault>,
+    /// Of which run.
+    pub run: u64,
+    /// What of the run the fault met.
+    pub met: Option<Met>,
     /// How its run ended.
     pub status: String,
     /// From the last acknowledgement of the old side to the first of the new one; if it did not move, the longest time
     /// without one.
     pub outage: Duration,
-    /// If it was undone: from the beginning of that to the first rows of the old side behind it.
+    /// The longest time without an acknowledgement that any one client had.
+    pub longest: Duration,
+    /// If it was undone: from the beginning of that to the first row that the last of its clients had behind it.
     pub served_again: Option<Duration>,
     /// When what happened, against the last acknowledgement of the old side.
     pub phases: Option<Phases>,
@@ -82,6 +99,8 @@ pub struct Move {
 pub struct Played {
     /// In order.
     pub moves: Vec<Move>,
+    /// Those that were not to be carried out, in order.
+    pub tried: Vec<Tried>,
     /// Rows that were acknowledged; every one of them is there once.
     pub acknowledged: usize,
     /// Rows whose fate no client knew, and that are there.
@@ -96,6 +115,13 @@ impl Played {
         let mut outages: Vec<Duration> = calm.map(|one| one.outage).collect();
         outages.sort();
         outages
+    }
+
+    /// How many faults struck, and how many of them an open run that had begun to keep writes out.
+    #[must_use]
+    pub fn struck(&self) -> (usize, usize) {
+        let met: Vec<&Met> = self.moves.iter().filter_map(|one| one.met.as_ref()).collect();
+        (met.len(), met.iter().filter(|met| met.counts).count())
     }
 }
 
@@ -119,18 +145,16 @@ pub async fn play(world: &World, plan: Plan, tell: impl Fn(&Move)) -> Result<Pla
     let clients = Clients::start(world, &places, plan);
     clients.all_write(PATIENCE).await?;
     let mut played = Played::default();
-    let mut changes = 0;
+    let first = epoch(world).await?;
     for round in 0..plan.rounds {
         let faulty = plan.fault_every > 0 && (round + 1).is_multiple_of(plan.fault_every);
         for _ in 0..2 {
             let from = primary(world, sides).await?;
             let to = if sides[0].name() == from.name() { sides[1] } else { sides[0] };
             let fault = faulty.then(|| Fault::draw(&mut dice));
-            // Some while old answers expire, for a second, and most in what follows.
-            let after = Duration::from_millis(dice.random_range(700..1_400));
-            let mut made = one(world, &clients, (from, to), fault.map(|fault| (fault, after))).await?;
+            let fault = fault.map(|fault| (fault, aim::draw(&mut dice, fault)));
+            let mut made = one(world, &clients, (from, to), fault).await?;
             made.round = round + 1;
-            changes += u64::from(made.status != "undone");
             tell(&made);
             ensure!(
                 fault.is_some() || made.status == "succeeded",
@@ -140,11 +164,15 @@ pub async fn play(world: &World, plan: Plan, tell: impl Fn(&Move)) -> Result<Pla
             );
             if made.status == "undone" {
                 // Where nothing was closed, nobody may have noticed.
-                let served = made.served_again.unwrap_or(made.outage);
+                let served = made.served_again.unwrap_or(made.longest);
+                // A client may have just paused.
+                let bound = undone::bound(made.fault) + plan.pace + plan.retry;
                 ensure!(
-                    served <= undone::bound(made.fault),
-                    "the old primary served only {served:?} after the undo of round {} began ({:?})",
+                    served <= bound && made.longest <= MAX_WRITE_OUTAGE + bound,
+                    "the old primary served only {served:?} after the undo of round {} began, and a client wrote nothing for \
+                     {:?} ({:?})",
                     made.round,
+                    made.longest,
                     made.fault
                 );
             }
@@ -152,18 +180,33 @@ pub async fn play(world: &World, plan: Plan, tell: impl Fn(&Move)) -> Result<Pla
             let now = primary(world, sides).await?;
             ledger.judge(now, &clients.acknowledged()).await.with_context(|| format!("after round {}", round + 1))?;
         }
+        if faulty {
+            let from = primary(world, sides).await?;
+            let to = if sides[0].name() == from.name() { sides[1] } else { sides[0] };
+            for trial in Trial::ALL {
+                let tried = Box::pin(trial::one(world, &clients, (from, to), plan, (round + 1, trial))).await;
+                played.tried.push(tried.with_context(|| format!("{trial}, in round {}", round + 1))?);
+            }
+        }
     }
     let sheets = clients.stop().await?;
+    let changes = epoch(world).await?.saturating_sub(first);
     let seen = ledger::changes(&sheets);
     ensure!(
         seen.len() as u64 <= changes,
-        "the primary changed at most {changes} times, and acknowledgements changed over {} times: {seen:?}",
+        "the primary changed {changes} times, and acknowledgements changed over {} times: {seen:?}",
         seen.len()
     );
     let now = primary(world, sides).await?;
     let whole = ledger.judge_all(now, &sheets).await?;
     played.acknowledged = sheets.iter().map(|sheet| sheet.acknowledged.len()).sum();
     played.unknown = whole.saturating_sub(played.acknowledged);
+    let (struck, met) = played.struck();
+    ensure!(
+        2 * met >= struck,
+        "of {struck} faults only {met} struck an open run that kept writes out; the others say nothing: {:?}",
+        played.moves.iter().filter_map(|one| one.met.as_ref()).collect::<Vec<_>>()
+    );
     Ok(played)
 }
 
@@ -177,16 +220,26 @@ async fn primary<'a>(world: &World, sides: [&'a Region; 2]) -> Result<&'a Region
     found.with_context(|| format!("the primary is {name:?}"))
 }
 
+/// The epoch of now: each change of the primary is one more.
+async fn epoch(world: &World) -> Result<u64> {
+    wait::until("a status", PATIENCE, || async { Ok(world.ctl().status().await?.application(APPLICATION)?.epoch) })
+        .await
+}
+
 async fn one(
     world: &World,
     clients: &Clients,
     (from, to): (&Region, &Region),
-    fault: Option<(Fault, Duration)>,
+    fault: Option<(Fault, &str)>,
 ) -> Result<Move> {
     let ctl = world.ctl();
     let name = to.cluster()?.name.clone();
     let before = ctl.runs().await?.first().map_or(0, |run| run.id);
     let begun = Instant::now();
+    let ready = match fault {
+        Some((fault, kind)) => Some((fault.ready(world, from, to).await?, kind)),
+        None => None,
+    };
     let mut words = vec!["switchover", APPLICATION, "--to", &name];
     if fault.is_none() {
         // One process follows the run: to ask again and again by another one takes a core from what is measured.
@@ -200,12 +253,12 @@ async fn one(
         ctl.run(&words).await.map(drop)
     })
     .await?;
-    let pending = match fault {
-        None => Pending::default(),
-        Some((fault, after)) => {
-            // The time at which it strikes is what is drawn.
-            tokio::time::sleep(after).await;
-            fault.strike(world, from, to).await?
+    let (pending, struck) = match ready {
+        None => (Pending::default(), None),
+        Some((ready, kind)) => {
+            aim::reached(world, before, kind).await?;
+            let struck = jiff::Timestamp::now();
+            (ready.strike().await?, Some(struck))
         }
     };
     let ended = wait::until("the end of the run", PATIENCE, || async {
@@ -237,14 +290,21 @@ async fn one(
     } else {
         None
     };
+    let met = match (fault, struck) {
+        (Some((fault, _)), Some(struck)) => Some(aim::met(&text, struck, fault.lasts())?),
+        (None, _) | (_, None) => None,
+    };
     let phases = (gap.moved).then(|| phases::read(&text, gap.last.wall(), gap.first.wall())).transpose()?;
     let rejoined =
         run.steps.iter().find(|step| step.kind == "rejoin" && step.resource == regent_deploy::config::DATABASE);
     Ok(Move {
         round: 0,
         fault: fault.map(|(fault, _)| fault),
+        run: run.id,
+        met,
         status: run.status(),
         outage: gap.first.at.duration_since(gap.last.at),
+        longest: served::longest_gap(&sheets, begun)?,
         served_again,
         phases,
         rejoined: rejoined.map(|step| step.message().to_owned()).unwrap_or_default(),

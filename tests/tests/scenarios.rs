@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs, reason = "tests")]
 
+#[path = "scenarios/ahead.rs"]
+mod ahead;
 #[path = "scenarios/backup.rs"]
 mod backup;
 #[path = "scenarios/bad_input.rs"]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use regent_core::facts::{Findings, NO_STATUS_COMMAND};
+use regent_core::facts::{Findings, Listed, NO_STATUS_COMMAND};
 use tokio::time::Instant;
 
 use super::process::children::Children;
@@ -88,6 +88,19 @@ impl CommandDriver {
         }
         let message = format!("{} failed ({}); see its output{tail}", line.program.display(), ended.how);
         Err(DriverError::retryable("command-failed", message))
+    }
+
+    /// What steps may ask for.
+    fn listed(&self) -> Listed {
+        let options = &self.options;
+        let own = [
+            ("activate", &options.activate),
+            ("deactivate", &options.deactivate),
+            ("status", &options.status),
+            ("restore", &options.restore),
+        ];
+        let actions = own.into_iter().filter(|(_, line)| line.is_some()).map(|(name, _)| name.to_owned());
+        Listed { actions: actions.collect(), commands: options.commands.keys().cloned().collect() }
     }
 
     /// Which of the listed programs could not be started.
@@ -274,7 +287,8 @@ impl Driver for CommandDriver {
     }
 
     async fn facts(&self) -> Option<Found> {
-        let findings = Findings { lacks: self.lacking().await, short: self.short().await, ..Findings::default() };
+        let (lacks, short) = (self.lacking().await, self.short().await);
+        let findings = Findings { lacks, short, listed: Some(self.listed()), ..Findings::default() };
         Some(Found { findings, ..Found::default() })
     }
 

@@ -39,7 +39,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use kube::Client;
-use regent_core::facts::Findings;
+use regent_core::facts::{Findings, Listed};
 use tokio::time::Instant;
 
 use self::argocd::{Aim, Argo};
@@ -247,7 +247,8 @@ impl Driver for Kubernetes {
     async fn facts(&self) -> Option<Found> {
         let looked = tokio::time::timeout(FACTS_LIMIT, self.look_around()).await;
         // What the API server did not say is not known; that it does not answer, the probe tells.
-        let findings = looked.ok().and_then(Result::ok).unwrap_or_default();
+        let mut findings = looked.ok().and_then(Result::ok).unwrap_or_default();
+        findings.listed = Some(Listed { commands: self.options.jobs.keys().cloned().collect(), ..Listed::default() });
         Some(Found { findings, ..Found::default() })
     }
 

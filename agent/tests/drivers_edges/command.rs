@@ -247,6 +247,20 @@ async fn programs_that_cannot_be_started_are_known_before() {
 }
 
 #[tokio::test]
+async fn what_steps_may_ask_for_is_told_by_name_and_nothing_else() {
+    let listed = async |text: &str| driver(text).facts().await.unwrap().findings.listed.unwrap();
+    let all = listed(
+        "kind: command\nactivate: [/bin/true]\ndeactivate: [/bin/true]\nstatus: [/bin/true]\nrestore: [/bin/true]\n\
+         capacity: [/bin/true]\ncommands: { tell-bank: [/bin/true], warm-up: [/bin/true] }",
+    )
+    .await;
+    assert_eq!(Vec::from_iter(all.actions), ["activate", "deactivate", "restore", "status"]);
+    assert_eq!(Vec::from_iter(all.commands), ["tell-bank", "warm-up"]);
+    let few = listed("kind: command\nactivate: [/bin/true]").await;
+    assert_eq!((Vec::from_iter(few.actions), few.commands.len()), (vec!["activate".to_owned()], 0));
+}
+
+#[tokio::test]
 async fn what_a_capacity_command_says_last_is_what_there_is_too_little_of() {
     let short = async |script: &str, more: &str| {
         let text = format!("kind: command\ncapacity: [/bin/sh, -c, '{script}']\n{more}");

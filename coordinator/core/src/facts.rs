@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::id::ClusterId;
 use crate::time::{Moment, Span, Timestamp};
 
-pub use self::findings::{AuthorityFacts, DnsFacts, Findings, ResolverFacts};
+pub use self::findings::{AuthorityFacts, DnsFacts, Findings, Listed, ResolverFacts};
 
 /// What an agent says of a service whose state it has no command to ask for.
 pub const NO_STATUS_COMMAND: &str = "no status command is listed in agent.yaml";

@@ -20,6 +20,7 @@ use crate::time::Span;
 mod digest;
 mod drill;
 mod forecast;
+mod planned;
 mod shown;
 mod spared;
 
@@ -27,6 +28,7 @@ pub use digest::{Digest, DigestError};
 pub use drill::{DRILL, drill};
 pub(crate) use forecast::keeps_out;
 pub use forecast::{Estimate, Forecast, forecast};
+pub(crate) use planned::planned;
 pub(crate) use shown::assessed;
 pub use shown::{Asked, Shown, failover as show_failover, ordered as show_ordered, switchover as show_switchover};
 pub(crate) use spared::outdated;

@@ -15,6 +15,9 @@ use crate::time::Moment;
 
 pub(crate) use self::managed::{MANAGED_ELSEWHERE, refusals as refusals_of_managers};
 
+/// A right or a program is lacking that a step would need.
+pub(crate) const PERMISSION_MISSING: &str = "permission-missing";
+
 /// Of every resource in every cluster of the application. What is old is unknown, and nothing is said of it.
 pub(crate) fn of_all(
     known: &ApplicationState,

@@ -23,6 +23,10 @@ use crate::time::{Span, Timestamp, Waits};
 use crate::verdict::{Scene, rule};
 use crate::why::Rule;
 
+mod ahead;
+
+pub(crate) use ahead::certain_to_fail;
+
 /// A write outage that can be allowed: no promise is made by zero, and none for longer than a day.
 pub const WRITE_OUTAGES: std::ops::RangeInclusive<Span> = Span::from_millis(100)..=Span::from_secs(24 * 3600);
 
@@ -219,6 +223,8 @@ pub(crate) fn of_target(scene: &Scene<'_>, to: &ClusterId) -> (Option<Candidate>
     let apart = readiness::between_sides(scene).into_iter().filter(|(place, _)| place.cluster.as_ref() == Some(to));
     let blocking = apart.filter(|(_, note)| note.severity == Severity::Blocker);
     unready.extend(blocking.map(|(place, note)| rule(&note.code, format!("{place}: {}", note.detail))));
+    let fails = certain_to_fail(scene, to).into_iter();
+    unready.extend(fails.map(|(place, what)| rule(&what.code, format!("{place}: {}", what.detail))));
     (candidate, unready)
 }
 

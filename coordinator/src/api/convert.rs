@@ -235,6 +235,7 @@ fn step(step: &Step, progress: &Progress) -> wire::Step {
         detached: step.detached,
         command: step.command.clone(),
         question: step.question.clone(),
+        after: step.after.iter().map(|before| before.0).collect(),
         started: progress.started.map(time),
         ended: progress.ended.map(time),
         report: progress.report.as_ref().map(report),

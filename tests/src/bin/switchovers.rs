@@ -14,6 +14,7 @@ use anyhow::Result;
 use clap::Parser;
 use regent_deploy::place;
 use regent_deploy::world::{Options, World};
+use regent_tests::rounds::trial::Trial;
 use regent_tests::rounds::{Move, Plan, Played, median, phases, play};
 
 /// Switchovers there and back on real processes and databases, judged by rows and not by words.
@@ -85,9 +86,11 @@ async fn main() -> Result<ExitCode> {
 
 fn tell(made: &Move) {
     let fault = made.fault.map_or_else(|| "-".to_owned(), |fault| fault.to_string());
+    let fault = made.met.as_ref().map_or(fault.clone(), |met| format!("{fault} at {}", met.step));
     println!(
-        "round {:>3}  {:<11} {:>6.0} ms  {fault:<26} {}",
+        "round {:>3}  run {:>4}  {:<11} {:>6.0} ms  {fault:<38} {}",
         made.round,
+        made.run,
         made.status,
         made.outage.as_secs_f64() * 1000.0,
         made.rejoined
@@ -111,8 +114,24 @@ fn print(played: &Played) {
         millis(outages.last().copied().unwrap_or_default()),
         outages.len()
     );
+    let (struck, met) = played.struck();
+    println!("{struck} faults, of which {met} struck an open run that kept writes out");
     if let Some(longest) = played.moves.iter().filter_map(|one| one.served_again).max() {
-        println!("the old primary served again {:.0} ms after an undo began, at the latest", millis(longest));
+        println!(
+            "the old primary served its last client again {:.0} ms after an undo began, at the latest",
+            millis(longest)
+        );
+    }
+    for trial in Trial::ALL {
+        let without = played.tried.iter().filter(|one| one.trial == trial);
+        if let Some(longest) = without.clone().max_by_key(|one| one.without) {
+            println!(
+                "{trial}: {} times; the client that waited longest was without an acknowledgement for {:.0} ms of {:.0}",
+                without.count(),
+                millis(longest.without),
+                millis(longest.bound)
+            );
+        }
     }
     println!(
         "{} rows acknowledged: none lost, none doubled; {} more are there that no client was told of",

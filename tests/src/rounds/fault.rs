@@ -55,6 +55,15 @@ impl fmt::Display for Fault {
     }
 }
 
+/// A fault whose place is known, so that nothing is asked any more when it strikes.
+pub struct Ready<'a> {
+    fault: Fault,
+    from: &'a Region,
+    to: &'a Region,
+    leader: Option<&'a Region>,
+    standby: Option<tokio_postgres::Client>,
+}
+
 /// What is to be mended later.
 #[derive(Debug, Default)]
 pub struct Pending {
@@ -75,37 +84,72 @@ impl Fault {
         ALL.get(dice.random_range(0..ALL.len())).copied().unwrap_or(Self::KillLeader)
     }
 
+    /// How long what it does lasts, beside what a kill leaves behind.
+    #[must_use]
+    pub const fn lasts(self) -> Duration {
+        match self {
+            Self::DelayReplay => STILL,
+            // The step under way is what they are meant for.
+            Self::KillLeader
+            | Self::KillSource
+            | Self::KillTarget
+            | Self::FreezeLeader
+            | Self::FreezeSource
+            | Self::FreezeTarget => Duration::ZERO,
+        }
+    }
+
+    /// Finds out whom it will strike.
+    ///
+    /// # Errors
+    /// Nobody leads, or the standby does not answer.
+    pub async fn ready<'a>(self, world: &'a World, from: &'a Region, to: &'a Region) -> Result<Ready<'a>> {
+        let mut ready = Ready { fault: self, from, to, leader: None, standby: None };
+        match self {
+            Self::KillLeader | Self::FreezeLeader => {
+                let id = world.ctl().status().await?.leader();
+                let leads = world.regions().iter().find(|region| region.place().id == id).context("nobody leads")?;
+                ready.leader = Some(leads);
+            }
+            Self::DelayReplay => ready.standby = Some(to.cluster()?.postgres.connect_as_agent().await?),
+            Self::KillSource | Self::KillTarget | Self::FreezeSource | Self::FreezeTarget => {}
+        }
+        Ok(ready)
+    }
+}
+
+impl Ready<'_> {
     /// Does it.
     ///
     /// # Errors
     /// It cannot be done.
-    pub async fn strike(self, world: &World, from: &Region, to: &Region) -> Result<Pending> {
+    pub async fn strike(self) -> Result<Pending> {
         let later = Instant::now() + STILL;
-        let mend = match self {
-            Self::KillLeader | Self::FreezeLeader => {
-                let id = world.ctl().status().await?.leader();
-                let leads = world.regions().iter().find(|region| region.place().id == id).context("nobody leads")?;
-                if self == Self::KillLeader {
-                    leads.coordinator().kill().await?;
-                    Some(Mend::StartCoordinator(leads.name().to_owned()))
-                } else {
-                    leads.coordinator().process().context("it does not run")?.freeze();
-                    Some(Mend::ThawCoordinator(leads.name().to_owned()))
-                }
+        let Self { fault, from, to, leader, standby } = self;
+        let mend = match fault {
+            Fault::KillLeader => {
+                let leads = leader.context("nobody leads")?;
+                leads.coordinator().kill().await?;
+                Some(Mend::StartCoordinator(leads.name().to_owned()))
             }
-            Self::KillSource | Self::KillTarget => {
-                let side = if self == Self::KillSource { from } else { to };
+            Fault::FreezeLeader => {
+                let leads = leader.context("nobody leads")?;
+                leads.coordinator().process().context("it does not run")?.freeze();
+                Some(Mend::ThawCoordinator(leads.name().to_owned()))
+            }
+            Fault::KillSource | Fault::KillTarget => {
+                let side = if fault == Fault::KillSource { from } else { to };
                 side.cluster()?.agent.kill().await?;
                 side.start_agent().await?;
                 None
             }
-            Self::FreezeSource | Self::FreezeTarget => {
-                let side = if self == Self::FreezeSource { from } else { to };
+            Fault::FreezeSource | Fault::FreezeTarget => {
+                let side = if fault == Fault::FreezeSource { from } else { to };
                 side.cluster()?.agent.process().context("it does not run")?.freeze();
                 Some(Mend::ThawAgent(side.name().to_owned()))
             }
-            Self::DelayReplay => {
-                let session = to.cluster()?.postgres.connect_as_agent().await?;
+            Fault::DelayReplay => {
+                let session = standby.context("no standby answers")?;
                 // It is no standby any more if the switchover was faster.
                 session.execute("SELECT pg_wal_replay_pause()", &[]).await.ok();
                 Some(Mend::Replay(to.name().to_owned()))

@@ -1,30 +1,40 @@
 //! A planned switchover there and back under clients that write through the name: no acknowledged row is lost, no two
 //! sides acknowledge in overlapping time, and one that cannot be done leaves the old primary serving.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use regent_deploy::config::APPLICATION;
 use regent_deploy::region::Region;
 use regent_deploy::wait;
 use regent_deploy::writer::{Record, Writer, WriterOptions};
-use regent_tests::rounds::{Plan, play};
+use regent_tests::rounds::trial::Trial;
+use regent_tests::rounds::{Plan, median, play};
 
 use super::scene::Scene;
 
 const CLIENTS: i64 = 8;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// From one row of a client to its next.
+const PACE: Duration = Duration::from_millis(5);
+
+/// The write outage at the median of 24 clients, several times what it is on two cores in a debug build: whatever else the
+/// machine does, only a step that waits for something it did not wait for takes so long.
+const USUAL: Duration = Duration::from_millis(1500);
+
 /// Clients with numbers of their own.
-pub(crate) struct Clients(Vec<Writer>);
+pub(crate) struct Clients(Vec<Writer>, Duration);
 
 impl Clients {
     pub(crate) async fn start(scene: &Scene) -> Result<Self> {
         let client = |number| {
             let first = number * 1_000_000 + 1;
-            Writer::start(WriterOptions { first, pace: Duration::from_millis(5), ..scene.world.writer() })
+            Writer::start(WriterOptions { first, pace: PACE, ..scene.world.writer() })
         };
-        let clients = Self((0..CLIENTS).map(client).collect::<Result<_>>()?);
+        // A request that meets a paused database is given up, and sent anew.
+        let pause = PACE + scene.world.writer().timeout;
+        let clients = Self((0..CLIENTS).map(client).collect::<Result<_>>()?, pause);
         clients.all_write(None).await?;
         Ok(clients)
     }
@@ -32,7 +42,7 @@ impl Clients {
     /// Each of them has a row acknowledged that it sends from now on, by this side if one is named.
     pub(crate) async fn all_write(&self, side: Option<&Region>) -> Result<()> {
         let by = side.map(Region::cluster).transpose()?.map(|cluster| cluster.address);
-        let now = std::time::Instant::now();
+        let now = Instant::now();
         let each = self.0.iter().map(|writer| {
             writer.acknowledged_when("a row of each client", PATIENCE, move |row| {
                 row.sent > now && by.is_none_or(|by| row.by == by)
@@ -50,6 +60,29 @@ impl Clients {
         }
         all.acknowledged.sort_by_key(|row| row.at);
         all
+    }
+
+    /// For how long a client may wait by itself.
+    pub(crate) const fn pause(&self) -> Duration {
+        self.1
+    }
+
+    /// From then until each of them had its first row acknowledged, and the longest.
+    pub(crate) fn served_after(&self, word: Instant) -> Result<Duration> {
+        let first = |writer: &Writer| {
+            let record = writer.record();
+            let row = record.acknowledged.iter().find(|row| row.at > word);
+            row.map(|row| row.at - word).context("a client has no row since")
+        };
+        let each = self.0.iter().map(first).collect::<Result<Vec<_>>>()?;
+        each.into_iter().max().context("no client")
+    }
+
+    /// The longest time without an acknowledgement that any one of them had.
+    pub(crate) fn longest_gap(&self) -> Result<Duration> {
+        let gap = |writer: &Writer| writer.record().longest_gap().map(|gap| gap.length()).context("no rows");
+        let each = self.0.iter().map(gap).collect::<Result<Vec<_>>>()?;
+        each.into_iter().max().context("no client")
     }
 
     pub(crate) async fn stop(self) -> Result<Record> {
@@ -128,17 +161,19 @@ async fn a_switchover_there_and_back_twice_loses_no_acknowledged_row() -> Result
 async fn many_clients_lose_and_double_nothing_there_and_back_with_a_fault() -> Result<()> {
     let scene = Scene::start(Duration::from_secs(10), Duration::from_millis(500)).await?;
     let plan = Plan {
-        rounds: 2,
+        rounds: 3,
         clients: 24,
         seed: 4,
-        fault_every: 2,
+        fault_every: 3,
         pace: Duration::from_millis(50),
         retry: Duration::from_millis(20),
     };
     let played = play(&scene.world, plan, |made| println!("{made:?}")).await?;
     let outages = played.outages();
     println!("{} rows; outages without a fault: {outages:?}", played.acknowledged);
-    ensure!(played.moves.len() == 4 && outages.len() == 2, "not all of it was played: {:?}", played.moves);
+    ensure!(played.moves.len() == 6 && outages.len() == 4, "not all of it was played: {:?}", played.moves);
+    ensure!(played.tried.len() == Trial::ALL.len(), "not all was tried: {:?}", played.tried);
+    ensure!(median(&outages) < USUAL, "the write outage was once a third of a second, and is {outages:?}");
     let clean = played.moves.iter().filter(|made| made.rejoined.contains("followed as it was")).count();
     ensure!(clean > 0, "each time PostgreSQL was rewound after a clean move: {:?}", played.moves);
     scene.end().await
@@ -166,9 +201,10 @@ async fn a_switchover_that_cannot_catch_up_is_undone_and_the_old_primary_serves(
     scene.world.protected(scene.old(), scene.other()).await?;
     let after = ctl.status().await?.application(APPLICATION)?.epoch;
     ensure!(after == epoch, "the epoch went from {epoch} to {after}");
-    let gap = clients.record().longest_gap().context("no rows")?.length();
+    // Of the client that waited longest: another one's rows are no comfort to it.
+    let gap = clients.longest_gap()?;
     println!("write outage of a switchover that was undone after 2 s: {:.0} ms", gap.as_secs_f32() * 1000.0);
-    ensure!(gap < Duration::from_secs(3), "the old primary served only after {gap:?}");
+    ensure!(gap < Duration::from_secs(3) + clients.pause(), "the old primary served one only after {gap:?}");
 
     // What was in the way is gone.
     ctl.run(&["switchover", APPLICATION]).await?;

@@ -15,6 +15,17 @@ pub struct Findings {
     pub short: Vec<String>,
     /// Other managers that look after the same database, each with what gives it away.
     pub managed: Vec<String>,
+    /// What agent.yaml lists under a service; none: its kind lists nothing, or the agent does not say.
+    pub listed: Option<Listed>,
+}
+
+/// The programs of a service by name. Coordinators name them, and agents alone have them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listed {
+    /// Of `activate`, `deactivate`, `status` and `restore` those that there are; empty for a kind that needs none.
+    pub actions: BTreeSet<String>,
+    /// What `run` steps may name.
+    pub commands: BTreeSet<String>,
 }
 
 /// What DNS servers say of a name and its zone.

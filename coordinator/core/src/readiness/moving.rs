@@ -5,8 +5,8 @@ use super::{Looking, Place, place};
 use crate::evidence::Sighting;
 use crate::id::ClusterId;
 use crate::plan::SWITCHOVER;
-use crate::preflight::Severity;
-use crate::readiness_found::MANAGED_ELSEWHERE;
+use crate::preflight::{Note, Severity};
+use crate::readiness_found::{MANAGED_ELSEWHERE, PERMISSION_MISSING};
 use crate::switchover::{self, NO_TARGET};
 use crate::target;
 use crate::time::Span;
@@ -84,16 +84,35 @@ impl Looking<'_> {
             self.add(Place::default(), Severity::Blocker, NO_TARGET, "no other cluster is listed");
         }
         for (cluster, obstacles) in obstacles {
-            // What differs each place tells of itself.
-            for rule in obstacles.into_iter().filter(|rule| rule.code != VERSIONS_DIFFER) {
+            let fails = switchover::certain_to_fail(&scene, cluster);
+            // What differs, and what would fail, each place tells of itself.
+            let told = |rule: &Rule| rule.code == VERSIONS_DIFFER || fails.iter().any(|(_, one)| one.code == rule.code);
+            for rule in obstacles.into_iter().filter(|rule| !told(rule)) {
                 self.add(Place::of(cluster), severity, &rule.code, rule.detail);
+            }
+            for (place, rule) in fails.into_iter().filter(|(_, rule)| rule.code != PERMISSION_MISSING) {
+                let note = Note { severity, code: rule.code, detail: rule.detail };
+                // The side that is left is the same for every target.
+                if !self.notes.contains(&(place.clone(), note.clone())) {
+                    self.notes.push((place, note));
+                }
             }
         }
         Some(severity)
     }
 
-    /// What keeps one cluster from taking over blocks nothing as long as another one can.
+    /// What keeps one cluster from taking over blocks nothing as long as another one can. What lacks is a warning wherever no
+    /// planned move needs it.
     pub(super) fn weigh_differences(&mut self, at_worst: Severity) {
+        let Some(scene) = self.scene() else { return };
+        let fails: Vec<(Place, Rule)> =
+            scene.others().flat_map(|cluster| switchover::certain_to_fail(&scene, cluster)).collect();
+        for (place, note) in &mut self.notes {
+            let same = |rule: &Rule| (&rule.code, &rule.detail) == (&note.code, &note.detail);
+            if fails.iter().any(|(at, rule)| *at == *place && same(rule)) {
+                note.severity = note.severity.min(at_worst);
+            }
+        }
         for (_, note) in self.notes.iter_mut().filter(|(_, note)| note.code == VERSIONS_DIFFER) {
             note.severity = note.severity.max(at_worst);
         }

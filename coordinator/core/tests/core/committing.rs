@@ -50,7 +50,7 @@ fn committed(run: RunId, by: Option<&str>) -> Entry {
 }
 
 /// Both sides are well and the centre is primary of epoch 2.
-fn well_there() -> Evidence {
+pub fn well_there() -> Evidence {
     let mut evidence = well();
     let (old, new) = (evidence.contacts.remove(&west()).unwrap(), evidence.contacts.remove(&central()).unwrap());
     evidence.contacts.insert(central(), old);

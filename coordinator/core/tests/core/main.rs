@@ -10,9 +10,11 @@
 
 mod adopting;
 mod ageing;
+mod ahead;
 mod approving;
 mod blast;
 mod breaking;
+mod carried;
 mod clocks;
 mod closed;
 mod committing;

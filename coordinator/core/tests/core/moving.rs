@@ -17,7 +17,7 @@ use crate::fixture::*;
 use crate::readying::{NOW, facts, later, node, notes, pg, service, well};
 
 /// A world that is well, with a third cluster that is as well as the second one.
-fn three() -> (World, Evidence) {
+pub fn three() -> (World, Evidence) {
     let (mut world, mut evidence) = well();
     let north = cluster("north-1");
     world.done(Entry::AgentRegistered(agent(&north, "in")));

@@ -132,6 +132,7 @@ mod tests {
             application,
             resource,
             problem: endless.clone(),
+            listed: Some(wire::Listed { commands: lacks.clone(), ..wire::Listed::default() }),
             short: lacks.clone(),
             lacks,
             dns: Some(dns),
@@ -149,6 +150,7 @@ mod tests {
             assert!(text.len() <= TEXT_LIMIT && text.ends_with(MARK), "{} bytes", text.len());
         }
         assert_eq!((facts.findings.lacks.len(), facts.findings.short.len()), (LIST_LIMIT, LIST_LIMIT));
+        assert_eq!(facts.findings.listed, None, "what is left out of it would seem not to be listed");
     }
 
     #[test]

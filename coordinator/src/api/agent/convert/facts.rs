@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use regent_core::facts::{
-    AuthorityFacts, BackupFacts, DnsFacts, Facts, Findings, NewestBackup, NodeFacts, PostgresFacts, RedisFacts,
+    AuthorityFacts, BackupFacts, DnsFacts, Facts, Findings, Listed, NewestBackup, NodeFacts, PostgresFacts, RedisFacts,
     ResolverFacts, SlotFacts,
 };
 use regent_core::id::ClusterId;
 use regent_core::time::{Moment, Span, Timestamp};
 use regent_proto::agent::v1 as wire;
 
-use crate::api::agent::text::{LIST_LIMIT, cut, cut_all};
+use crate::api::agent::text::{LIST_LIMIT, TEXT_LIMIT, cut, cut_all};
 
 /// Of one resource, from a message that was sent at `sent`.
 pub(super) fn of_resource(found: &wire::ResourceFacts, sent: Moment) -> Facts {
@@ -49,7 +49,16 @@ fn findings(found: &wire::ResourceFacts) -> Findings {
         dns: found.dns.as_ref().map(dns),
         short: cut_all(&found.short),
         managed: cut_all(&found.managed),
+        listed: found.listed.as_ref().and_then(listed),
     }
+}
+
+/// All or nothing: a name that was left out would seem not to be listed.
+fn listed(found: &wire::Listed) -> Option<Listed> {
+    let fits = |names: &[String]| names.len() <= LIST_LIMIT && names.iter().all(|name| name.len() <= TEXT_LIMIT);
+    let names = |names: &[String]| names.iter().cloned().collect();
+    let whole = fits(&found.actions) && fits(&found.commands);
+    whole.then(|| Listed { actions: names(&found.actions), commands: names(&found.commands) })
 }
 
 /// In the order of their names: whichever are left out, they are the same each time.
