@@ -29,6 +29,17 @@ impl Scene {
         probe_interval: Duration,
         change: impl FnOnce(&mut Options),
     ) -> Result<Self> {
+        let (scene, ()) = Self::start_on(failover_after, probe_interval, change, async |_: &World| Ok(())).await?;
+        Ok(scene)
+    }
+
+    /// The same, with something to do when its files are written and nothing of it runs yet; gives what came of that.
+    pub(crate) async fn start_on<T>(
+        failover_after: Duration,
+        probe_interval: Duration,
+        change: impl FnOnce(&mut Options),
+        prepare: impl AsyncFnOnce(&World) -> Result<T>,
+    ) -> Result<(Self, T)> {
         let mut folder = tempfile::Builder::new().prefix("regent-").tempdir_in("/var/tmp")?;
         folder.disable_cleanup(std::env::var_os("REGENT_KEEP_WORLD").is_some());
         place::passable(folder.path())?;
@@ -36,8 +47,10 @@ impl Scene {
         options.failover_after = failover_after;
         options.probe_interval = probe_interval;
         change(&mut options);
-        let world = Arc::new(World::start(options).await?);
-        Ok(Self { world, _folder: folder })
+        let world = World::prepare(options).await?;
+        let prepared = prepare(&world).await?;
+        world.begin().await?;
+        Ok((Self { world: Arc::new(world), _folder: folder }, prepared))
     }
 
     pub(crate) fn old(&self) -> &Region {
