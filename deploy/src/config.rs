@@ -193,35 +193,8 @@ impl AgentFile<'_> {
     }
 
     fn postgres_value(&self) -> Result<Value> {
-        let (own, password) = (self.postgres, |role: &str| secret(&self.postgres.password_file(role)));
-        let reach = |role: &str, end: &str| -> Value {
-            let all = self.others.iter().map(|(cluster, other, _)| {
-                let (address, port) = other.address();
-                let text = format!("host={address} port={port} user={role} password={}{end}", password(role));
-                ((*cluster).to_owned(), Value::String(text))
-            });
-            Value::Object(all.collect())
-        };
-        let (address, port) = own.address();
-        Ok(json!({
-            "kind": "postgres",
-            "dataDirectory": own.data(),
-            "host": address,
-            "port": port,
-            "socketDirectory": own.socket_folder(),
-            "user": postgres::AGENT,
-            "password": password(postgres::AGENT),
-            "owner": postgres::OWNER,
-            "database": postgres::OWNER,
-            "binDirectory": own.programs(),
-            "osUser": place::postgres_user()?.name,
-            "start": [own.start_script()],
-            "stop": [own.stop_script()],
-            "upstreams": reach(postgres::AGENT, " dbname=postgres"),
-            "replication": reach(postgres::REPLICATOR, ""),
-            "scratch": { "directory": own.scratch() },
-            "checks": [{ "query": "SELECT count(*) > 0 FROM rows" }],
-        }))
+        let others: Vec<(&str, &Postgres)> = self.others.iter().map(|(cluster, other, _)| (*cluster, *other)).collect();
+        database(self.postgres, &others)
     }
 
     fn redis_value(&self) -> Value {
@@ -248,6 +221,39 @@ impl AgentFile<'_> {
             "scratch": { "directory": own.scratch() },
         })
     }
+}
+
+/// A PostgreSQL in `agent.yaml`; `others` are the other clusters with theirs.
+pub(crate) fn database(own: &Postgres, others: &[(&str, &Postgres)]) -> Result<Value> {
+    let password = |role: &str| secret(&own.password_file(role));
+    let reach = |role: &str, end: &str| -> Value {
+        let all = others.iter().map(|(cluster, other)| {
+            let (address, port) = other.address();
+            let text = format!("host={address} port={port} user={role} password={}{end}", password(role));
+            ((*cluster).to_owned(), Value::String(text))
+        });
+        Value::Object(all.collect())
+    };
+    let (address, port) = own.address();
+    Ok(json!({
+        "kind": "postgres",
+        "dataDirectory": own.data(),
+        "host": address,
+        "port": port,
+        "socketDirectory": own.socket_folder(),
+        "user": postgres::AGENT,
+        "password": password(postgres::AGENT),
+        "owner": postgres::OWNER,
+        "database": postgres::OWNER,
+        "binDirectory": own.programs(),
+        "osUser": place::postgres_user()?.name,
+        "start": [own.start_script()],
+        "stop": [own.stop_script()],
+        "upstreams": reach(postgres::AGENT, " dbname=postgres"),
+        "replication": reach(postgres::REPLICATOR, ""),
+        "scratch": { "directory": own.scratch() },
+        "checks": [{ "query": "SELECT count(*) > 0 FROM rows" }],
+    }))
 }
 
 /// The Application document; the service is of this kind.

@@ -20,9 +20,11 @@ use crate::writer::{WriterOptions, resolve};
 mod newcomer;
 mod prepare;
 mod service;
+mod tenant;
 mod traces;
 
 pub use newcomer::Newcomer;
+pub use tenant::{Side, Tenant};
 use traces::Traces;
 pub use traces::{take_down, take_down_all};
 

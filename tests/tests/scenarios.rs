@@ -28,6 +28,8 @@ mod restore;
 mod rogue;
 #[path = "scenarios/scene.rs"]
 mod scene;
+#[path = "scenarios/several.rs"]
+mod several;
 #[path = "scenarios/silence.rs"]
 mod silence;
 #[path = "scenarios/source.rs"]

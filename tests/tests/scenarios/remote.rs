@@ -42,7 +42,9 @@ fn elsewhere(world: &World) -> Result<()> {
 
 async fn start(failover_after: Duration) -> Result<Scene> {
     let allows_more = |options: &mut Options| options.max_data_loss = PATIENCE;
-    let scene = Scene::start_on(failover_after, Duration::from_millis(500), allows_more, elsewhere).await?;
+    let probes = Duration::from_millis(500);
+    let (scene, ()) =
+        Scene::start_on(failover_after, probes, allows_more, async |world: &World| elsewhere(world)).await?;
     scene.lead_from("eu-central").await?;
     // It is said while all is well.
     let told = scene.world.ctl().run(&["why", APPLICATION]).await?;

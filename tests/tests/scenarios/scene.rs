@@ -29,16 +29,17 @@ impl Scene {
         probe_interval: Duration,
         change: impl FnOnce(&mut Options),
     ) -> Result<Self> {
-        Self::start_on(failover_after, probe_interval, change, |_| Ok(())).await
+        let (scene, ()) = Self::start_on(failover_after, probe_interval, change, async |_: &World| Ok(())).await?;
+        Ok(scene)
     }
 
-    /// The same, with something to do when its files are written and nothing of it runs yet.
-    pub(crate) async fn start_on(
+    /// The same, with something to do when its files are written and nothing of it runs yet; gives what came of that.
+    pub(crate) async fn start_on<T>(
         failover_after: Duration,
         probe_interval: Duration,
         change: impl FnOnce(&mut Options),
-        prepare: impl FnOnce(&World) -> Result<()>,
-    ) -> Result<Self> {
+        prepare: impl AsyncFnOnce(&World) -> Result<T>,
+    ) -> Result<(Self, T)> {
         let mut folder = tempfile::Builder::new().prefix("regent-").tempdir_in("/var/tmp")?;
         folder.disable_cleanup(std::env::var_os("REGENT_KEEP_WORLD").is_some());
         place::passable(folder.path())?;
@@ -47,9 +48,9 @@ impl Scene {
         options.probe_interval = probe_interval;
         change(&mut options);
         let world = World::prepare(options).await?;
-        prepare(&world)?;
+        let prepared = prepare(&world).await?;
         world.begin().await?;
-        Ok(Self { world: Arc::new(world), _folder: folder })
+        Ok((Self { world: Arc::new(world), _folder: folder }, prepared))
     }
 
     pub(crate) fn old(&self) -> &Region {
