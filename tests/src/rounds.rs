@@ -153,7 +153,7 @@ pub async fn play(world: &World, plan: Plan, tell: impl Fn(&Move)) -> Result<Pla
             let to = if sides[0].name() == from.name() { sides[1] } else { sides[0] };
             let fault = faulty.then(|| Fault::draw(&mut dice));
             let fault = fault.map(|fault| (fault, aim::draw(&mut dice, fault)));
-            let mut made = one(world, &clients, (from, to), fault).await?;
+            let mut made = Box::pin(one(world, &clients, (from, to), fault)).await?;
             made.round = round + 1;
             tell(&made);
             ensure!(

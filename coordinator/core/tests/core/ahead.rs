@@ -173,8 +173,10 @@ fn a_command_that_the_new_side_does_not_list_refuses() {
         (central(), listed(&["status"], &["tell-bank"]), core.clone()),
         // An agent that does not say so refuses nothing.
         (central(), Findings::default(), vec![]),
-        (west(), listed(&["deactivate"], &[]), vec![]),
+        (west(), listed(&["activate", "deactivate"], &[]), vec![]),
         (west(), listed(&["activate"], &["tell-bank"]), vec!["command-not-listed core in west-1"]),
+        // An undo starts it again.
+        (west(), listed(&["deactivate"], &[]), vec!["command-not-listed core in west-1"]),
     ];
     for (at, findings, wanted) in cases {
         let mut evidence = well();
