@@ -90,12 +90,31 @@ impl Proposer {
         let left = deadline.saturating_duration_since(Instant::now());
         let mut request = self.peers.request(leader, message);
         request.set_timeout(left);
-        match self.peers.call(leader, left, client.propose(request)).await {
+        let call = self.peers.call(leader, left, client.propose(request));
+        match self.while_it_leads(leader, call).await? {
             Ok(answer) => codec::decode(&answer.applied).map_err(|error| garbled(error.to_string())),
             Err(PeerError::Status { status, .. }) if status.code() == Code::InvalidArgument => {
                 Err(garbled(status.message().to_owned()))
             }
             Err(_) => Err(Try::Again),
+        }
+    }
+
+    /// What was asked of a leader whose machine is gone is asked of the next one as soon as there is one: nobody waits for an
+    /// answer that cannot come.
+    async fn while_it_leads<R>(&self, leader: CoordinatorId, call: impl Future<Output = R>) -> Result<R, Try> {
+        let mut leadership = self.leadership.clone();
+        let another = async move {
+            let other = |now: &Leadership| now.leader.is_some_and(|now| now != leader);
+            if leadership.wait_for(other).await.is_err() {
+                // This node is ending, and with it the call.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = call => Ok(answer),
+            () = another => Err(Try::Again),
         }
     }
 
@@ -119,8 +138,8 @@ impl Proposer {
                 let mut client = self.peers.client(leader, Lane::Control).map_err(|_| Try::Again)?;
                 let mut request = self.peers.request(leader, proto::ReadIndexRequest {});
                 request.set_timeout(left);
-                let call = client.read_index(request);
-                self.peers.call(leader, left, call).await.map(|answer| answer.index).map_err(|_| Try::Again)
+                let call = self.peers.call(leader, left, client.read_index(request));
+                self.while_it_leads(leader, call).await?.map(|answer| answer.index).map_err(|_| Try::Again)
             }
             None => Err(Try::Again),
         }

@@ -77,6 +77,8 @@ pub struct Server {
     fences: u64,
     /// Every action takes so much longer.
     sluggish: u64,
+    /// To open takes so much longer.
+    slow_opening: u64,
     /// Since when it has been open by somebody's hand; none once it was closed.
     by_hand: Option<u64>,
 }
@@ -135,6 +137,7 @@ impl Databases {
             starts_at: None,
             fences: 0,
             sluggish: 0,
+            slow_opening: 0,
             by_hand: None,
         };
         let servers = clusters.iter().map(|cluster| (cluster.clone(), server(cluster))).collect();
@@ -221,6 +224,13 @@ impl Databases {
     pub(super) fn make_sluggish(&self, cluster: &str, by: u64) {
         if let Some(server) = self.lock().servers.get_mut(cluster) {
             server.sluggish = by;
+        }
+    }
+
+    /// To open takes longer.
+    pub(super) fn open_slowly(&self, cluster: &str, by: u64) {
+        if let Some(server) = self.lock().servers.get_mut(cluster) {
+            server.slow_opening = by;
         }
     }
 

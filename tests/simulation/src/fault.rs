@@ -85,6 +85,13 @@ pub enum Fault {
         /// By so many milliseconds.
         by: u64,
     },
+    /// To open it takes the database server longer, and nothing else does.
+    SlowOpening {
+        /// Of which cluster.
+        cluster: String,
+        /// By so many milliseconds.
+        by: u64,
+    },
     /// The wall clock is set.
     WallClock {
         /// Of which machine.

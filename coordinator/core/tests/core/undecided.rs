@@ -164,11 +164,12 @@ fn without_a_fit_target_it_is_opened_again_after_failover_after() {
 #[test]
 fn a_decision_that_is_refused_again_and_again_is_none() {
     let (mut world, run) = fenced(Cause::SelfFenced);
-    // A database comes to the document that the primary's agent, who is fenced, has not confirmed.
+    // However it came about: a database that the primary's agent, who is fenced, has not confirmed. A document is not
+    // changed while a run goes by it.
     let mut with_more = world.known().document.clone();
     let more = Resource { kind: ResourceKind::Redis, after: BTreeSet::new(), dns: None };
     with_more.resources.insert(resource("more"), more);
-    world.done(Entry::Applied { application: Box::new(with_more), by: "ann".into() });
+    world.state.applications.get_mut(&app()).unwrap().document = with_more;
     let mut evidence = seen();
     for (at, role) in [(west(), Role::Primary), (central(), Role::Standby)] {
         let resources = evidence.contacts.get_mut(&at).unwrap().resources.get_mut(&app()).unwrap();

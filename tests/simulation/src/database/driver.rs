@@ -81,7 +81,8 @@ impl DatabaseDriver {
 
     /// Opens what is not open, unless a fence comes in between.
     async fn open(&self, count: u64) -> DriverResult {
-        self.take_time(5, 60).await;
+        let slow = self.with(|server| server.slow_opening);
+        self.take_time(5 + slow, 60 + slow).await;
         let opened = self.with(|server| {
             if !server.running {
                 return Err(gone());

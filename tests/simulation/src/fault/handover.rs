@@ -23,7 +23,7 @@ pub(super) fn draw(dice: &mut Dice, ground: &Ground<'_>) -> Vec<Planned> {
     let mut planned = vec![Planned { from: lost, until: back, fault }];
     // A decision is due at D after the loss; the orders go out some tens of milliseconds later.
     let at = lost + ground.bound + dice.below(ground.bound / 4);
-    let slow = Fault::Sluggish { cluster: ground.clusters[1].clone(), by: dice.between(50, 1_500) };
+    let slow = Fault::SlowOpening { cluster: ground.clusters[1].clone(), by: dice.between(50, 1_500) };
     planned.push(Planned { from: lost, until: at + 2 * ground.bound, fault: slow });
     let long = dice.between(ground.bound, 5 * ground.bound);
     let cut = match dice.below(3) {

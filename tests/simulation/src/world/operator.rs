@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 
 use regent_core::entry::{Cause, Clearing, Entry, FORMAT, Finding, Record};
 use regent_core::id::{ClusterId, CoordinatorId};
+use regent_core::members::{self, MemberChange};
 use regent_core::run::{RunStatus, StepState};
 use regent_core::state::State;
 use regent_core::switchover::{self, Purpose};
@@ -155,14 +156,43 @@ impl World {
             return self.kill(&format!("coordinator-{leaves}"));
         }
         let (trace, address) = (self.trace.clone(), program::coordinator_address(spare));
+        // What the product's own change of members waits for.
+        let change = if voters.contains(&added) {
+            MemberChange::Remove { id: left }
+        } else {
+            MemberChange::Add { id: added, address: address.clone() }
+        };
+        let (node, moment) = (&seat.node, leader.within(|| seat.node.now()));
+        let hold = |change: &MemberChange| {
+            node.replica.read(|state| node.see(|evidence| members::hold(state, evidence, moment, node.id, change)))
+        };
+        let begun = voters.contains(&added) || learners.contains(&added);
+        let mut lost_first = None;
+        if let Some(rule) = hold(&change).filter(|_| begun) {
+            // As the rule says: who is lost is removed first, and then nobody else leaves.
+            let lost = voters
+                .iter()
+                .copied()
+                .find(|one| !self.processes.contains_key(&format!("coordinator-{one}")) || self.gone.contains(&one.0));
+            lost_first = lost
+                .filter(|lost| rule.code == "majority-too-thin" && hold(&MemberChange::Remove { id: *lost }).is_none());
+            let Some(lost) = lost_first else {
+                return self.trace.say(format_args!("the members do not change: {}", rule.code));
+            };
+            if let Some(replacing) = &mut self.replacing {
+                replacing.leaves = lost.0;
+            }
+        }
         leader.beside(async move {
             let membership = &seat.membership;
-            let changed = if voters.contains(&added) {
+            let changed = if let Some(lost) = lost_first {
+                membership.remove(lost).await
+            } else if voters.contains(&added) {
                 membership.remove(left).await
             } else if learners.contains(&added) {
                 membership.add_voter(added).await
             } else {
-                membership.add_learner(added, &address).await
+                membership.begin_learner(added, &address).await
             };
             trace.say(format_args!("the members change: {changed:?}"));
         });

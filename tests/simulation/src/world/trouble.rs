@@ -34,6 +34,7 @@ impl World {
             Fault::Crash { cluster } => self.databases.crash(cluster, u64::MAX / 2),
             Fault::PromotedByHand { cluster } => self.databases.open_by_hand(cluster),
             Fault::Sluggish { cluster, by } => self.databases.make_sluggish(cluster, *by),
+            Fault::SlowOpening { cluster, by } => self.databases.open_slowly(cluster, *by),
             Fault::WallClock { machine, by } => self.machines[*machine].clocks.step_wall(*by),
             Fault::Transfer { to } => self.transfer(*to),
             Fault::DiskLoss { coordinator } => {
@@ -79,6 +80,7 @@ impl World {
             Fault::PowerOff { machines } => machines.iter().for_each(|machine| self.power_on(*machine)),
             Fault::Crash { cluster } => self.databases.crash(cluster, 0),
             Fault::Sluggish { cluster, .. } => self.databases.make_sluggish(cluster, 0),
+            Fault::SlowOpening { cluster, .. } => self.databases.open_slowly(cluster, 0),
             Fault::PromotedByHand { .. }
             | Fault::WallClock { .. }
             | Fault::Transfer { .. }
@@ -193,6 +195,7 @@ impl World {
         }
         for cluster in &self.clusters {
             self.databases.make_sluggish(cluster, 0);
+            self.databases.open_slowly(cluster, 0);
             if !self.databases.see(cluster, |server| server.running) && self.machines[self.machine_of(cluster)].on {
                 self.databases.crash(cluster, 0);
             }
