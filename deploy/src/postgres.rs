@@ -116,6 +116,21 @@ impl Postgres {
     pub async fn create_primary(&self) -> Result<()> {
         self.lay_out()?;
         template::copy(&self.programs, &self.data()).await?;
+        self.furnish().await
+    }
+
+    /// The same with an identity of its own: whatever comes from the template has the template's system identifier, and no
+    /// two applications may have the same database.
+    ///
+    /// # Errors
+    /// With the step that failed and what the server said.
+    pub async fn create_primary_of_its_own(&self) -> Result<()> {
+        self.lay_out()?;
+        template::make(&self.programs, &self.data()).await?;
+        self.furnish().await
+    }
+
+    async fn furnish(&self) -> Result<()> {
         self.start().await?;
         let admin = self.connect_by(AGENT, template::PASSWORD, "postgres", Route::Socket).await?;
         let Passwords { agent, owner, replicator } = &self.passwords;

@@ -119,7 +119,8 @@ pub fn remove_templates() -> Result<Option<PathBuf>> {
     Ok(Some(folder))
 }
 
-async fn make(programs: &Path, data: &Path) -> Result<()> {
+/// Makes a data directory as the template is one, with a system identifier of its own. It may be there and empty.
+pub(super) async fn make(programs: &Path, data: &Path) -> Result<()> {
     let password = data.with_file_name("password");
     std::fs::write(&password, PASSWORD)?;
     let mut command = as_postgres(programs.join("initdb").to_str().context("a path that is not text")?)?;

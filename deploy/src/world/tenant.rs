@@ -56,7 +56,7 @@ impl World {
         let document = self.options.folder.join(format!("{name}.yaml"));
         let text = application(name, &clusters, failover_after, self.options.max_data_loss);
         std::fs::write(&document, text).with_context(|| format!("cannot write {}", document.display()))?;
-        primary.postgres.create_primary().await?;
+        primary.postgres.create_primary_of_its_own().await?;
         for standby in sides.iter().filter(|side| side.cluster != primary.cluster) {
             standby.postgres.create_standby(&primary.postgres).await?;
         }

@@ -108,6 +108,7 @@ struct Inner {
     servers: BTreeMap<String, Server>,
     effects: Vec<(u64, String, Effect)>,
     next_row: u64,
+    system_id: String,
     ways: Ways,
 }
 
@@ -115,11 +116,13 @@ struct Inner {
 type Ways = Arc<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
 impl Databases {
-    /// `ways` says whether there is one between an upstream and a standby.
+    /// One server in each cluster, that of the first a primary. `ways` says whether there is one between an upstream and a
+    /// standby.
     pub(super) fn new(
         time: TrueTime,
         trace: Trace,
         dice: Dice,
+        system_id: &str,
         clusters: &[String],
         ways: impl Fn(&str, &str) -> bool + Send + Sync + 'static,
     ) -> Self {
@@ -148,6 +151,7 @@ impl Databases {
             servers,
             effects: Vec::new(),
             next_row: 0,
+            system_id: system_id.to_owned(),
             ways: Arc::new(ways),
         })))
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use regent_core::application::Action;
-use regent_core::id::RunId;
+use regent_core::id::{ApplicationId, RunId};
 use regent_core::run::StepKind;
 use regent_core::state::State;
 
@@ -65,16 +65,21 @@ pub trait Invariant {
     }
 }
 
-/// All of them.
+/// The first of them that is broken at a moment, and how.
+pub(super) fn broken(invariants: &mut [Box<dyn Invariant>], sight: &Sight<'_>) -> Option<(&'static str, String)> {
+    invariants.iter_mut().find_map(|invariant| invariant.look(sight).err().map(|how| (invariant.promise(), how)))
+}
+
+/// All of them, for one application: what they see is of no other.
 #[must_use]
-pub fn all() -> Vec<Box<dyn Invariant>> {
+pub fn all(application: &ApplicationId) -> Vec<Box<dyn Invariant>> {
     vec![
         Box::new(one_writer::OneWriter),
         Box::new(by_hand::RogueWriter::default()),
         Box::new(epochs_rise::EpochsRise::default()),
         Box::new(intent_first::IntentFirst::default()),
         Box::new(effects_once::EffectsOnce::default()),
-        Box::new(nothing_missing::NothingMissing::default()),
+        Box::new(nothing_missing::NothingMissing::of(application)),
         Box::new(nothing_deleted::NothingDeleted::default()),
         Box::new(pause_holds::PauseHolds::default()),
         Box::new(old_disk::OldDisk),

@@ -41,11 +41,16 @@ mod carrier;
 mod process;
 mod world;
 
+/// From this seed on there are two applications in the world. Seeds below it are what they were without the second one.
+pub const SEVERAL: u64 = 1_000_000_000;
+
 /// How a run ended well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
     /// The epoch in the end.
     pub epoch: u64,
+    /// That of the second application; none if there is none.
+    pub other: Option<u64>,
     /// Why the application is not served, by name; none if it is.
     pub held: Option<String>,
     /// How long the run was in the world's time.

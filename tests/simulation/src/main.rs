@@ -13,7 +13,7 @@ use clap::Parser;
 /// The real code of coordinators and agents in a simulated world.
 #[derive(Parser)]
 struct Arguments {
-    /// From the first to before the last, e.g. 0..2000.
+    /// From the first to before the last, e.g. 0..2000; from 1000000000 on with two applications.
     #[arg(long, value_parser = seeds)]
     seeds: Range<u64>,
     /// Threads.

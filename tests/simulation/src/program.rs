@@ -34,7 +34,9 @@ use crate::trace::Trace;
 
 /// The application.
 pub const APPLICATION: &str = "shop";
-/// Its database.
+/// The second one, where there are two.
+pub const SECOND: &str = "books";
+/// The database of either.
 pub const DATABASE: &str = "orders-db";
 /// Its name.
 pub const NAME: &str = "www";
@@ -161,6 +163,8 @@ pub(super) struct ClusterPlan {
     pub(super) runtime: PathBuf,
     pub(super) network: Network,
     pub(super) databases: Databases,
+    /// Those of the second application, where there is one.
+    pub(super) second: Option<Databases>,
     pub(super) trace: Trace,
     pub(super) door: Arc<GuardDoor>,
 }
@@ -170,7 +174,11 @@ impl ClusterPlan {
         let name: Arc<dyn Driver> = Arc::new(NameDriver(self.trace.clone(), self.cluster.clone()));
         let resources =
             BTreeMap::from([(resource(DATABASE), self.databases.driver(&self.cluster)), (resource(NAME), name)]);
-        BTreeMap::from([(application(), resources)])
+        let mut all = BTreeMap::from([(application(), resources)]);
+        if let Some(databases) = &self.second {
+            all.insert(second(), BTreeMap::from([(resource(DATABASE), databases.driver(&self.cluster))]));
+        }
+        all
     }
 
     fn settings(&self) -> Settings {
@@ -206,6 +214,10 @@ impl ClusterPlan {
 
 pub(super) fn application() -> ApplicationId {
     ApplicationId::new(APPLICATION).expect("a name")
+}
+
+pub(super) fn second() -> ApplicationId {
+    ApplicationId::new(SECOND).expect("a name")
 }
 
 pub(super) fn resource(name: &str) -> ResourceId {

@@ -16,23 +16,28 @@ use crate::database::Databases;
 use crate::dice::Dice;
 use crate::fault::{self, Fault, Ground, Manner, Planned};
 use crate::invariant::{self, Invariant, Sight};
-use crate::network::Network;
+use crate::network::{MachineId, Network};
 use crate::process::Process;
 use crate::program::{self, GuardDoor, Seats};
 use crate::trace::Trace;
-use crate::{Failure, Settled};
+use crate::{Failure, SEVERAL, Settled};
 
 mod healed;
 mod in_time;
 mod machines;
 mod operator;
 mod restoration;
+mod several;
 mod trouble;
+
+use several::Second;
 
 /// The world moves on in steps of so many milliseconds; no message is faster.
 const STEP: u64 = 5;
 /// The group must be protected within this time.
 const SETUP: u64 = 40_000;
+/// Of the first application's database.
+const SYSTEM_ID: &str = "7000000000000000001";
 
 struct Machine {
     name: String,
@@ -47,6 +52,8 @@ pub(super) struct World {
     trace: Trace,
     network: Network,
     databases: Databases,
+    /// Another application, from [`crate::SEVERAL`] on.
+    second: Option<Second>,
     seats: Seats,
     clusters: Vec<String>,
     /// With the spare one, if there is one.
@@ -117,19 +124,24 @@ impl World {
             let (from, to) = (machine(upstream), machine(standby));
             over.reaches(from, to) && over.reaches(to, from)
         };
-        let databases = Databases::new(time.clone(), trace.clone(), Dice::of(seed, "databases"), &clusters, ways);
+        let chance = Dice::of(seed, "databases");
+        let databases = Databases::new(time.clone(), trace.clone(), chance, SYSTEM_ID, &clusters, ways.clone());
         let manner = Manner::draw(&mut dice, seed, spare);
         let by_name = (0..3).map(|region| Client::new(region, None));
         let beside =
             clusters.iter().enumerate().map(|(index, cluster)| Client::new(seats + index, Some(cluster.clone())));
+        let (lag, bound) = (dice.between(5, 120), *dice.one(&[2_000, 2_000, 3_000, 5_000]));
+        let second = (seed >= SEVERAL)
+            .then(|| Second::new(seed, bound, (clusters.as_slice(), seats), (time.clone(), trace.clone()), ways));
         Self {
             seed,
             network,
             databases,
+            second,
             clients: by_name.chain(beside).collect(),
             machines,
-            lag: dice.between(5, 120),
-            bound: *dice.one(&[2_000, 2_000, 3_000, 5_000]),
+            lag,
+            bound,
             manner,
             doors: clusters.iter().map(|cluster| (cluster.clone(), Arc::default())).collect(),
             clusters,
@@ -148,7 +160,7 @@ impl World {
             resumes: None,
             clears: None,
             replacing: None,
-            invariants: invariant::all(),
+            invariants: invariant::all(&program::application()),
             seen: BTreeMap::new(),
             answered: BTreeMap::new(),
             directory: directory.to_owned(),
@@ -194,17 +206,21 @@ impl World {
         for cluster in self.clusters.clone() {
             self.start(&format!("agent-{cluster}"))?;
         }
-        let applied = Arc::new(AtomicBool::new(false));
+        let mut documents = vec![document(&self.clusters, self.bound)];
+        documents.extend(self.second.as_ref().map(Second::document));
+        let applied: Vec<Arc<AtomicBool>> = documents.iter().map(|_| Arc::default()).collect();
         let mut asked = 0;
         while self.time.now() < SETUP {
             self.step()?;
             if self.is_protected() {
                 self.trace.say("protected");
+                self.lift_limit();
                 return Ok(());
             }
-            if !applied.load(Ordering::Relaxed) && self.time.now() >= asked + 1_000 {
+            let next = applied.iter().position(|applied| !applied.load(Ordering::Relaxed));
+            if let Some(next) = next.filter(|_| self.time.now() >= asked + 1_000) {
                 asked = self.time.now();
-                self.apply_document(&applied);
+                self.apply_document(&documents[next], &applied[next]);
             }
         }
         Err(self.failure("setup", "the application was not protected in time"))
@@ -216,8 +232,8 @@ impl World {
     }
 
     /// As an operator would.
-    fn apply_document(&self, applied: &Arc<AtomicBool>) {
-        let document = match parse(&document(&self.clusters, self.bound)) {
+    fn apply_document(&self, document: &str, applied: &Arc<AtomicBool>) {
+        let document = match parse(document) {
             Ok(document) => document,
             Err(mistakes) => return self.trace.say(format_args!("the document is wrong: {mistakes:?}")),
         };
@@ -238,8 +254,12 @@ impl World {
 
     fn is_protected(&self) -> bool {
         let guarded = self.databases.see(&self.clusters[0], |server| server.guarded);
-        let confirmed =
-            |state: &State| state.applications.values().any(|known| known.confirmed && known.terms.len() == 1);
+        let guarded = guarded && self.second.as_ref().is_none_or(Second::is_guarded);
+        let all = 1 + usize::from(self.second.is_some());
+        let confirmed = |state: &State| {
+            let mut applications = state.applications.values();
+            state.applications.len() == all && applications.all(|known| known.confirmed && known.terms.len() == 1)
+        };
         guarded && self.newest(confirmed).unwrap_or(false)
     }
 
@@ -298,7 +318,7 @@ impl World {
         }
         self.supervise()?;
         self.operate();
-        self.databases.turn(self.lag);
+        self.all_databases().for_each(|databases| databases.turn(self.lag));
         let (count, clusters) = (self.machines.len() - self.clusters.len(), &self.clusters);
         let machine_of = |cluster: &str| count + clusters.iter().position(|name| name == cluster).unwrap_or_default();
         let now = self.time.now();
@@ -316,10 +336,14 @@ impl World {
         for one in acknowledged.iter().filter(|one| one.by_name) {
             self.answered.insert(one.cluster.clone(), now);
         }
-        self.look(&acknowledged)
+        let on = |machine: MachineId| self.machines[machine].on;
+        let second = self.second.as_mut();
+        let beside = second.map(|second| second.write(now, (&self.seats, &self.network), on, machine_of));
+        self.look(&acknowledged, &beside.unwrap_or_default())
     }
 
-    fn look(&mut self, acknowledged: &[Acknowledged]) -> Result<(), Failure> {
+    /// `beside` was acknowledged by the databases of the second application.
+    fn look(&mut self, acknowledged: &[Acknowledged], beside: &[Acknowledged]) -> Result<(), Failure> {
         let mut changed = BTreeMap::new();
         {
             let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
@@ -337,20 +361,24 @@ impl World {
             self.tell(*id, state);
         }
         let effects = self.databases.take_effects();
+        let own = self.second.as_ref().map(|_| several::of(&changed, &program::application()));
         let sight = Sight {
             now: self.time.now(),
             databases: &self.databases,
-            changed: &changed,
+            changed: own.as_ref().unwrap_or(&changed),
             effects: &effects,
             acknowledged,
             coordinators_only: self.manner == Manner::CoordinatorsOnly,
             old_disks: &self.old_disks,
         };
-        for invariant in &mut self.invariants {
-            if let Err(how) = invariant.look(&sight) {
-                let promise = invariant.promise();
-                return Err(self.failure(promise, &how));
-            }
+        let mut found = invariant::broken(&mut self.invariants, &sight);
+        if found.is_none()
+            && let Some(second) = &mut self.second
+        {
+            found = second.look(&sight, &changed, beside);
+        }
+        if let Some((promise, how)) = found {
+            return Err(self.failure(promise, &how));
         }
         self.in_time(&effects)
     }

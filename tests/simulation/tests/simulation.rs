@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use regent_simulation::Outcome;
+use regent_simulation::{Outcome, SEVERAL};
 
 fn seeds(otherwise: Range<u64>) -> Range<u64> {
     let Ok(text) = std::env::var("REGENT_SEEDS") else { return otherwise };
@@ -52,14 +52,30 @@ fn every_promise_holds_for_every_seed() {
 }
 
 #[test]
+fn every_promise_holds_for_each_of_two_applications() {
+    let (seeds, moved) = (SEVERAL..SEVERAL + 200, AtomicU64::new(0));
+    each(seeds.clone(), |_, outcome| match outcome.result {
+        Ok(end) => {
+            moved.fetch_add(u64::from(end.other.is_some_and(|epoch| epoch > 1)), Ordering::Relaxed);
+        }
+        Err(failure) => panic!("{failure}"),
+    });
+    let moved = moved.into_inner();
+    println!("the second application has moved in {moved} of {} seeds", seeds.end - seeds.start);
+    assert!(moved > 0, "it never moved: little was shown");
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
-    each(0..24, |seed, first| {
+    let again = |seed: u64, first: Outcome| {
         let second = regent_simulation::run(seed, false);
         assert!(first.events > 1_000, "seed {seed}: nothing happened");
         let (first, second) = ((first.hash, first.events), (second.hash, second.events));
         let command = regent_simulation::command(seed, None, true);
         assert_eq!(first, second, "seed {seed} was not the same twice; repeat it: {command}");
-    });
+    };
+    each(0..24, again);
+    each(SEVERAL..SEVERAL + 8, again);
     let other = regent_simulation::run(1, false);
     assert_ne!(regent_simulation::run(0, false).hash, other.hash, "seeds differ");
 }

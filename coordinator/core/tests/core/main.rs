@@ -42,6 +42,7 @@ mod reinstalling;
 mod rejoining;
 mod restoring;
 mod running;
+mod several;
 mod sparing;
 mod stuck;
 mod switching;

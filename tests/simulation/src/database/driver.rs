@@ -116,7 +116,10 @@ impl Driver for DatabaseDriver {
 
     async fn probe(&self) -> Probe {
         self.take_time(1, 5).await;
-        let now = self.databases.lock().time.now();
+        let (now, system_id) = {
+            let inner = self.databases.lock();
+            (inner.time.now(), inner.system_id.clone())
+        };
         self.with(|server| {
             if !server.running {
                 return Probe::without_answer(Health::Failed, "no server process");
@@ -134,7 +137,7 @@ impl Driver for DatabaseDriver {
                 health: Health::Healthy,
                 role: if standby { Role::Standby } else { Role::Primary },
                 writable: server.accepts(),
-                system_id: "7000000000000000001".to_owned(),
+                system_id,
                 timeline: server.timeline,
                 position: Some(server.position()),
                 position_text: String::new(),

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use regent_core::entry::Ground;
-use regent_core::id::{Epoch, RunId};
+use regent_core::id::{ApplicationId, Epoch, RunId};
 use regent_core::state::State;
 
 use super::{Invariant, Sight};
 use crate::client::Acknowledged;
 use crate::database::{Databases, Effect};
-use crate::program::{application, resource};
+use crate::program::resource;
 
 const ORIGIN: u64 = 1_000;
 const ROW: u64 = 100;
@@ -24,8 +24,8 @@ struct Move {
     gap: Option<(u64, u64)>,
 }
 
-#[derive(Default)]
 pub(super) struct NothingMissing {
+    application: ApplicationId,
     /// Acknowledged, and not lost by a failover. By their numbers, which rise.
     kept: BTreeMap<u64, Acknowledged>,
     last: Option<Acknowledged>,
@@ -53,7 +53,7 @@ impl Invariant for NothingMissing {
     }
 
     fn conclude(&mut self, state: &State, databases: &Databases) -> Result<(), String> {
-        let known = state.applications.get(&application());
+        let known = state.applications.get(&self.application);
         let Some(primary) = known.and_then(|known| known.primary.clone()) else { return Ok(()) };
         match self.missing(primary.as_str(), databases).first() {
             None => Ok(()),
@@ -66,6 +66,11 @@ impl Invariant for NothingMissing {
 }
 
 impl NothingMissing {
+    pub(super) fn of(application: &ApplicationId) -> Self {
+        let (kept, moves) = (BTreeMap::new(), BTreeMap::new());
+        Self { application: application.clone(), kept, last: None, clusters: Vec::new(), moves }
+    }
+
     fn note_moves(&mut self, state: &State) {
         for run in state.runs.values() {
             let Some(decided) = &run.decided else { continue };

@@ -1,7 +1,7 @@
 //! The healed world: what must be so in it.
 
 use regent_core::decide::{self, Assessment, Viewpoint};
-use regent_core::id::CoordinatorId;
+use regent_core::id::{ApplicationId, CoordinatorId};
 use regent_core::run::RunStatus;
 use regent_core::state::State;
 use regent_core::terms;
@@ -37,7 +37,7 @@ impl World {
             return self.conclude(Some("no majority of coordinators is left".to_owned()));
         }
         let assessment = self.tell_why();
-        match named(&state, assessment.as_ref()) {
+        match named(&state, assessment.as_ref()).or_else(|| self.second_named(&state)) {
             Some(name) if self.maimed => {
                 self.trace.say(format_args!("not served, by name: {name}"));
                 self.conclude(Some(name))
@@ -56,24 +56,34 @@ impl World {
                 return Err(self.failure(self.invariants[index].promise(), &how));
             }
         }
+        if held.is_none()
+            && let Some((promise, how)) = self.second.as_mut().and_then(|second| second.conclude(&state))
+        {
+            return Err(self.failure(promise, &how));
+        }
         let known = state.applications.get(&program::application());
         let epoch = known.map_or(0, |known| known.epoch.0);
-        Ok(Settled { epoch, held, virtual_millis: self.time.now() })
+        let other = state.applications.get(&program::second()).map(|known| known.epoch.0);
+        Ok(Settled { epoch, other, held, virtual_millis: self.time.now() })
     }
 
     fn is_served(&self) -> bool {
         let open = self.databases.open();
         let [open] = open.as_slice() else { return false };
         let recently = |at: &u64| self.time.now() - at < 2_000;
-        let settled = |state: &State| {
-            let Some(known) = state.applications.get(&program::application()) else { return false };
-            let run = known.run.and_then(|run| state.runs.get(&run));
-            // Who has lost its machine for good never follows: what waits for it holds nothing up.
-            let at_rest = run.is_none_or(|run| run.status.is_final() || (self.maimed && run.gives_way()));
-            known.primary.as_ref().is_some_and(|primary| primary.as_str() == open) && at_rest
-        };
+        let settled = |state: &State| self.rests(state, &program::application(), open);
         let operated = self.replacing.is_none() && self.resumes.is_none();
-        operated && self.answered.get(open).is_some_and(recently) && self.newest(settled).unwrap_or(false)
+        let answered = self.answered.get(open).is_some_and(recently);
+        operated && answered && self.newest(settled).unwrap_or(false) && self.second_is_served()
+    }
+
+    /// The application's primary is this cluster, and nothing is under way.
+    pub(super) fn rests(&self, state: &State, application: &ApplicationId, open: &str) -> bool {
+        let Some(known) = state.applications.get(application) else { return false };
+        let run = known.run.and_then(|run| state.runs.get(&run));
+        // Who has lost its machine for good never follows: what waits for it holds nothing up.
+        let at_rest = run.is_none_or(|run| run.status.is_final() || (self.maimed && run.gives_way()));
+        known.primary.as_ref().is_some_and(|primary| primary.as_str() == open) && at_rest
     }
 
     /// Coordinators that run and belong to the group are a majority of each set of voters.

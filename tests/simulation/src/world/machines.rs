@@ -7,6 +7,7 @@ use crate::network::MachineId;
 use crate::process::{Process, Program};
 use crate::program::{self, ClusterPlan, CoordinatorPlan};
 use crate::world::World;
+use crate::world::several::Second;
 
 /// What was started anew comes up after so long.
 const SUPERVISOR: u64 = 400;
@@ -82,6 +83,7 @@ impl World {
             runtime: place(&format!("run-{cluster}")),
             network: self.network.clone(),
             databases: self.databases.clone(),
+            second: self.second.as_ref().map(Second::databases),
             trace: self.trace.clone(),
             door: self.doors.get(cluster).cloned().unwrap_or_default(),
         };
@@ -104,6 +106,9 @@ impl World {
             self.seats.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
             self.seen.remove(&id);
             self.invariants.iter_mut().for_each(|invariant| invariant.forget(id));
+            if let Some(second) = &mut self.second {
+                second.forget(id);
+            }
         }
     }
 
@@ -139,7 +144,7 @@ impl World {
             .collect();
         names.iter().for_each(|name| self.kill(name));
         if let Some(cluster) = self.cluster_of(machine) {
-            self.databases.crash(&cluster, u64::MAX / 2);
+            self.all_databases().for_each(|databases| databases.crash(&cluster, u64::MAX / 2));
             let _ = std::fs::remove_dir_all(self.directory.join(format!("run-{cluster}")));
         }
     }
@@ -154,7 +159,7 @@ impl World {
         self.network.power(machine, true);
         let now = self.time.now();
         if let Some(cluster) = self.cluster_of(machine) {
-            self.databases.crash(&cluster, 200);
+            self.all_databases().for_each(|databases| databases.crash(&cluster, 200));
             self.due.insert(format!("agent-{cluster}"), now + 100);
         } else if !self.is_idle(machine) {
             self.due.insert(self.machines[machine].name.clone(), now + 100);

@@ -39,7 +39,7 @@ impl World {
         Some((seat.clone(), self.processes.get(&format!("coordinator-{id}"))?))
     }
 
-    fn ask(&self, what: &str, entry: Entry) {
+    pub(super) fn ask(&self, what: &str, entry: Entry) {
         let Some((seat, leader)) = self.leader() else {
             return self.trace.say(format_args!("ann wants to {what}, and nobody leads"));
         };

@@ -194,10 +194,12 @@ impl World {
             }
         }
         for cluster in &self.clusters {
-            self.databases.make_sluggish(cluster, 0);
-            self.databases.open_slowly(cluster, 0);
-            if !self.databases.see(cluster, |server| server.running) && self.machines[self.machine_of(cluster)].on {
-                self.databases.crash(cluster, 0);
+            for databases in self.all_databases() {
+                databases.make_sluggish(cluster, 0);
+                databases.open_slowly(cluster, 0);
+                if !databases.see(cluster, |server| server.running) && self.machines[self.machine_of(cluster)].on {
+                    databases.crash(cluster, 0);
+                }
             }
         }
     }
