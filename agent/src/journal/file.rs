@@ -1,13 +1,16 @@
 //! The file: framed lines, each with its length and checksum.
 //!
 //! ```text
-//!  regent-agent-journal 1\n
+//!  regent-agent-journal 2\n
 //!  000000061 1f3a9c0b72d4e655 {"record":"started",…}\n
 //! ```
 //!
 //! A record that the file ends in the middle of was never acknowledged and is dropped. Anything else that does not
 //! read back is damage, and an error: the file may have held what a promise or a fence rests on. So is a file that came
 //! into being at another time than it says: a copy of an older time has forgotten just that.
+//!
+//! The format rises with every new kind of record, so that an older release says that it does not know the format, and not
+//! that the file is damaged. A file of an older format is raised before anything is appended to it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -19,7 +22,9 @@ use aws_lc_rs::digest;
 
 use crate::journal::record::{Record, View};
 
-const HEADER: &[u8] = b"regent-agent-journal 1\n";
+const HEADER: &[u8] = b"regent-agent-journal 2\n";
+/// Without records of when the file came into being, and of how far a restore has come. As long as the other.
+const FORMER_HEADER: &[u8] = b"regent-agent-journal 1\n";
 const NAME: &[u8] = b"regent-agent-journal ";
 /// Nine digits, a space, 16 hex digits, a space.
 const FRAME: usize = 27;
@@ -114,11 +119,8 @@ impl JournalFile {
         let mut file = options.open(path).map_err(io("open"))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io("read"))?;
-        let Read { view, length, born: recorded } = read(path, &bytes)?;
-        let found = born(&file).map_err(io("look at"))?;
-        if recorded.is_some() && found.is_some() && recorded != found {
-            return Err(JournalError::Copied { path: path.to_owned() });
-        }
+        let Read { view, length, born: recorded, former } = read(path, &bytes)?;
+        refuse_copy(path, &file, recorded)?;
         let mut journal = Self { path: path.to_owned(), file, length, broken: false, recorded };
         let torn = bytes.len() as u64 - length;
         if torn > 0 {
@@ -126,6 +128,8 @@ impl JournalFile {
         }
         if length == 0 {
             journal.write(HEADER)?;
+        } else if former {
+            journal.raise_format()?;
         }
         if !existed {
             sync_directory(path).map_err(io("create"))?;
@@ -138,11 +142,17 @@ impl JournalFile {
     /// # Errors
     /// As [`JournalFile::open`].
     pub fn peek(path: &Path) -> Result<View, JournalError> {
-        match std::fs::read(path) {
-            Ok(bytes) => read(path, &bytes).map(|read| read.view),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(View::default()),
-            Err(source) => Err(JournalError::Io { action: "read", path: path.to_owned(), source }),
-        }
+        let io = |action| move |source| JournalError::Io { action, path: path.to_owned(), source };
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(View::default()),
+            Err(source) => return Err(io("open")(source)),
+        };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io("read"))?;
+        let Read { view, born: recorded, .. } = read(path, &bytes)?;
+        refuse_copy(path, &file, recorded)?;
+        Ok(view)
     }
 
     /// When it came into being, to be appended where it does not say so yet and the file system does.
@@ -198,6 +208,13 @@ impl JournalFile {
         self.length
     }
 
+    /// In place: it changes one byte.
+    fn raise_format(&mut self) -> Result<(), JournalError> {
+        let written = self.file.seek(SeekFrom::Start(0)).and_then(|_| self.file.write_all(HEADER));
+        let raised = written.and_then(|()| self.file.sync_data());
+        raised.map_err(|source| JournalError::Io { action: "raise the format of", path: self.path.clone(), source })
+    }
+
     fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
         if self.broken {
             return Err(JournalError::Broken { path: self.path.clone() });
@@ -247,6 +264,16 @@ fn born(file: &File) -> std::io::Result<Option<u64>> {
     Ok(since.and_then(|since| u64::try_from(since.as_nanos()).ok()))
 }
 
+/// One that came into being at another time than it says is a copy, and may be an old one.
+fn refuse_copy(path: &Path, file: &File, recorded: Option<u64>) -> Result<(), JournalError> {
+    let failed = |source| JournalError::Io { action: "look at", path: path.to_owned(), source };
+    let found = born(file).map_err(failed)?;
+    if recorded.is_some() && found.is_some() && recorded != found {
+        return Err(JournalError::Copied { path: path.to_owned() });
+    }
+    Ok(())
+}
+
 fn sync_directory(path: &Path) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), |directory| File::open(directory).and_then(|directory| directory.sync_all()))
 }
@@ -275,14 +302,18 @@ struct Read {
     /// So many bytes of it stand whole.
     length: u64,
     born: Option<u64>,
+    /// It has the format before this one.
+    former: bool,
 }
 
 fn read(path: &Path, bytes: &[u8]) -> Result<Read, JournalError> {
     let mut said = Read::default();
-    if HEADER.starts_with(bytes) && bytes.len() < HEADER.len() {
+    let known = [HEADER, FORMER_HEADER];
+    if known.iter().any(|header| bytes.len() < header.len() && header.starts_with(bytes)) {
         return Ok(said);
     }
-    if !bytes.starts_with(HEADER) {
+    said.former = bytes.starts_with(FORMER_HEADER);
+    if !known.iter().any(|header| bytes.starts_with(header)) {
         let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let found = String::from_utf8_lossy(first.get(..first.len().min(40)).unwrap_or_default()).into_owned();
         let path = path.to_owned();

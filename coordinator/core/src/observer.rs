@@ -6,7 +6,8 @@
 //! **Another boot.** A machine that was restarted cannot be told from a copy of one that runs and holds a lease. So where
 //! another boot was registered in this very epoch, each coordinator grants to it only D after its own last grant to the
 //! one before, and of an older process of its own it knows only that it had granted by the start of this one. Two
-//! majorities have a coordinator in common, so the lease before has lapsed and its fence is done. What is not waited for:
+//! majorities have a coordinator in common, so the lease before has lapsed and, but in a pause, its fence is done; a lease
+//! that no coordinator grants is not waited for, unless others are asked for its promises. What is not waited for:
 //! - an epoch that began after the boot was registered: none was granted to any other in it, by anybody. So a first
 //!   lease, a failover, or coordinators that are all started anew cost no time;
 //! - a boot that was heard to hold the lease: a majority has waited for it before, and none of them goes back to the
@@ -94,7 +95,7 @@ pub struct Heard<'a> {
 /// What to send back at once, and what to propose.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Answer {
-    /// The receipt's number; it gives no right.
+    /// The receipt's number; it gives no right. 0: what was heard does not count.
     pub receipt: u64,
     /// The contact is two-way.
     pub two_way: bool,
@@ -134,16 +135,14 @@ impl Observer {
         state.observers.get(&self.me) == Some(&self.incarnation) && state.is_voter(self.me)
     }
 
-    /// A heartbeat arrived. Receipts go to every registered agent; grants to the primary's only, and only while no
-    /// vote of this coordinator on the cluster can be out.
+    /// A heartbeat arrived. Receipts go to the registered process of every agent; grants to the primary's only, and only
+    /// while no vote of this coordinator on the cluster can be out. Of any other process nothing is noted.
     pub fn heard(&mut self, state: &State, now: Moment, heard: &Heard<'_>) -> Answer {
         self.note_epochs(state, now);
         let agent = state.agents.get(heard.cluster).filter(|agent| agent.installation == *heard.installation);
-        let Some(agent) = agent.filter(|agent| agent.overtakes(heard.incarnation, heard.boot).is_none()) else {
+        let Some(agent) = agent.filter(|agent| agent.speaks(heard.incarnation, heard.boot)) else {
             return Answer::default();
         };
-        // A newer process of the same boot has the data directory's lock: the one before is dead.
-        let proven = heard.incarnation == agent.incarnation || heard.boot == agent.boot;
         let started = self.is_started(state);
         let suspicion = smallest_bound(state, heard.cluster).divided(4);
         let (me, incarnation, since) = (self.me, self.incarnation, self.started);
@@ -165,21 +164,20 @@ impl Observer {
         }
         watch.settle(state, heard.cluster, me, incarnation);
         watch.note_boot(&agent.boot, since);
-        if proven {
-            watch.leased.extend(heard.leased.iter().cloned());
-        }
+        watch.leased.extend(heard.leased.iter().cloned());
         // One that lives on promises has asked for them; who granted it before says nothing of that.
         let other = watch.other_granted.map(|granted| granted.max(heard.asked.unwrap_or(granted)));
-        let held = other.is_some_and(|other| now < other.after(longest_bound(state, heard.cluster)));
         let mut answer = Answer { receipt: watch.next_receipt, two_way, ..Answer::default() };
         let beside = planted::makes(Mistake::GrantBesideVote);
         let silent = started && (beside || watch.no_vote_out(state, heard.cluster, me, incarnation));
         for (application, epoch) in heard.epochs {
             let Some(known) = state.applications.get(application) else { continue };
+            // What the other boot may hold of it ends by its own D: one with a longer D has nothing to do with it.
+            let bound = Window::new(&known.terms).fail_over_after();
+            let held = other.is_some_and(|other| now < other.after(bound));
             if known.epoch > *epoch {
                 answer.higher.push((application.clone(), known.epoch));
             } else if silent
-                && proven
                 && (!held || known.rebooted != known.epoch || watch.leased.contains(application))
                 && known.epoch == *epoch
                 && known.primary.as_ref() == Some(heard.cluster)
@@ -342,12 +340,6 @@ fn entry(me: CoordinatorId, incarnation: Incarnation, cluster: &ClusterId, numbe
         Word::Vote(silence) => Entry::Vote { observer: me, incarnation, cluster: cluster.clone(), number, silence },
         Word::Withdraw => Entry::Withdraw { observer: me, incarnation, cluster: cluster.clone(), number },
     }
-}
-
-/// The largest D by which the agent of a cluster may hold a lease.
-fn longest_bound(state: &State, cluster: &ClusterId) -> Span {
-    let led = state.applications.values().filter(|known| known.primary.as_ref() == Some(cluster));
-    led.map(|known| Window::new(&known.terms).fail_over_after()).max().unwrap_or(Span::ZERO)
 }
 
 /// The smallest D that concerns a cluster's agent: of applications whose terms are confirmed, the largest of the terms in
