@@ -18,25 +18,25 @@ use crate::observer::smallest_bound;
 use crate::state::State;
 use crate::time::{Moment, Span};
 
-/// Why a process in another boot must not follow the registered one, if it must not: that one lives. It was heard, by
-/// this coordinator or by one that relays to it; or it is seen to hold a lease, which no other process can yet.
+/// Why a process in another boot must not follow the registered one, if it must not: that one is heard, by this coordinator
+/// or by one that relays to it.
+///
+/// That somebody asks the other agents for promises says nothing: a machine that was restarted while no coordinator was
+/// there asks them, too, and would keep itself out for ever. Whoever lives on promises is waited for by each grant
+/// (observer.rs).
 #[must_use]
 pub fn lives(state: &State, evidence: &Evidence, now: Moment, cluster: &ClusterId, boot: &str) -> Option<String> {
     let known = state.agents.get(cluster).filter(|known| !known.boot.is_empty() && known.boot != boot)?;
     let recent = three_intervals(state, cluster);
-    let fresh = |at: Option<Moment>| at.is_some_and(|at| now.since(at) <= recent);
     let beats = evidence
         .contacts_of(cluster)
         .filter(|contact| contact.incarnation == known.incarnation)
         .filter_map(|contact| contact.last_beat);
-    let sign = if fresh(beats.max()) {
-        "is heard"
-    } else if fresh(evidence.last_asked(cluster)) {
-        "asks the other agents for promises"
-    } else {
-        return None;
+    let heard = beats.max().is_some_and(|at| now.since(at) <= recent);
+    let why = || {
+        format!("process {} of the agent of {cluster} is heard from another boot: is this a copy?", known.incarnation)
     };
-    Some(format!("process {} of the agent of {cluster} {sign} from another boot: is this a copy?", known.incarnation))
+    heard.then(why)
 }
 
 /// The same for the leader, which commits it: what others hear it knows only when they have had the time to tell it.

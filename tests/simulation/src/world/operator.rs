@@ -176,11 +176,8 @@ impl World {
                 .find(|one| !self.processes.contains_key(&format!("coordinator-{one}")) || self.gone.contains(&one.0));
             lost_first = lost
                 .filter(|lost| rule.code == "majority-too-thin" && hold(&MemberChange::Remove { id: *lost }).is_none());
-            let Some(lost) = lost_first else {
+            if lost_first.is_none() {
                 return self.trace.say(format_args!("the members do not change: {}", rule.code));
-            };
-            if let Some(replacing) = &mut self.replacing {
-                replacing.leaves = lost.0;
             }
         }
         leader.beside(async move {
@@ -196,5 +193,8 @@ impl World {
             };
             trace.say(format_args!("the members change: {changed:?}"));
         });
+        if let (Some(lost), Some(replacing)) = (lost_first, &mut self.replacing) {
+            replacing.leaves = lost.0;
+        }
     }
 }
