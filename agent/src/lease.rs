@@ -27,6 +27,8 @@ mod right;
 mod settle;
 
 #[cfg(test)]
+mod doubled_tests;
+#[cfg(test)]
 mod fence_tests;
 #[cfg(test)]
 mod guarding_tests;
@@ -231,6 +233,8 @@ pub struct Lease {
     promised: BTreeMap<ClusterId, Right>,
     /// With no other cluster listed there is nobody to ask: the question to no one is answered by asking.
     alone: Option<Right>,
+    /// When a coordinator last refused this process because another one is registered; see [`Lease::doubled`].
+    doubled: Option<Reading>,
     /// The guard's running deadline found at the start, or what is left after a jump of the wall clock.
     carried: Option<Right>,
     /// Since a jump no fresh majority has come.
@@ -288,6 +292,7 @@ impl Lease {
             asked: BTreeMap::new(),
             promised: BTreeMap::new(),
             alone: None,
+            doubled: None,
             carried: None,
             ask_at_once: false,
             next_question: 1,

@@ -18,7 +18,7 @@ use regent_core::planted::{self, Mistake};
 use regent_proto::agent::v1::agent_service_client::AgentServiceClient;
 use regent_proto::agent::v1::connect_request::Body as Say;
 use regent_proto::agent::v1::connect_response::Body as Heard;
-use regent_proto::agent::v1::{ConnectRequest, Hello, Welcome};
+use regent_proto::agent::v1::{ConnectRequest, Hello, Refusal, Welcome};
 use regent_proto::tls::{Identity, Seen};
 use regent_proto::watch;
 use tokio::sync::mpsc;
@@ -36,6 +36,9 @@ pub use pace::Pace;
 /// Messages that wait for one coordinator; when it does not take them they are dropped, and a fresh heartbeat follows.
 const ROOM: usize = 256;
 
+/// The code of a refusal for another process than the registered one.
+const DOUBLED: &str = "agent-doubled";
+
 /// Names one of the configured addresses.
 pub type LinkId = usize;
 
@@ -51,6 +54,8 @@ pub enum LinkEvent {
     },
     /// It says something.
     Heard(Heard),
+    /// It refused this process, because another one of this agent is registered.
+    Doubled,
     /// It is down.
     Down,
 }
@@ -73,7 +78,11 @@ pub async fn keep(
     while !events.is_closed() {
         let begun = tokio::time::Instant::now();
         let ended = once(link, &address, &dial, &hello, &pace, &events).await;
+        let doubled = matches!(&ended, Err(Ended::Refused { code, .. }) if code == DOUBLED);
         let why = ended.map_or_else(|ended| ended.to_string(), |never| match never {});
+        if doubled {
+            let _ = events.send((link, LinkEvent::Doubled));
+        }
         // The same trouble at every heartbeat is one line.
         if why != said {
             tracing::warn!(address, why, "no stream to the coordinator");
@@ -100,8 +109,8 @@ pub(crate) enum Ended {
     Closed,
     #[error("the coordinator was silent for {} ms", .0.as_millis())]
     Silent(Duration),
-    #[error("the coordinator refuses this agent: {0}")]
-    Refused(String),
+    #[error("the coordinator refuses this agent: {message} ({code})")]
+    Refused { code: String, message: String },
     #[error("the coordinator broke the protocol: no Welcome came first")]
     Protocol,
     #[error(
@@ -135,7 +144,7 @@ pub(crate) async fn once(
         let body = next.map_err(|error| status(&error))?.ok_or(Ended::Closed)?.body;
         let Some(body) = body else { continue };
         if let Heard::Refusal(refusal) = &body {
-            return Err(Ended::Refused(format!("{} ({})", refusal.message, refusal.code)));
+            return Err(refused(refusal));
         }
         events.send((link, LinkEvent::Heard(body))).map_err(|_| Ended::AgentEnds)?;
     }
@@ -162,7 +171,7 @@ async fn open(
             certified(&welcome, &dialled.peer)?;
             Ok((welcome, say, stream))
         }
-        Some(Heard::Refusal(refusal)) => Err(Ended::Refused(format!("{} ({})", refusal.message, refusal.code))),
+        Some(Heard::Refusal(refusal)) => Err(refused(&refusal)),
         _ => Err(Ended::Protocol),
     }
 }
@@ -176,6 +185,10 @@ fn certified(welcome: &Welcome, peer: &Seen) -> Result<(), Ended> {
             Err(Ended::Impostor { named: welcome.coordinator, certified })
         }
     }
+}
+
+fn refused(refusal: &Refusal) -> Ended {
+    Ended::Refused { code: refusal.code.clone(), message: refusal.message.clone() }
 }
 
 fn status(status: &tonic::Status) -> Ended {

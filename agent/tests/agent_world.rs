@@ -11,6 +11,8 @@ use regent_proto::agent::v1::*;
 
 #[path = "agent_world/coordinator.rs"]
 mod coordinator;
+#[path = "agent_world/doubled.rs"]
+mod doubled;
 #[path = "agent_world/drills.rs"]
 mod drills;
 #[path = "agent_world/epochs.rs"]

@@ -58,6 +58,7 @@ impl Agent {
                 self.links.remove(&link);
                 self.round_trips.remove(&link);
             }
+            LinkEvent::Doubled => self.hear_doubled(),
             LinkEvent::Heard(_) if !self.links.contains_key(&link) => {}
             LinkEvent::Heard(Heard::Answer(answer)) => self.hear_answer(link, &answer),
             LinkEvent::Heard(Heard::Terms(terms)) => self.hear_terms(&terms),

@@ -170,6 +170,15 @@ impl Agent {
         self.forget_links(given_up);
     }
 
+    /// Another process of this agent is registered: this one is the copy, or it is the one that was copied.
+    pub(super) fn hear_doubled(&mut self) {
+        let now = self.clock.reading();
+        let applications: Vec<_> = self.leases.keys().cloned().collect();
+        for application in applications {
+            self.with(&application, |lease| lease.doubled(now));
+        }
+    }
+
     fn forget_links(&mut self, links: Vec<LinkId>) {
         for link in links {
             self.links.remove(&link);

@@ -53,7 +53,7 @@ impl Joining {
     /// Keeps what a waiting stream says; hands it back if the stream does not wait.
     pub(super) fn keep(&mut self, link: LinkId, event: LinkEvent) -> Option<LinkEvent> {
         match (self.waiting.get_mut(&link), &event) {
-            (None, _) => Some(event),
+            (None, _) | (Some(_), LinkEvent::Doubled) => Some(event),
             (Some(_), LinkEvent::Down) => {
                 self.waiting.remove(&link);
                 Some(event)

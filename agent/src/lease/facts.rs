@@ -165,6 +165,15 @@ impl Lease {
         self.settle(now)
     }
 
+    /// A coordinator refused this process, because another one of this agent is registered. Coordinators have waited only
+    /// for what they granted and for promises that were asked for: what this process gives itself ends at once, and none
+    /// is given before a majority has granted what was sent since.
+    pub fn doubled(&mut self, now: Reading) -> Vec<Command> {
+        self.alone = None;
+        self.doubled = Some(now);
+        self.settle(now)
+    }
+
     /// The guard answers again. What it counts by is asked anew.
     pub fn guard_up(&mut self, now: Reading) -> Vec<Command> {
         self.guard.alive = true;

@@ -339,6 +339,9 @@ impl Lease {
         self.next_question += 1;
         self.last_asked = Some(now);
         if question.clusters.is_empty() {
+            if self.doubled.is_some_and(|refused| granted.is_none_or(|from| from <= refused)) {
+                return;
+            }
             self.alone = Some(right);
             return self.arm(now, commands);
         }

@@ -25,6 +25,8 @@ pub(crate) enum Mode {
     Delay(Duration),
     /// Not at all.
     Silent,
+    /// Not at all; and who dials is refused, because another process of its agent is registered.
+    Refuse,
 }
 
 pub(crate) struct Control {
@@ -118,7 +120,7 @@ impl Coordinator {
             Mode::Grant | Mode::Withhold => vec![(Duration::ZERO, answer)],
             Mode::Double => vec![(Duration::ZERO, answer.clone()), (Duration::ZERO, answer)],
             Mode::Delay(delay) => vec![(delay, answer)],
-            Mode::Silent => Vec::new(),
+            Mode::Silent | Mode::Refuse => Vec::new(),
         }
     }
 }
@@ -136,6 +138,12 @@ impl AgentService for Coordinator {
         let me = self.clone();
         tokio::spawn(async move {
             let Ok(Some(ConnectRequest { body: Some(Said::Hello(hello)) })) = stream.message().await else { return };
+            let mode = me.control().mode;
+            if mode == Mode::Refuse {
+                let refusal = Refusal { code: "agent-doubled".to_owned(), message: "another is registered".to_owned() };
+                let _ = sender.try_send(Ok(ConnectResponse { body: Some(Body::Refusal(refusal)) }));
+                return;
+            }
             let terms = me.control().terms.clone().into_iter().collect();
             let group = me.control().group.to_owned();
             let welcome = Welcome { group, coordinator: me.id, terms, coordinators: None };
