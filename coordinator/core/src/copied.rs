@@ -6,7 +6,9 @@
 //! ```
 //!
 //! The first keeps a copy from pushing out an agent that is well; it looks at what happens to be heard. The second keeps
-//! two leases apart, and rests on nothing but the log and each coordinator's own clock.
+//! two leases apart that coordinators grant, and rests on nothing but the log and each coordinator's own clock. Neither
+//! closes a database: in a pause an agent does not fence when its lease lapses, and one that is cut off from every
+//! coordinator and has no other cluster to ask goes on by itself (SAFETY.md, "What is not covered").
 
 use crate::entry::Agent;
 use crate::evidence::Evidence;

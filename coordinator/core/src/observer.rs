@@ -6,7 +6,8 @@
 //! **Another boot.** A machine that was restarted cannot be told from a copy of one that runs and holds a lease. So where
 //! another boot was registered in this very epoch, each coordinator grants to it only D after its own last grant to the
 //! one before, and of an older process of its own it knows only that it had granted by the start of this one. Two
-//! majorities have a coordinator in common, so the lease before has lapsed and its fence is done. What is not waited for:
+//! majorities have a coordinator in common, so the lease before has lapsed and, but in a pause, its fence is done; a lease
+//! that no coordinator grants is not waited for, unless others are asked for its promises. What is not waited for:
 //! - an epoch that began after the boot was registered: none was granted to any other in it, by anybody. So a first
 //!   lease, a failover, or coordinators that are all started anew cost no time;
 //! - a boot that was heard to hold the lease: a majority has waited for it before, and none of them goes back to the
