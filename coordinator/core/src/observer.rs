@@ -171,12 +171,14 @@ impl Observer {
         }
         // One that lives on promises has asked for them; who granted it before says nothing of that.
         let other = watch.other_granted.map(|granted| granted.max(heard.asked.unwrap_or(granted)));
-        let held = other.is_some_and(|other| now < other.after(longest_bound(state, heard.cluster)));
         let mut answer = Answer { receipt: watch.next_receipt, two_way, ..Answer::default() };
         let beside = planted::makes(Mistake::GrantBesideVote);
         let silent = started && (beside || watch.no_vote_out(state, heard.cluster, me, incarnation));
         for (application, epoch) in heard.epochs {
             let Some(known) = state.applications.get(application) else { continue };
+            // What the other boot may hold of it ends by its own D: one with a longer D has nothing to do with it.
+            let bound = Window::new(&known.terms).fail_over_after();
+            let held = other.is_some_and(|other| now < other.after(bound));
             if known.epoch > *epoch {
                 answer.higher.push((application.clone(), known.epoch));
             } else if silent
@@ -343,12 +345,6 @@ fn entry(me: CoordinatorId, incarnation: Incarnation, cluster: &ClusterId, numbe
         Word::Vote(silence) => Entry::Vote { observer: me, incarnation, cluster: cluster.clone(), number, silence },
         Word::Withdraw => Entry::Withdraw { observer: me, incarnation, cluster: cluster.clone(), number },
     }
-}
-
-/// The largest D by which the agent of a cluster may hold a lease.
-fn longest_bound(state: &State, cluster: &ClusterId) -> Span {
-    let led = state.applications.values().filter(|known| known.primary.as_ref() == Some(cluster));
-    led.map(|known| Window::new(&known.terms).fail_over_after()).max().unwrap_or(Span::ZERO)
 }
 
 /// The smallest D that concerns a cluster's agent: of applications whose terms are confirmed, the largest of the terms in

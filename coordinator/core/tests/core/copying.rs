@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use regent_core::copied;
 use regent_core::entry::{Agent, Entry};
 use regent_core::evidence::{Evidence, PromiseSight};
-use regent_core::id::{CoordinatorId, Epoch, Incarnation, InstallationId};
+use regent_core::id::{ApplicationId, CoordinatorId, Epoch, Incarnation, InstallationId};
+use regent_core::lease::TimeBound;
 use regent_core::observer::{Heard, Observer};
 use regent_core::time::{Moment, Span};
 
@@ -145,6 +146,35 @@ fn one_that_lives_on_promises_is_waited_for_as_well() {
     let asked = Some(Moment(START + 5_000));
     assert!(!granted(&mut observer, &world, &Said { at: START + 14_999, asked, ..SINCE }));
     assert!(granted(&mut observer, &world, &Said { at: START + 15_000, asked, ..SINCE }));
+}
+
+#[test]
+fn an_application_waits_for_its_own_bound_only() {
+    let mut world = World::protected();
+    let other = ApplicationId::new("other").unwrap();
+    let mut slow = document();
+    slow.name = other.clone();
+    slow.automation.bound = TimeBound::new(Span::from_secs(60));
+    slow.resources.retain(|_, resource| resource.dns.is_none());
+    for line in slow.runbooks.values_mut().flat_map(|runbook| &mut runbook.lines) {
+        line.resources.retain(|name| *name != resource("www"));
+    }
+    world.done(Entry::Applied { application: Box::new(slow), by: "ann".into() });
+    world.done(Entry::Adopt { application: other.clone(), primary: west(), databases: BTreeMap::new() });
+    world.done(Entry::AgentRegistered(process(7, "before")));
+    world.done(Entry::AgentRegistered(process(8, "since")));
+    let mut observer = restarted(&mut world);
+    let epochs = BTreeMap::from([(app(), Epoch(1)), (other.clone(), Epoch(1))]);
+    let installation = InstallationId("iw".into());
+    let mut granted = |at: u64| {
+        let heard = Heard { incarnation: Incarnation(8), boot: "since", ..by(&installation, 0, &epochs) };
+        let answer = observer.heard(&world.state, Moment(START + at), &heard);
+        answer.grants.into_iter().map(|(application, _)| application).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(granted(9_999), BTreeSet::new());
+    assert_eq!(granted(10_000), BTreeSet::from([app()]));
+    assert_eq!(granted(59_999), BTreeSet::from([app()]), "a grant to this boot is none to the one before");
+    assert_eq!(granted(60_000), BTreeSet::from([app(), other]));
 }
 
 #[test]
