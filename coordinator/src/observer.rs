@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use regent_core::effect::Effect;
+use regent_core::entry::Agent;
 use regent_core::id::{ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId, ResourceId};
 use regent_core::observer::{Heard, Observer};
 use regent_core::state::Applied;
@@ -294,7 +295,7 @@ impl Post {
             (observer.heard(state, now, &said), observer.round_trip(cluster))
         });
         if answer.receipt == 0 {
-            // Not the registered installation: it gets nothing, and nothing that it says counts.
+            // Not the registered process of the installation: it gets nothing, and nothing that it says counts.
             return;
         }
         self.send(
@@ -364,6 +365,13 @@ impl Post {
             report.witnesses.retain(|witness| agent(&witness.cluster));
         });
         report
+    }
+
+    /// Whether this process speaks for its agent, by what is applied here.
+    #[must_use]
+    pub fn speaks(&self, cluster: &ClusterId, incarnation: Incarnation, boot: &str) -> bool {
+        let known = |agent: &Agent| agent.speaks(incarnation, boot);
+        self.inner.node.replica.read(|state| state.agents.get(cluster).is_some_and(known))
     }
 
     /// A step's status, heard here or relayed: the engine decides what it means.

@@ -95,7 +95,7 @@ pub struct Heard<'a> {
 /// What to send back at once, and what to propose.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Answer {
-    /// The receipt's number; it gives no right.
+    /// The receipt's number; it gives no right. 0: what was heard does not count.
     pub receipt: u64,
     /// The contact is two-way.
     pub two_way: bool,
@@ -135,16 +135,14 @@ impl Observer {
         state.observers.get(&self.me) == Some(&self.incarnation) && state.is_voter(self.me)
     }
 
-    /// A heartbeat arrived. Receipts go to every registered agent; grants to the primary's only, and only while no
-    /// vote of this coordinator on the cluster can be out.
+    /// A heartbeat arrived. Receipts go to the registered process of every agent; grants to the primary's only, and only
+    /// while no vote of this coordinator on the cluster can be out. Of any other process nothing is noted.
     pub fn heard(&mut self, state: &State, now: Moment, heard: &Heard<'_>) -> Answer {
         self.note_epochs(state, now);
         let agent = state.agents.get(heard.cluster).filter(|agent| agent.installation == *heard.installation);
-        let Some(agent) = agent.filter(|agent| agent.overtakes(heard.incarnation, heard.boot).is_none()) else {
+        let Some(agent) = agent.filter(|agent| agent.speaks(heard.incarnation, heard.boot)) else {
             return Answer::default();
         };
-        // A newer process of the same boot has the data directory's lock: the one before is dead.
-        let proven = heard.incarnation == agent.incarnation || heard.boot == agent.boot;
         let started = self.is_started(state);
         let suspicion = smallest_bound(state, heard.cluster).divided(4);
         let (me, incarnation, since) = (self.me, self.incarnation, self.started);
@@ -166,9 +164,7 @@ impl Observer {
         }
         watch.settle(state, heard.cluster, me, incarnation);
         watch.note_boot(&agent.boot, since);
-        if proven {
-            watch.leased.extend(heard.leased.iter().cloned());
-        }
+        watch.leased.extend(heard.leased.iter().cloned());
         // One that lives on promises has asked for them; who granted it before says nothing of that.
         let other = watch.other_granted.map(|granted| granted.max(heard.asked.unwrap_or(granted)));
         let mut answer = Answer { receipt: watch.next_receipt, two_way, ..Answer::default() };
@@ -182,7 +178,6 @@ impl Observer {
             if known.epoch > *epoch {
                 answer.higher.push((application.clone(), known.epoch));
             } else if silent
-                && proven
                 && (!held || known.rebooted != known.epoch || watch.leased.contains(application))
                 && known.epoch == *epoch
                 && known.primary.as_ref() == Some(heard.cluster)

@@ -10,7 +10,7 @@ use regent_core::state::{Applied, State};
 use regent_proto::agent::v1::agent_service_server::AgentService;
 use regent_proto::agent::v1::connect_request::Body as Said;
 use regent_proto::agent::v1::connect_response::Body;
-use regent_proto::agent::v1::{ConnectRequest, ConnectResponse, Hello, Refusal};
+use regent_proto::agent::v1::{Answer, ConnectRequest, ConnectResponse, Hello, Refusal, Stamp};
 use regent_proto::tls::{Identity, peer_identity};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -97,9 +97,9 @@ async fn speak(
     let number = post.attach(&cluster, sender.clone());
     post.note_stored(&cluster, &hello);
     info!(%cluster, release = hello.release, "an agent connected");
-    let boot = hello.boot.clone();
+    let process = (Incarnation(hello.incarnation), hello.boot.clone());
     let registering = tokio::spawn(register(post.clone(), hello, cluster.clone(), sender.clone()));
-    let ended = listen(post, &cluster, &boot, stream).await;
+    let ended = listen(post, &cluster, &process, stream).await;
     registering.abort();
     post.detach(&cluster, number);
     info!(%cluster, "an agent's stream closed");
@@ -109,13 +109,18 @@ async fn speak(
 async fn listen(
     post: &Post,
     cluster: &ClusterId,
-    boot: &str,
+    (incarnation, boot): &(Incarnation, String),
     stream: &mut Streaming<ConnectRequest>,
 ) -> Result<(), Status> {
     while let Some(message) = stream.message().await? {
         match message.body {
             Some(Said::Heartbeat(heartbeat)) => post.heartbeat(cluster, boot, &heartbeat),
-            Some(Said::StepStatus(status)) => post.step_status(cluster, status),
+            Some(Said::StepStatus(status)) if post.speaks(cluster, *incarnation, boot) => {
+                post.step_status(cluster, status);
+            }
+            // Of a copy it would confirm a fence that only the copy has. Once it is registered the step is sent again, and
+            // answered from the record.
+            Some(Said::StepStatus(_)) => {}
             Some(Said::Hello(_)) => return Err(Status::invalid_argument("Hello came twice")),
             None => return Err(Status::invalid_argument("an empty message came")),
         }
@@ -198,16 +203,23 @@ pub(crate) fn refuses(post: &Post, agent: &Agent) -> Option<Applied> {
 /// Commits who the agent is, until that is done or refused; without it there are neither receipts nor grants.
 async fn register(post: Post, hello: Hello, cluster: ClusterId, sender: Sender) {
     let Ok(agent) = convert::agent(&hello) else { return };
+    let known = || post.node().replica.read(|state| state.agents.get(&cluster) == Some(&agent));
+    let mut waited = false;
     loop {
-        if post.node().replica.read(|state| state.agents.get(&cluster) == Some(&agent)) {
+        if known() {
+            if waited {
+                wake(&hello, &sender);
+            }
             return;
         }
+        waited = true;
         let record = post.proposals().record(Entry::AgentRegistered(agent.clone()));
         let answer = match refuses(&post, &agent) {
             Some(refused) => Ok(refused),
             None => post.node().replica.propose(record).await,
         };
         match answer {
+            Ok(Applied::Done(_) | Applied::Repeated(_) | Applied::Ignored(_)) if known() => continue,
             Ok(Applied::Done(_) | Applied::Repeated(_) | Applied::Ignored(_)) => {}
             Ok(Applied::Refused { rule, detail }) => {
                 warn!(%cluster, rule, detail, "an agent was refused");
@@ -220,4 +232,13 @@ async fn register(post: Post, hello: Hello, cluster: ClusterId, sender: Sender) 
         }
         tokio::time::sleep(REGISTER_AGAIN).await;
     }
+}
+
+/// An answer to nothing. What the agent said before it was registered did not count; whoever has no receipt yet says it
+/// again at once, and not at its next heartbeat.
+fn wake(hello: &Hello, sender: &Sender) {
+    let stamp = Stamp { installation: hello.installation.clone(), incarnation: hello.incarnation, number: 0 };
+    let answer = Answer { stamp: Some(stamp), ..Answer::default() };
+    // If the stream is full the agent beats by itself.
+    let _ = sender.try_send(Ok(ConnectResponse { body: Some(Body::Answer(answer)) }));
 }

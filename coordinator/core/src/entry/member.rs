@@ -67,6 +67,13 @@ impl Agent {
             None
         }
     }
+
+    /// Whether this process speaks for the agent: it is the registered one, or a newer one of the same boot, which has the
+    /// lock of the data directory, so that the one before is dead. One of another boot may be a copy until it is registered.
+    #[must_use]
+    pub fn speaks(&self, incarnation: Incarnation, boot: &str) -> bool {
+        self.overtakes(incarnation, boot).is_none() && (incarnation == self.incarnation || boot == self.boot)
+    }
 }
 
 /// Where a cluster has a resource.

@@ -235,7 +235,7 @@ fn a_copy_of_an_agent_gets_nothing_while_the_first_may_hold_a_lease() {
     assert_eq!(beat_of(&mut bench, 7, "here").grants.len(), 1);
     assert_eq!(beat_of(&mut bench, 6, "here"), Answer::default(), "an older process");
     assert_eq!(beat_of(&mut bench, 7, "there"), Answer::default(), "a copy that counts on from the same number");
-    assert_eq!(beat_of(&mut bench, 8, "there").grants, vec![], "one that is not registered is no proof");
+    assert_eq!(beat_of(&mut bench, 8, "there"), Answer::default(), "one that is not registered is no proof");
     register(&mut bench, 8, "there");
     assert_eq!(beat_of(&mut bench, 7, "here"), Answer::default(), "the first is refused from here on");
     bench.now += 9_999;
@@ -243,6 +243,28 @@ fn a_copy_of_an_agent_gets_nothing_while_the_first_may_hold_a_lease() {
     bench.now += 1;
     // Whoever is silent for so long has been voted on; here nobody ticked.
     assert_eq!(beat_of(&mut bench, 8, "there").grants.len(), 1, "D after the last grant");
+}
+
+#[test]
+fn a_copy_that_is_not_registered_takes_no_vote_back_and_does_not_speak_for_the_agent() {
+    let mut bench = Bench::new();
+    register(&mut bench, 7, "here");
+    beat_of(&mut bench, 7, "here");
+    beat_of(&mut bench, 7, "here");
+    let vote = bench.pass(Span::from_secs(4)).first().unwrap().clone();
+    bench.world.done(vote);
+    for _ in 0..3 {
+        assert_eq!(beat_of(&mut bench, 8, "there"), Answer::default(), "nothing that it could name as heard");
+        bench.now += 50;
+    }
+    let known = bench.world.state.agents[&west()].clone();
+    let speaks = |incarnation, boot| known.speaks(Incarnation(incarnation), boot);
+    assert!(speaks(7, "here") && speaks(8, "here"));
+    assert!(!speaks(6, "here") && !speaks(7, "there") && !speaks(8, "there"));
+    register(&mut bench, 8, "there");
+    beat_of(&mut bench, 8, "there");
+    let answer = beat_of(&mut bench, 8, "there");
+    assert!(answer.two_way && matches!(answer.proposal, Some(Entry::Withdraw { .. })), "{answer:?}");
 }
 
 #[test]
