@@ -309,9 +309,8 @@ async fn without_journal(config: &Config, drivers: &Drivers, error: JournalError
     if matches!(error, JournalError::Locked { .. }) {
         return error.into();
     }
-    // A copy may be older than what was guarded since: it is not asked.
-    let copied = matches!(error, JournalError::Copied { .. });
-    let view = JournalFile::peek(&config.data_directory.join(FILE)).ok().filter(|_| !copied);
+    // Without a word of a journal everything may be guarded: a copy, which may be older, gives none either.
+    let view = JournalFile::peek(&config.data_directory.join(FILE)).ok();
     let budget = Duration::from_secs(1);
     for (application, resources) in drivers {
         let guarded =
@@ -334,6 +333,7 @@ async fn gate(
 ) -> anyhow::Result<()> {
     let driver = drivers.get(application).and_then(|resources| resources.get(resource));
     let driver = driver.with_context(|| format!("{application}/{resource} is not in the configuration; add it"))?;
+    // By a copy nothing may start: what was guarded since it was made would come up open.
     let view = JournalFile::peek(&config.data_directory.join(FILE))?;
     if view.applications.get(application).is_none_or(|view| view.led.0 == 0) {
         tracing::info!(%application, %resource, "not guarded: starts as it is");

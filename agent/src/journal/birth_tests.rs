@@ -31,6 +31,14 @@ fn copy(directory: &Path) -> tempfile::TempDir {
 }
 
 fn is_copy(directory: &Path) -> bool {
+    // The gate looks before the agent does.
+    let peeked = matches!(JournalFile::peek(&directory.join(FILE)), Err(JournalError::Copied { .. }));
+    let opened = is_refused(directory);
+    assert_eq!(peeked, opened);
+    opened
+}
+
+fn is_refused(directory: &Path) -> bool {
     match open(directory) {
         Err(error @ JournalError::Copied { .. }) => {
             assert!(error.to_string().contains("--installation"), "{error}");

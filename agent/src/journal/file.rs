@@ -115,10 +115,7 @@ impl JournalFile {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io("read"))?;
         let Read { view, length, born: recorded } = read(path, &bytes)?;
-        let found = born(&file).map_err(io("look at"))?;
-        if recorded.is_some() && found.is_some() && recorded != found {
-            return Err(JournalError::Copied { path: path.to_owned() });
-        }
+        refuse_copy(path, &file, recorded)?;
         let mut journal = Self { path: path.to_owned(), file, length, broken: false, recorded };
         let torn = bytes.len() as u64 - length;
         if torn > 0 {
@@ -138,11 +135,17 @@ impl JournalFile {
     /// # Errors
     /// As [`JournalFile::open`].
     pub fn peek(path: &Path) -> Result<View, JournalError> {
-        match std::fs::read(path) {
-            Ok(bytes) => read(path, &bytes).map(|read| read.view),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(View::default()),
-            Err(source) => Err(JournalError::Io { action: "read", path: path.to_owned(), source }),
-        }
+        let io = |action| move |source| JournalError::Io { action, path: path.to_owned(), source };
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(View::default()),
+            Err(source) => return Err(io("open")(source)),
+        };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io("read"))?;
+        let Read { view, born: recorded, .. } = read(path, &bytes)?;
+        refuse_copy(path, &file, recorded)?;
+        Ok(view)
     }
 
     /// When it came into being, to be appended where it does not say so yet and the file system does.
@@ -245,6 +248,16 @@ fn born(file: &File) -> std::io::Result<Option<u64>> {
     let born = file.metadata()?.created();
     let since = born.ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
     Ok(since.and_then(|since| u64::try_from(since.as_nanos()).ok()))
+}
+
+/// One that came into being at another time than it says is a copy, and may be an old one.
+fn refuse_copy(path: &Path, file: &File, recorded: Option<u64>) -> Result<(), JournalError> {
+    let failed = |source| JournalError::Io { action: "look at", path: path.to_owned(), source };
+    let found = born(file).map_err(failed)?;
+    if recorded.is_some() && found.is_some() && recorded != found {
+        return Err(JournalError::Copied { path: path.to_owned() });
+    }
+    Ok(())
 }
 
 fn sync_directory(path: &Path) -> std::io::Result<()> {
