@@ -1,13 +1,16 @@
 //! The file: framed lines, each with its length and checksum.
 //!
 //! ```text
-//!  regent-agent-journal 1\n
+//!  regent-agent-journal 2\n
 //!  000000061 1f3a9c0b72d4e655 {"record":"started",…}\n
 //! ```
 //!
 //! A record that the file ends in the middle of was never acknowledged and is dropped. Anything else that does not
 //! read back is damage, and an error: the file may have held what a promise or a fence rests on. So is a file that came
 //! into being at another time than it says: a copy of an older time has forgotten just that.
+//!
+//! The format rises with every new kind of record, so that an older release says that it does not know the format, and not
+//! that the file is damaged. A file of an older format is raised before anything is appended to it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -19,7 +22,9 @@ use aws_lc_rs::digest;
 
 use crate::journal::record::{Record, View};
 
-const HEADER: &[u8] = b"regent-agent-journal 1\n";
+const HEADER: &[u8] = b"regent-agent-journal 2\n";
+/// Without records of when the file came into being, and of how far a restore has come. As long as the other.
+const FORMER_HEADER: &[u8] = b"regent-agent-journal 1\n";
 const NAME: &[u8] = b"regent-agent-journal ";
 /// Nine digits, a space, 16 hex digits, a space.
 const FRAME: usize = 27;
@@ -114,7 +119,7 @@ impl JournalFile {
         let mut file = options.open(path).map_err(io("open"))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io("read"))?;
-        let Read { view, length, born: recorded } = read(path, &bytes)?;
+        let Read { view, length, born: recorded, former } = read(path, &bytes)?;
         refuse_copy(path, &file, recorded)?;
         let mut journal = Self { path: path.to_owned(), file, length, broken: false, recorded };
         let torn = bytes.len() as u64 - length;
@@ -123,6 +128,8 @@ impl JournalFile {
         }
         if length == 0 {
             journal.write(HEADER)?;
+        } else if former {
+            journal.raise_format()?;
         }
         if !existed {
             sync_directory(path).map_err(io("create"))?;
@@ -199,6 +206,13 @@ impl JournalFile {
     #[must_use]
     pub const fn length(&self) -> u64 {
         self.length
+    }
+
+    /// In place: it changes one byte.
+    fn raise_format(&mut self) -> Result<(), JournalError> {
+        let written = self.file.seek(SeekFrom::Start(0)).and_then(|_| self.file.write_all(HEADER));
+        let raised = written.and_then(|()| self.file.sync_data());
+        raised.map_err(|source| JournalError::Io { action: "raise the format of", path: self.path.clone(), source })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
@@ -288,14 +302,18 @@ struct Read {
     /// So many bytes of it stand whole.
     length: u64,
     born: Option<u64>,
+    /// It has the format before this one.
+    former: bool,
 }
 
 fn read(path: &Path, bytes: &[u8]) -> Result<Read, JournalError> {
     let mut said = Read::default();
-    if HEADER.starts_with(bytes) && bytes.len() < HEADER.len() {
+    let known = [HEADER, FORMER_HEADER];
+    if known.iter().any(|header| bytes.len() < header.len() && header.starts_with(bytes)) {
         return Ok(said);
     }
-    if !bytes.starts_with(HEADER) {
+    said.former = bytes.starts_with(FORMER_HEADER);
+    if !known.iter().any(|header| bytes.starts_with(header)) {
         let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let found = String::from_utf8_lossy(first.get(..first.len().min(40)).unwrap_or_default()).into_owned();
         let path = path.to_owned();

@@ -201,10 +201,34 @@ async fn a_journal_that_cannot_be_rewritten_goes_on() {
 fn a_foreign_format_and_a_foreign_file_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(FILE);
-    std::fs::write(&path, "regent-agent-journal 2\n").unwrap();
+    std::fs::write(&path, "regent-agent-journal 3\n").unwrap();
     assert!(matches!(JournalFile::open(&path), Err(JournalError::Format { .. })));
     std::fs::write(&path, "something else entirely\n").unwrap();
     assert!(matches!(JournalFile::open(&path), Err(JournalError::Corrupt { offset: 0, .. })));
+}
+
+#[test]
+fn a_journal_of_the_former_format_is_raised_before_anything_is_appended() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, view) = written(directory.path());
+    let place = "regent-agent-journal ".len();
+    let number = || std::fs::read(&path).unwrap()[place];
+    assert_eq!(number(), b'2');
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[place] = b'1';
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(JournalFile::peek(&path).unwrap(), view);
+    assert_eq!(number(), b'1', "who only looks changes nothing");
+    let (mut file, read, torn) = JournalFile::open(&path).unwrap();
+    assert_eq!((&read, torn, number()), (&view, 0, b'2'));
+    file.append(&[begun(99)]).unwrap();
+    let mut expected = view;
+    expected.apply(&begun(99));
+    assert_eq!(JournalFile::peek(&path).unwrap(), expected);
+    // One that was torn while it was made.
+    std::fs::write(&path, "regent-agent-journal 1").unwrap();
+    let (_, read, torn) = JournalFile::open(&path).unwrap();
+    assert_eq!((read, torn, number()), (View::default(), 22, b'2'));
 }
 
 #[test]
