@@ -16,6 +16,10 @@ async fn who_is_refused_for_another_process_of_its_agent_gives_itself_no_lease()
     // It is the registered one after all.
     all(&group, Mode::Grant);
     held(&group, "a", 10).await;
+    let heard = || group.each_ref().map(|coordinator| coordinator.beats_heard("a"));
+    let before = heard();
+    // Whatever refusal came last: these were sent since.
+    until("more heartbeats", || heard().into_iter().zip(before).all(|(heard, before)| heard > before)).await;
     all(&group, Mode::Silent);
     until("a lease by nobody's word again", || group[0].last("a").is_some_and(|beat| beat.failsafe)).await;
     assert_eq!(a.driver.count("fenced"), 1);

@@ -56,8 +56,9 @@ pub(crate) fn check(state: &State, cluster: &ClusterId, installation: &Installat
     if let Some((application, _)) = state.applications.iter().find(|(_, known)| may_turn_up(known, cluster)) {
         let detail = format!(
             "{application} recovers from a restored backup, and what the registered installation of {cluster} has stored is \
-             not known yet; start its agent with its data directory, or, if that is gone and its databases are off, say so: \
-             `regentctl recover {application} --database-off {cluster} --reason TEXT`"
+             not known yet; start its agent with its data directory. If that is gone, or if {installation} was taken in its \
+             place after the backup was made, which the backup does not know, end the databases there and say so: \
+             `regentctl recover {application} --database-off {cluster} --reason TEXT`; then repeat this"
         );
         return Err(rule("recovering", detail));
     }

@@ -11,7 +11,8 @@
 //! - an epoch that began after the boot was registered: none was granted to any other in it, by anybody. So a first
 //!   lease, a failover, or coordinators that are all started anew cost no time;
 //! - a boot that was heard to hold the lease: a majority has waited for it before, and none of them goes back to the
-//!   other. So coordinators may be restarted one after the other, or all, however often the machine of the primary was.
+//!   other. So coordinators may be restarted one after the other, or all, however often the machine of the primary was, as
+//!   long as they hear of the lease while it runs: if all were away until it had lapsed, they wait D from their start.
 //!
 //! What is left to wait is an outage already: the agent was started anew with its machine, and holds no lease.
 

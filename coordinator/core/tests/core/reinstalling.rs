@@ -41,6 +41,7 @@ fn it_is_not_taken_while_an_application_recovers_unless_its_databases_are_off() 
         assert_eq!(world.refused(replaced(&at, "new")), "recovering", "{at}");
         let refusal = preflight(&world.state, &Evidence::default(), Moment(1), &at, &new).unwrap_err();
         assert!(refusal.code == "recovering" && refusal.detail.contains("--database-off"), "{refusal:?}");
+        assert!(refusal.detail.contains("if new was taken in its place after the backup was made"), "{refusal:?}");
     }
     world.done(off(&west()));
     assert_eq!(world.refused(replaced(&central(), "new")), "recovering", "another one is off");

@@ -17,7 +17,7 @@ use regent_core::terms::Terms;
 use regent_core::time::{Moment, Span};
 use regent_proto::agent::v1 as wire;
 
-use super::text::{LIST_LIMIT, cut, cut_message};
+use super::text::{LIST_LIMIT, cut, cut_message, whole};
 
 /// A token on the wire.
 #[must_use]
@@ -221,7 +221,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
             wire::Role::Unspecified => Role::Unknown,
         },
         writable: seen.writable,
-        system_id: SystemId(cut(&seen.system_id)),
+        system_id: SystemId(whole(&seen.system_id)),
         timeline: seen.timeline,
         position: seen.position,
         position_text: cut(&seen.position_text),

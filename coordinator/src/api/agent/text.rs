@@ -1,6 +1,6 @@
 //! Bounds for what agents say in words. It goes into the log and into the memory of every coordinator, so one faulty agent
-//! must not fill them. Words are cut, with a mark that they were; what identifies something is refused instead, since a part
-//! of it identifies something else.
+//! must not fill them. Words are cut, with a mark that they were; what identifies something is refused instead, or taken for
+//! not known, since a part of it identifies something else.
 
 use regent_proto::agent::v1 as wire;
 
@@ -16,6 +16,11 @@ const MARK: &str = " … (cut)";
 /// A text of a report, as long as it may be.
 pub(super) fn cut(text: &str) -> String {
     cut_to(text, TEXT_LIMIT)
+}
+
+/// What identifies something: whole, or none.
+pub(super) fn whole(text: &str) -> String {
+    if text.len() <= TEXT_LIMIT { text.to_owned() } else { String::new() }
 }
 
 /// A message of a step, as long as it may be.
@@ -145,7 +150,8 @@ mod tests {
         let seen = &contact.resources[&application][&resource];
         let facts = &contact.facts[&application][&resource];
         let dns = facts.findings.dns.as_ref().unwrap();
-        let texts = [&seen.system_id.0, &seen.position_text, &seen.detail, &facts.problem, &dns.zone, &dns.update];
+        assert_eq!(seen.system_id.0, "", "cut, two databases would be one");
+        let texts = [&seen.position_text, &seen.detail, &facts.problem, &dns.zone, &dns.update];
         for text in texts.into_iter().chain(&facts.findings.lacks).chain(&facts.findings.short) {
             assert!(text.len() <= TEXT_LIMIT && text.ends_with(MARK), "{} bytes", text.len());
         }
