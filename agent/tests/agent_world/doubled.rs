@@ -15,11 +15,13 @@ async fn who_is_refused_for_another_process_of_its_agent_gives_itself_no_lease()
     until("the self-fence", || a.driver.count("fenced") == 1).await;
     // It is the registered one after all.
     all(&group, Mode::Grant);
-    held(&group, "a", 10).await;
     let heard = || group.each_ref().map(|coordinator| coordinator.beats_heard("a"));
-    let before = heard();
-    // Whatever refusal came last: these were sent since.
-    until("more heartbeats", || heard().into_iter().zip(before).all(|(heard, before)| heard > before)).await;
+    // First every stream is up, so that no refusal comes any more; then each hears what was sent since.
+    for _ in 0..2 {
+        let before = heard();
+        until("more heartbeats", || heard().into_iter().zip(before).all(|(heard, before)| heard > before + 1)).await;
+    }
+    held(&group, "a", 10).await;
     all(&group, Mode::Silent);
     until("a lease by nobody's word again", || group[0].last("a").is_some_and(|beat| beat.failsafe)).await;
     assert_eq!(a.driver.count("fenced"), 1);
