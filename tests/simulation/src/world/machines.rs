@@ -166,10 +166,13 @@ impl World {
         }
     }
 
-    /// A spare coordinator that nobody has started yet.
+    /// A spare coordinator that nobody has started yet, or wants to.
     fn is_idle(&self, machine: MachineId) -> bool {
         let name = &self.machines[machine].name;
-        self.spare && *name == format!("coordinator-{}", self.coordinators) && !self.directory.join(name).is_dir()
+        self.spare
+            && self.replacing.is_none()
+            && *name == format!("coordinator-{}", self.coordinators)
+            && !self.directory.join(name).is_dir()
     }
 
     pub(super) fn cluster_of(&self, machine: MachineId) -> Option<String> {
