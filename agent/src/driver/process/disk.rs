@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::driver::DriverError;
@@ -17,6 +18,16 @@ pub enum Durability {
     Written,
 }
 
+tokio::task_local! {
+    static AT_WORK: Arc<()>;
+}
+
+/// Holds `at_work` as long as `look` or any file operation that it began: one that was given up, because the disk did not answer
+/// in time, keeps its thread until the disk does.
+pub async fn holding<F: Future>(at_work: Arc<()>, look: F) -> F::Output {
+    AT_WORK.scope(at_work, look).await
+}
+
 /// Runs file operations off the async threads, bounded: a hanging disk must not hold the agent.
 ///
 /// # Errors
@@ -27,6 +38,11 @@ pub async fn bounded<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, DriverError> {
+    let at_work = AT_WORK.try_with(Arc::clone).ok();
+    let work = move || {
+        let _at_work = at_work;
+        work()
+    };
     match tokio::time::timeout(limit, tokio::task::spawn_blocking(work)).await {
         Ok(Ok(Ok(value))) => Ok(value),
         Ok(Ok(Err(error))) => Err(DriverError::retryable(code, format!("{what}: {error}"))),
