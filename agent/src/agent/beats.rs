@@ -32,8 +32,10 @@ pub(super) struct Link {
     reported: u64,
     /// When something was last said of this machine.
     node_said: Option<Reading>,
-    /// The newest question of this stream for a look at everything, and the newest that is answered; 0: none.
+    /// The newest question of this stream for a look at everything, the newest that the last round was begun for, and the
+    /// newest that is answered; 0: none.
     pub(super) asked_to_look: u64,
+    pub(super) looking_for: u64,
     pub(super) looked: u64,
     /// When the heartbeats in flight were sent.
     in_flight: BTreeMap<u64, Reading>,
@@ -52,6 +54,7 @@ impl Link {
             reported: 0,
             node_said: None,
             asked_to_look: 0,
+            looking_for: 0,
             looked: 0,
             in_flight,
         }

@@ -6,11 +6,13 @@
 //! left as they are.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 
 use regent_core::id::{ApplicationId, ResourceId};
 
 use crate::agent::{Agent, Event};
 use crate::driver::DriverError;
+use crate::driver::process::disk;
 use crate::probe::Sight;
 
 /// One database.
@@ -18,10 +20,26 @@ use crate::probe::Sight;
 pub(super) struct Looking {
     /// Somebody looks.
     running: bool,
+    /// Held by whoever looks, and by what the disk has not answered since.
+    at_work: Weak<()>,
     /// How often something had to be put back since this agent started.
     put_back: u32,
     /// The code of the failure that was said last.
     failed: Option<&'static str>,
+}
+
+impl Looking {
+    /// Somebody looks, or has given up and left a thread to a disk that hangs: another one would hang beside it.
+    fn is_under_way(&self) -> bool {
+        self.running || self.at_work.strong_count() > 0
+    }
+
+    fn begin(&mut self) -> Arc<()> {
+        let at_work = Arc::new(());
+        self.running = true;
+        self.at_work = Arc::downgrade(&at_work);
+        at_work
+    }
 }
 
 /// By application and resource.
@@ -46,13 +64,13 @@ impl Agent {
             sight.probe.detail =
                 format!("{}; what closes it at rest was taken out and put back, {times} times", sight.probe.detail);
         }
-        if busy || looking.running {
+        if busy || looking.is_under_way() {
             return;
         }
-        looking.running = true;
+        let at_work = looking.begin();
         let events = self.events.clone();
         tokio::spawn(async move {
-            let outcome = driver.keep_closed().await;
+            let outcome = disk::holding(at_work, driver.keep_closed()).await;
             let _ = events.send(Event::KeptClosed(name.0, name.1, outcome));
         });
     }
@@ -98,5 +116,42 @@ impl Agent {
             view.is_some_and(|view| view.marked)
         };
         guarded && marked()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_looks_again_while_the_disk_has_not_answered_who_gave_up() {
+        let mut looking = Looking::default();
+        assert!(!looking.is_under_way());
+        let at_work = looking.begin();
+        assert!(looking.is_under_way());
+        let (answer, answered) = mpsc::channel::<()>();
+        let hangs = move || {
+            let _ = answered.recv();
+            Ok(())
+        };
+        let look = disk::bounded("postgres-files", Duration::from_millis(20), "looking at a disk that hangs", hangs);
+        let error = disk::holding(at_work, look).await.unwrap_err();
+        assert!(error.message.contains("did not answer"), "{error}");
+        looking.running = false;
+        assert!(looking.is_under_way(), "its thread is still there");
+        answer.send(()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while looking.is_under_way() {
+            assert!(Instant::now() < deadline, "the disk has answered");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let at_work = looking.begin();
+        let look = disk::bounded("postgres-files", Duration::from_secs(10), "looking at a disk", || Ok(()));
+        disk::holding(at_work, look).await.unwrap();
+        looking.running = false;
+        assert!(!looking.is_under_way(), "what has ended holds up nobody");
     }
 }

@@ -82,12 +82,41 @@ impl CommandDriver {
     /// Runs a command that must succeed; gives the end of its output as the end of a message.
     async fn succeed(&self, line: &CommandLine, limit: Duration) -> Result<String, DriverError> {
         let ended = self.execute(line, limit).await.map_err(|error| self.failed(&error))?;
+        self.judged(line, &ended)
+    }
+
+    fn judged(&self, line: &CommandLine, ended: &Finished) -> Result<String, DriverError> {
         let tail = self.shown(&ended.tail);
         if ended.success() {
             return Ok(tail);
         }
         let message = format!("{} failed ({}); see its output{tail}", line.program.display(), ended.how);
         Err(DriverError::retryable("command-failed", message))
+    }
+
+    /// The same for what may leave half of something: what began, and did not say by an exit code how it ended, is told
+    /// from any other failure.
+    async fn succeed_whole(&self, line: &CommandLine, limit: Duration) -> Result<String, DriverError> {
+        let error = match self.execute(line, limit).await {
+            Ok(ended) if ended.code.is_some() => return self.judged(line, &ended),
+            Ok(ended) => {
+                let tail = self.shown(&ended.tail);
+                format!("{} was ended in the middle ({}){tail}", line.program.display(), ended.how)
+            }
+            Err(error @ (ProcessError::TimedOut { .. } | ProcessError::Wait { .. })) => self.failed(&error).message,
+            Err(
+                error @ (ProcessError::Empty
+                | ProcessError::NoSuchUser(_)
+                | ProcessError::Start { .. }
+                | ProcessError::LeftBehind { .. }
+                | ProcessError::Unrecorded { .. }),
+            ) => return Err(self.failed(&error)),
+        };
+        let again = self.options.restore_repeatable;
+        let what = if again { "it may run over that" } else { "see what is there before it is repeated" };
+        let interrupted =
+            DriverError::permanent("restore-interrupted", format!("{error}; what it has left is not known: {what}"));
+        Err(DriverError { retryable: again, ..interrupted })
     }
 
     /// What steps may ask for.
@@ -266,7 +295,7 @@ impl Driver for CommandDriver {
                 return Err(DriverError::permanent("command-not-listed", message));
             }
         }
-        let tail = self.succeed(line, RESTORE_LIMIT).await?;
+        let tail = self.succeed_whole(line, RESTORE_LIMIT).await?;
         Ok(done(format!("restored{tail}")))
     }
 

@@ -33,7 +33,7 @@ mod quantity;
 mod state;
 mod workload;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -66,6 +66,8 @@ pub struct Kubernetes {
     argo: Option<Argo>,
     /// When permissions were last asked for, and what was missing.
     reviewed: Mutex<Option<(Instant, Vec<String>)>>,
+    /// Held while the listed manifests are read.
+    reading: Arc<Mutex<()>>,
 }
 
 impl Kubernetes {
@@ -74,7 +76,7 @@ impl Kubernetes {
     pub fn new(options: KubernetesOptions) -> Self {
         let door = Door::new(options.kubeconfig.clone(), options.context.clone());
         let argo = options.argocd.clone().map(Argo::new);
-        Self { options, door, argo, reviewed: Mutex::default() }
+        Self { options, door, argo, reviewed: Mutex::default(), reading: Arc::default() }
     }
 
     /// Whatever goes wrong may have been a matter of credentials.
@@ -248,6 +250,7 @@ impl Driver for Kubernetes {
         let looked = tokio::time::timeout(FACTS_LIMIT, self.look_around()).await;
         // What the API server did not say is not known; that it does not answer, the probe tells.
         let mut findings = looked.ok().and_then(Result::ok).unwrap_or_default();
+        findings.lacks.extend(job::lacking(&self.options, &self.reading).await);
         findings.listed = Some(Listed { commands: self.options.jobs.keys().cloned().collect(), ..Listed::default() });
         Some(Found { findings, ..Found::default() })
     }

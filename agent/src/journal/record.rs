@@ -169,9 +169,9 @@ pub enum Hold {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RestoreProgress {
-    /// It is about to run. What is found so was ended in the middle, with its agent or by its step's time-out.
+    /// It is about to run. What is found so was ended in the middle: with its agent, by a time-out or by a signal.
     Begun,
-    /// It has ended by itself, and not well.
+    /// It has exited by itself, and not well, or never began.
     Failed,
     /// It has ended well; what it brought back is still to be looked at.
     Ended,

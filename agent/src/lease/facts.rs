@@ -167,9 +167,10 @@ impl Lease {
 
     /// A coordinator refused this process, because another one of this agent is registered. Coordinators have waited only
     /// for what they granted and for promises that were asked for: what this process gives itself ends at once, and none
-    /// is given before a majority has granted what was sent since.
+    /// is given before a majority has granted what was sent since. What was carried over may be made of the same.
     pub fn doubled(&mut self, now: Reading) -> Vec<Command> {
         self.alone = None;
+        self.carried = None;
         self.doubled = Some(now);
         self.settle(now)
     }

@@ -3,10 +3,11 @@
 //! ```text
 //!  Begun ─► restore ─► Ended ─► verifyRestored ─► the end of the step
 //!        │                  └ died here, or did not pass: a repeat looks again, and restores nothing
-//!        └ died here: refused, unless agent.yaml says `restoreRepeatable`
+//!        └ ended in the middle: refused, unless agent.yaml says `restoreRepeatable`
 //! ```
 //!
-//! A command that ended by itself, and not well, is run again by another attempt, like any other.
+//! In the middle ends what dies with its agent, runs out of its time, or is ended by a signal. A command that exited by itself,
+//! and not well, or never began, is run again by another attempt, like any other.
 
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ impl Bench {
                         self.journal.append(vec![ended]).await.map_err(full)?;
                         done.message
                     }
+                    // It stays as it began.
+                    Err(error) if error.code == "restore-interrupted" => return Ok(Err(error)),
                     Err(error) => {
                         // Should it not reach the disk, a repeat asks for a human: the safe side.
                         drop(self.journal.append(vec![restoring(order, resource, RestoreProgress::Failed)]));

@@ -33,6 +33,8 @@ pub(crate) struct Recorder {
     pub(crate) slow_rest: AtomicBool,
     /// A restore never ends.
     pub(crate) slow_restore: AtomicBool,
+    /// A restore is ended by a signal.
+    pub(crate) killed_restore: AtomicBool,
     /// What was restored does not pass.
     pub(crate) unverified: AtomicBool,
     /// A restore may run over one that was ended in the middle.
@@ -196,6 +198,9 @@ impl Driver for Recorder {
         self.call("restore");
         if self.slow_restore.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
+        }
+        if self.killed_restore.load(Ordering::Relaxed) {
+            return Err(DriverError::permanent("restore-interrupted", "it was ended in the middle"));
         }
         if self.unhealthy.load(Ordering::Relaxed) {
             return Err(DriverError::retryable("command-failed", "it failed"));

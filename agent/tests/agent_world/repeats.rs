@@ -151,6 +151,15 @@ async fn what_was_restored_is_looked_at_again_and_what_died_in_the_middle_is_tol
     uploads.repeatable.store(true, Ordering::Relaxed);
     assert_eq!(ends(attempt(4, 56, 10)).await.phase(), StepPhase::Succeeded);
     assert_eq!(counts(), (3, 4), "where it may be, it is repeated");
+    uploads.repeatable.store(false, Ordering::Relaxed);
+
+    // And one that is ended by a signal, while its agent lives on.
+    uploads.killed_restore.store(true, Ordering::Relaxed);
+    assert_eq!(ends(attempt(1, 57, 11)).await.code, "restore-interrupted");
+    assert_eq!(counts(), (4, 4));
+    uploads.killed_restore.store(false, Ordering::Relaxed);
+    assert_eq!(ends(attempt(2, 58, 11)).await.code, "restore-interrupted");
+    assert_eq!(counts(), (4, 4), "nobody knows what it has left");
     running.end().await;
 }
 

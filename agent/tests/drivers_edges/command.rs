@@ -98,6 +98,21 @@ async fn a_restore_that_does_not_pass_is_not_repeated_and_one_may_take_its_time(
 }
 
 #[tokio::test]
+async fn a_restore_that_was_ended_in_the_middle_is_told_from_one_that_failed_or_never_began() {
+    let of = |more: &str| driver(&format!("kind: command\nstatus: [/bin/false]\n{more}"));
+    let killed = "restore: [/bin/sh, -c, 'echo half of it; kill -9 $$']";
+    let error = of(killed).restore(1).await.unwrap_err();
+    assert_eq!((error.code, error.retryable), ("restore-interrupted", false), "{error}");
+    assert!(error.message.contains("half of it") && error.message.contains("signal: 9"), "{error}");
+    let error = of(&format!("{killed}\nrestoreRepeatable: true")).restore(1).await.unwrap_err();
+    assert_eq!((error.code, error.retryable), ("restore-interrupted", true), "{error}");
+    let error = of("restore: [/bin/sh, -c, 'exit 137']").restore(1).await.unwrap_err();
+    assert_eq!((error.code, error.retryable), ("command-failed", true), "it said so itself: {error}");
+    let error = of("restore: [/nowhere/restore]").restore(1).await.unwrap_err();
+    assert_eq!(error.code, "command-not-started", "{error}");
+}
+
+#[tokio::test]
 async fn only_listed_commands_run() {
     let folder = tempfile::tempdir().unwrap();
     let service = service(folder.path(), "commands: { warm-up: [/bin/echo, warm] }");

@@ -67,6 +67,20 @@ async fn a_watch_goes_on_over_bookmarks_ends_and_forgotten_versions() {
 }
 
 #[tokio::test]
+async fn a_manifest_that_its_step_would_refuse_is_named_before() {
+    let cluster = cluster().await;
+    let path = cluster.folder().join("migrate.yaml");
+    let driver = cluster.driver(&format!("{CHECKOUT}\njobs: {{ migrate: {} }}", path.display()));
+    std::fs::write(&path, "apiVersion: batch/v1\nkind: Job\nmetadata: { labels: { shard: 5 } }\n").unwrap();
+    let told = driver.facts().await.unwrap().findings.lacks;
+    assert!(told.len() == 1 && told[0].contains("migrate.yaml is no manifest of one Job: line 3"), "{told:?}");
+    let error = driver.run("migrate").await.unwrap_err();
+    assert_eq!((error.code, error.retryable), ("kubernetes-configuration", false), "{error}");
+    std::fs::write(&path, "apiVersion: batch/v1\nkind: Job\nmetadata: { labels: { shard: '5' } }\n").unwrap();
+    assert_eq!(driver.facts().await.unwrap().findings.lacks, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn what_is_forbidden_is_named_before_and_when_it_is_done() {
     let cluster = cluster().await;
     cluster.server().forbid(AGENT, "patch", "deployments.apps/scale");

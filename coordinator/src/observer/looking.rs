@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{Post, lock};
 
 /// A question that is not answered is put again after so long: the stream that it went down may have ended. An agent that
-/// still looks takes it for the same.
+/// still looks answers the first one all the same, and looks once more behind it.
 pub const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The questions of this process, and how far each agent has answered them.

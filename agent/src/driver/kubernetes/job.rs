@@ -1,6 +1,8 @@
 //! A Job from a listed manifest: attached to if one of it runs, made if none does, and waited for.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{ListParams, PostParams};
@@ -17,6 +19,28 @@ use crate::driver::{Done, DriverError, DriverResult};
 const LABEL: &str = "regent/job";
 /// The cluster cleans ended Jobs away after a day, unless the manifest says when.
 const KEPT_SECONDS: i32 = 86_400;
+/// One look at the manifests; a disk that does not answer is no proof.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Of which listed manifests no Job could be made, with what to do. One look at a time is under way, however long the disk
+/// takes.
+pub(super) async fn lacking(options: &KubernetesOptions, reading: &Arc<Mutex<()>>) -> Vec<String> {
+    if options.jobs.is_empty() {
+        return Vec::new();
+    }
+    let (jobs, reading) = (options.jobs.clone(), reading.clone());
+    let look = tokio::task::spawn_blocking(move || {
+        let Ok(_one) = reading.try_lock() else { return Vec::new() };
+        let wrong = jobs.iter().filter_map(|(name, path)| Some((name, manifest(path, name).err()?.message)));
+        wrong
+            .map(|(name, why)| format!("jobs: {name}: {why}; correct it, and quote what is meant as text"))
+            .collect::<Vec<String>>()
+    });
+    match tokio::time::timeout(LOOK_LIMIT, look).await {
+        Ok(Ok(lacks)) => lacks,
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    }
+}
 
 /// Runs it.
 pub(super) async fn run(client: &Client, options: &KubernetesOptions, name: &str) -> DriverResult {
@@ -88,4 +112,35 @@ fn ended(job: &Job) -> Option<Result<(), String>> {
         "Failed" => Some(Err(condition.message.clone().or_else(|| condition.reason.clone()).unwrap_or_default())),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_manifest_that_no_job_could_be_made_of_is_known_before_its_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("migrate.yaml");
+        let text = format!(
+            "namespace: shop\nworkloads: [{{ deployment: checkout, replicas: 1 }}]\njobs: {{ migrate: {} }}",
+            path.display()
+        );
+        let options: KubernetesOptions = serde_saphyr::from_str(&text).unwrap();
+        let reading = Arc::default();
+        let lacks = lacking(&options, &reading).await;
+        assert!(lacks.len() == 1 && lacks[0].contains("migrate.yaml is no manifest"), "it is not there: {lacks:?}");
+        let job = |port: &str| {
+            format!(
+                "apiVersion: batch/v1\nkind: Job\nspec:\n  template:\n    spec:\n      containers:\n        - name: one\n          \
+                 env: [{{ name: PORT, value: {port} }}]\n"
+            )
+        };
+        std::fs::write(&path, job("8080")).unwrap();
+        let lacks = lacking(&options, &reading).await;
+        assert!(lacks.len() == 1 && lacks[0].starts_with("jobs: migrate: "), "{lacks:?}");
+        assert!(lacks[0].contains("line 8, column ") && lacks[0].contains("expected a string"), "{lacks:?}");
+        std::fs::write(&path, job("'8080'")).unwrap();
+        assert_eq!(lacking(&options, &reading).await, Vec::<String>::new());
+    }
 }

@@ -20,10 +20,21 @@ pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
         let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
         let place = error.line().checked_sub(1).and_then(|line| lines.places.get(line));
         match place {
-            Some(place) if place.line > 0 => format!("line {}, column {}: {message}", place.line, place.column),
-            Some(_) | None => message.to_owned(),
+            Some(place) if place.line > 0 => {
+                format!("line {}, column {}: {}", place.line, place.column, without_value(message))
+            }
+            Some(_) | None => without_value(message),
         }
     })
+}
+
+/// `invalid type: integer, expected a string`: what stands there instead may be nobody's business.
+fn without_value(message: &str) -> String {
+    let parts = message.rsplit_once(", expected ");
+    let parts = parts.and_then(|(found, expected)| Some((found.split_once(": ")?, expected)));
+    let Some(((what, value), expected)) = parts else { return message.to_owned() };
+    let kind = value.split(['`', '"']).next().unwrap_or_default().trim_end();
+    format!("{what}: {kind}, expected {expected}")
 }
 
 /// The JSON of a tree, and of each of its lines the place in the manifest.
@@ -133,6 +144,10 @@ spec:
             assert!(why.starts_with(&format!("line {line}, column ")), "{bad}: {why}");
             assert!(!why.contains("at line"), "one place is enough: {why}");
         }
+        let why = read::<Job>(&GOOD.replace("image: example/one", "image: 4711")).unwrap_err();
+        assert!(why.contains("integer, expected a string") && !why.contains("4711"), "{why}");
+        let why = read::<Job>(&GOOD.replace("backoffLimit: 3", "backoffLimit: 'hun`, expected ter2'")).unwrap_err();
+        assert!(why.contains("string, expected ") && !why.contains("hun") && !why.contains("ter2"), "{why}");
         let why = read::<Job>("kind: [Job").unwrap_err();
         assert!(!why.is_empty(), "no YAML at all");
     }

@@ -1,9 +1,10 @@
 //! Files beside a database: replaced whole, with the owner they had, durable where a crash must find them.
 
-use std::fs::{File, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::driver::DriverError;
@@ -17,6 +18,16 @@ pub enum Durability {
     Written,
 }
 
+tokio::task_local! {
+    static AT_WORK: Arc<()>;
+}
+
+/// Holds `at_work` as long as `look` or any file operation that it began: one that was given up, because the disk did not answer
+/// in time, keeps its thread until the disk does.
+pub async fn holding<F: Future>(at_work: Arc<()>, look: F) -> F::Output {
+    AT_WORK.scope(at_work, look).await
+}
+
 /// Runs file operations off the async threads, bounded: a hanging disk must not hold the agent.
 ///
 /// # Errors
@@ -27,6 +38,11 @@ pub async fn bounded<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, DriverError> {
+    let at_work = AT_WORK.try_with(Arc::clone).ok();
+    let work = move || {
+        let _at_work = at_work;
+        work()
+    };
     match tokio::time::timeout(limit, tokio::task::spawn_blocking(work)).await {
         Ok(Ok(Ok(value))) => Ok(value),
         Ok(Ok(Err(error))) => Err(DriverError::retryable(code, format!("{what}: {error}"))),
@@ -49,10 +65,15 @@ pub fn replace(path: &Path, content: &[u8], durability: Durability) -> io::Resul
         Err(error) => return Err(error),
     };
     let written = (|| {
-        let mut file = File::create(&temporary)?;
+        // Left behind by another process of this number, or a link that somebody laid: never written through.
+        match std::fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.set_permissions(Permissions::from_mode(mode))?;
         if nix::unistd::geteuid().is_root() {
-            chown(&temporary, Some(owner.uid()), Some(owner.gid()))?;
+            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
         }
         file.write_all(content)?;
         if durability == Durability::Synced {
@@ -76,4 +97,27 @@ pub fn replace(path: &Path, content: &[u8], durability: Durability) -> io::Resul
 /// If the disk says so.
 pub fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_the_place_of_the_half_written_file_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("file"), folder.path().join("other"));
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        std::fs::write(&other, "another's").unwrap();
+        std::fs::set_permissions(&other, Permissions::from_mode(0o604)).unwrap();
+        let temporary = folder.path().join(format!(".file.regent-{}", std::process::id()));
+        std::os::unix::fs::symlink(&other, &temporary).unwrap();
+        replace(&path, b"new", Durability::Synced).unwrap();
+        let mode = |path: &Path| std::fs::symlink_metadata(path).unwrap().mode() & 0o7777;
+        assert_eq!((std::fs::read_to_string(&path).unwrap().as_str(), mode(&path)), ("new", 0o640));
+        assert!(std::fs::symlink_metadata(&path).unwrap().is_file());
+        assert_eq!((std::fs::read_to_string(&other).unwrap().as_str(), mode(&other)), ("another's", 0o604));
+        assert!(std::fs::symlink_metadata(&temporary).is_err());
+    }
 }
