@@ -349,7 +349,9 @@ impl Play {
             return Ok(Some(advice::of_application(state, &scene::application(), known, wall)));
         }
         let newest = self.newest()?;
-        Ok((newest.status == RunStatus::Aborted).then(|| advice::of_run(state, newest)))
+        // The last side may have followed already when the word came: then nothing is left out, and nothing to be done.
+        let left_out = newest.status == RunStatus::Aborted && !known.excluded.is_empty();
+        Ok(left_out.then(|| advice::of_run(state, newest)))
     }
 
     /// Gives the first command that a sentence names, as it stands there.
@@ -388,7 +390,8 @@ impl Play {
             self.is_as_before(&seen)?;
             return Ok(Fate::Undone);
         }
-        ensure!(newest.status == RunStatus::Succeeded, "it ended {}: {newest:?}", newest.status);
+        let followed = newest.status == RunStatus::Aborted && self.known()?.excluded.is_empty();
+        ensure!(newest.status == RunStatus::Succeeded || followed, "it ended {}: {newest:?}", newest.status);
         self.serves(&seen)?;
         Ok(Fate::Succeeded)
     }
