@@ -28,6 +28,10 @@ const DELAY: &str = "5";
 const DISKLESS: &str = "repl-diskless-sync";
 pub(super) const SYNC_DELAY: &str = "repl-diskless-sync-delay";
 const EARLY: &str = "repl-diskless-sync-max-replicas";
+/// A rewrite would make the append-only file shorter before the agent has compared it.
+const REWRITE: &str = "auto-aof-rewrite-percentage";
+/// What the server does where nothing is configured.
+const GROWTH: &str = "100";
 
 /// Whom the next start follows, and as whom.
 #[derive(Clone)]
@@ -73,12 +77,13 @@ pub(super) fn closed(text: &str, alone: bool) -> String {
 fn held(text: String) -> String {
     let early = last(&text, &[EARLY]).filter(|number| number != "0");
     let waits = last(&text, &[SYNC_DELAY]).as_deref() == Some(HELD);
-    if waits && last(&text, &[DISKLESS]).as_deref() == Some("yes") && early.is_none() {
+    let still = last(&text, &[REWRITE]).as_deref() == Some("0");
+    if waits && still && last(&text, &[DISKLESS]).as_deref() == Some("yes") && early.is_none() {
         return text;
     }
     // What a `CONFIG REWRITE` has put between the marks is the operator's now.
     let mut text = whole_line(without_block(&text, HOLD, true));
-    text += &format!("{HOLD}\n{DISKLESS} yes\n{SYNC_DELAY} {HELD}\n");
+    text += &format!("{HOLD}\n{DISKLESS} yes\n{SYNC_DELAY} {HELD}\n{REWRITE} 0\n");
     // Older servers do not know it, and would not start.
     if early.is_some() {
         text += &format!("{EARLY} 0\n");
@@ -86,13 +91,18 @@ fn held(text: String) -> String {
     text + END + "\n"
 }
 
-/// What the operator's lines say of how full copies begin, by setting.
+/// What the operator's lines say of how full copies begin and when the append-only file is rewritten, by setting.
 pub(super) fn copying(text: &str) -> Vec<(&'static str, String)> {
     let own = without_block(text, HOLD, false);
-    let delay = last(&own, &[SYNC_DELAY]).filter(|delay| delay != HELD).unwrap_or_else(|| DELAY.to_owned());
+    let delay = last(&own, &[SYNC_DELAY]);
+    // The server rewrote its file while it was held: nobody knows any more what was there before.
+    let rewritten = delay.as_deref() == Some(HELD);
+    let growth = last(&own, &[REWRITE]).filter(|growth| !rewritten || growth != "0");
+    let delay = delay.filter(|_| !rewritten).unwrap_or_else(|| DELAY.to_owned());
     let mut settings = vec![(SYNC_DELAY, delay)];
     settings.extend(last(&own, &[DISKLESS]).map(|diskless| (DISKLESS, diskless)));
     settings.extend(last(&own, &[EARLY]).map(|early| (EARLY, early)));
+    settings.push((REWRITE, growth.unwrap_or_else(|| GROWTH.to_owned())));
     settings
 }
 
@@ -255,7 +265,11 @@ mod tests {
         assert_eq!(closed(&once, false), once);
         let sync = |text: &str| [DISKLESS, SYNC_DELAY].map(|key| last(text, &[key]).unwrap_or_default());
         assert_eq!(sync(&once), ["yes", HELD]);
-        assert_eq!(copying(&once), [(SYNC_DELAY, "1".to_owned()), (DISKLESS, "no".to_owned())]);
+        assert_eq!(last(&once, &[REWRITE]).as_deref(), Some("0"));
+        let growth = |percent: &str| (REWRITE, percent.to_owned());
+        assert_eq!(copying(&once), [(SYNC_DELAY, "1".to_owned()), (DISKLESS, "no".to_owned()), growth("100")]);
+        assert_eq!(copying(&closed("auto-aof-rewrite-percentage 0\n", true))[1], growth("0"));
+        assert_eq!(copying(&closed("auto-aof-rewrite-percentage 50\n", true))[1], growth("50"));
         // The server rewrote its file while it was open.
         let rewritten = once.replace(HELD, "20").replace("sync-delay 1\n", "sync-delay 20\n");
         let again = closed(&rewritten, false);
@@ -264,7 +278,8 @@ mod tests {
         assert_eq!(again.matches(END).count(), 1, "{again}");
         assert_eq!(copying(&again)[0], (SYNC_DELAY, "20".to_owned()));
         // And while it was closed: nobody knows any more what was there before.
-        assert_eq!(copying(&format!("{SYNC_DELAY} {HELD}\n")), [(SYNC_DELAY, DELAY.to_owned())]);
+        assert_eq!(copying(&format!("{SYNC_DELAY} {HELD}\n")), [(SYNC_DELAY, DELAY.to_owned()), growth("100")]);
+        assert_eq!(copying(&format!("{SYNC_DELAY} {HELD}\n{REWRITE} 0\n"))[1], growth("100"));
         // As soon as so many wait, it would begin.
         let early = closed("repl-diskless-sync-max-replicas 1\n", false);
         assert_eq!(last(&early, &[EARLY]).as_deref(), Some("0"));
