@@ -112,6 +112,12 @@ async fn a_redis_that_came_back_with_less_is_not_opened_and_its_replica_keeps_wh
         let probe = pair.driver_a.probe().await;
         assert_eq!((probe.health, probe.role), (Health::Healthy, Role::Standby), "{probe:?}");
         assert_eq!(pair.a.cli(&["CONFIG", "GET", "repl-diskless-sync-delay"]).lines().last(), Some("0"));
+        // What it had is not its own any more.
+        assert!(!record(&pair.a).exists());
+        // It died between the link and the end of that step.
+        pair.a.cli(&["CONFIG", "SET", "repl-diskless-sync-delay", "2147483647"]);
+        pair.driver_a.rejoin(&to("b")).await.unwrap();
+        assert_eq!(pair.a.cli(&["CONFIG", "GET", "repl-diskless-sync-delay"]).lines().last(), Some("0"));
     }
 }
 
