@@ -40,6 +40,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::check::RedisCheck;
+use self::closed::Before;
 use self::files::Places;
 pub(crate) use self::lab::tool;
 use self::memory::Memory;
@@ -201,7 +202,8 @@ impl Driver for Redis {
             // Not met yet: where it was taken into guard, the file was known.
             return Ok(false);
         }
-        self.close_at_rest(false).await
+        // What an older agent did not write, nobody took out.
+        Ok(self.close_file(false).await? == Before::Open)
     }
 
     async fn fence(&self) -> DriverResult {

@@ -59,11 +59,8 @@ pub(super) fn closed(text: &str, alone: bool) -> String {
         .split_inclusive('\n')
         .map(|line| if alone && follows(line) { format!("{PREFIX}{line}") } else { line.to_owned() })
         .collect();
-    let number = last(&text, &["min-replicas-to-write", "min-slaves-to-write"]);
-    let lag = last(&text, &["min-replicas-max-lag", "min-slaves-max-lag"]);
-    // A lag of 0 switches the whole check off.
-    let lag_is_off = lag.as_deref() == Some("0");
-    if number.as_deref() != Some(CLOSED) || lag_is_off {
+    if !refuses(&text) {
+        let lag_is_off = lag_is_off(&text);
         text = whole_line(without_line(&text, NOTE));
         text += &format!("{NOTE}\nmin-replicas-to-write {CLOSED}\n");
         if lag_is_off {
@@ -113,15 +110,37 @@ fn whole_line(mut text: String) -> String {
     text
 }
 
-/// Closes the file; false if it was closed.
-pub(super) fn close(file: &Path, alone: bool) -> std::io::Result<bool> {
+/// What a file was before it was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Nothing had to be written.
+    Closed,
+    /// The next start would have refused writes, but handed out full copies or followed another.
+    Unheld,
+    /// The next start would have accepted writes.
+    Open,
+}
+
+/// Closes the file.
+pub(super) fn close(file: &Path, alone: bool) -> std::io::Result<Before> {
     let before = std::fs::read_to_string(file)?;
     let after = closed(&before, alone);
     if after == before {
-        return Ok(false);
+        return Ok(Before::Closed);
     }
     replace(file, after.as_bytes(), Durability::Synced)?;
-    Ok(true)
+    Ok(if refuses(&before) { Before::Unheld } else { Before::Open })
+}
+
+/// A start with it refuses writes.
+fn refuses(text: &str) -> bool {
+    let number = last(text, &["min-replicas-to-write", "min-slaves-to-write"]);
+    number.as_deref() == Some(CLOSED) && !lag_is_off(text)
+}
+
+/// A lag of 0 switches the whole check off.
+fn lag_is_off(text: &str) -> bool {
+    last(text, &["min-replicas-max-lag", "min-slaves-max-lag"]).as_deref() == Some("0")
 }
 
 /// Lets the next start follow this upstream. The file keeps a password from others: where they may read it, that right
@@ -285,6 +304,21 @@ mod tests {
         assert_eq!(last(&early, &[EARLY]).as_deref(), Some("0"));
         assert_eq!(closed(&early, false), early);
         assert_eq!(copying(&early)[1], (EARLY, "1".to_owned()));
+    }
+
+    #[test]
+    fn a_missing_hold_alone_opens_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("redis.conf");
+        for (text, before) in [
+            ("port 1\n", Before::Open),
+            ("min-replicas-to-write 65535\nmin-replicas-max-lag 0\n", Before::Open),
+            ("min-replicas-to-write 65535\n", Before::Unheld),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(close(&file, false).unwrap(), before, "{text}");
+            assert_eq!(close(&file, false).unwrap(), Before::Closed, "{text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use super::closed::Before;
 use super::{COMMAND_LIMIT, GLANCE, Redis, ok};
 use crate::driver::process::contact::{Contact, contact};
 use crate::driver::process::table::{Process, living, with_descendants};
@@ -122,6 +123,11 @@ impl Redis {
 
     /// Closes the configuration file of a running server; false if it was closed.
     pub(super) async fn close_at_rest(&self, alone: bool) -> Result<bool, DriverError> {
+        Ok(self.close_file(alone).await? != Before::Closed)
+    }
+
+    /// The same; what the file was before.
+    pub(super) async fn close_file(&self, alone: bool) -> Result<Before, DriverError> {
         let Some(file) = self.config_file() else { return Err(no_config_file()) };
         let writing = self.writing.clone();
         disk::bounded("redis-files", super::DISK_LIMIT, "closing Redis at rest in its configuration file", move || {
