@@ -284,7 +284,8 @@ pub trait Driver: Send + Sync {
     }
 
     /// Looks whether the next start of a guarded database would still come up refusing writes, and puts back what does
-    /// that. True if something was missing. Nothing that runs is touched, and a step that works on the database goes first.
+    /// that. True if it would have accepted writes. Nothing that runs is touched, and a step that works on the database
+    /// goes first.
     async fn keep_closed(&self) -> Result<bool, DriverError> {
         Ok(false)
     }

@@ -18,6 +18,7 @@ mod check;
 mod closed;
 mod facts;
 mod fence;
+mod files;
 mod lab;
 mod managed;
 mod memory;
@@ -39,6 +40,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::check::RedisCheck;
+use self::closed::Before;
+use self::files::Places;
 pub(crate) use self::lab::tool;
 use self::memory::Memory;
 pub use self::options::{RedisOptions, RedisUpstream};
@@ -85,6 +88,8 @@ struct Known {
     config_file: Option<PathBuf>,
     /// Seconds between two pings to its replicas, while a fence keeps it from them.
     ping_period: Option<String>,
+    /// Where the files of a process are, by its `run_id`.
+    places: Option<(String, Places)>,
 }
 
 /// Orders fences before openings.
@@ -197,7 +202,8 @@ impl Driver for Redis {
             // Not met yet: where it was taken into guard, the file was known.
             return Ok(false);
         }
-        self.close_at_rest(false).await
+        // What an older agent did not write, nobody took out.
+        Ok(self.close_file(false).await? == Before::Open)
     }
 
     async fn fence(&self) -> DriverResult {

@@ -112,6 +112,12 @@ async fn a_redis_that_came_back_with_less_is_not_opened_and_its_replica_keeps_wh
         let probe = pair.driver_a.probe().await;
         assert_eq!((probe.health, probe.role), (Health::Healthy, Role::Standby), "{probe:?}");
         assert_eq!(pair.a.cli(&["CONFIG", "GET", "repl-diskless-sync-delay"]).lines().last(), Some("0"));
+        // What it had is not its own any more.
+        assert!(!record(&pair.a).exists());
+        // It died between the link and the end of that step.
+        pair.a.cli(&["CONFIG", "SET", "repl-diskless-sync-delay", "2147483647"]);
+        pair.driver_a.rejoin(&to("b")).await.unwrap();
+        assert_eq!(pair.a.cli(&["CONFIG", "GET", "repl-diskless-sync-delay"]).lines().last(), Some("0"));
     }
 }
 
@@ -171,4 +177,69 @@ async fn an_append_only_file_that_is_shorter_is_no_reason_to_open() {
     let error = pair.driver_a.unfence().await.unwrap_err();
     assert_eq!(error.code, "redis-data-lost", "{error}");
     assert_eq!(pair.b.cli(&["GET", "k"]), "v");
+}
+
+/// What a rewrite has made shorter lacks nothing; and none begins before what was loaded was looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_only_file_that_was_rewritten_is_opened() {
+    let pair = Pair::new("appendonly yes\nauto-aof-rewrite-percentage 70").await;
+    for _ in 0..50 {
+        assert_eq!(pair.a.cli(&["SET", "k", "v"]), "OK");
+    }
+    pair.recorded("base", 1).await;
+    pair.recorded("appended", 1000).await;
+    pair.a.cli(&["BGREWRITEAOF"]);
+    let manifest = pair.a.folder.path().join("appendonlydir/appendonly.aof.manifest");
+    until("it is rewritten", async || std::fs::read_to_string(&manifest).unwrap().contains("seq 2 type b")).await;
+    pair.restart(Signal::SIGKILL);
+    let percentage = || pair.a.cli(&["CONFIG", "GET", "auto-aof-rewrite-percentage"]);
+    assert_eq!(percentage().lines().last(), Some("0"));
+    pair.driver_a.unfence().await.unwrap();
+    assert_eq!(percentage().lines().last(), Some("70"));
+    assert_eq!(pair.a.cli(&["GET", "k"]), "v");
+}
+
+/// Without a replica a snapshot names no history.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_one_is_opened_with_all_that_it_has_saved_and_not_with_less() {
+    let server = Server::new("save 3600 1");
+    let driver = server.driver("a", &[]).with_record(record(&server));
+    driver.guard(&marker("a")).await.unwrap();
+    driver.unfence().await.unwrap();
+    assert_eq!(server.cli(&["SET", "k", "v"]), "OK");
+    until("its keys are on record", async || {
+        driver.probe().await;
+        recorded(&server)["keys"] == true
+    })
+    .await;
+    assert_eq!(recorded(&server)["backlog"], false);
+    // Saved as it ends.
+    server.end(Signal::SIGTERM);
+    server.start();
+    assert!(!driver.unfence().await.unwrap().already);
+    assert_eq!(server.cli(&["GET", "k"]), "v");
+    // Not saved, and seen behind the last save.
+    let saved = std::fs::metadata(server.folder.path().join("dump.rdb")).unwrap().modified().unwrap();
+    let saved = saved.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    until("a later look is on record", async || {
+        server.cli(&["SET", "k", "w"]);
+        driver.probe().await;
+        recorded(&server)["unsaved"].as_u64().is_some_and(|at| u128::from(at) > saved)
+    })
+    .await;
+    server.end(Signal::SIGKILL);
+    server.start();
+    assert_eq!(server.cli(&["GET", "k"]), "v");
+    let error = driver.unfence().await.unwrap_err();
+    assert_eq!(error.code, "redis-data-lost", "{error}");
+    // Nothing at all is less, whatever the time says.
+    server.end(Signal::SIGKILL);
+    std::fs::remove_file(server.folder.path().join("dump.rdb")).unwrap();
+    server.start();
+    assert_eq!(driver.unfence().await.unwrap_err().code, "redis-data-lost");
+}
+
+fn recorded(server: &Server) -> serde_json::Value {
+    let text = std::fs::read(record(server)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
 }

@@ -28,6 +28,16 @@ const DELAY: &str = "5";
 const DISKLESS: &str = "repl-diskless-sync";
 pub(super) const SYNC_DELAY: &str = "repl-diskless-sync-delay";
 const EARLY: &str = "repl-diskless-sync-max-replicas";
+/// A rewrite would make the append-only file shorter before the agent has compared it.
+const REWRITE: &str = "auto-aof-rewrite-percentage";
+/// What the server does where nothing is configured.
+const GROWTH: &str = "100";
+
+/// What holds copies back, and how.
+pub(super) const HOLDING: [&str; 4] = [SYNC_DELAY, DISKLESS, EARLY, REWRITE];
+
+/// A setting and its value.
+pub(super) type Setting = (&'static str, String);
 
 /// Whom the next start follows, and as whom.
 #[derive(Clone)]
@@ -49,36 +59,49 @@ pub(super) enum Kept {
 
 /// The file with what closes it at its end, where it wins over everything before. With `alone`, lines that would make
 /// the next start follow an upstream of long ago, and take over its data, become comments.
-pub(super) fn closed(text: &str, alone: bool) -> String {
+/// What an open server runs with, and no line of the file says, is noted there.
+fn closed_as(text: &str, alone: bool, running: &[Setting]) -> String {
     let own = if alone { without_block(text, BEGIN, false) } else { text.to_owned() };
     let mut text: String = own
         .split_inclusive('\n')
         .map(|line| if alone && follows(line) { format!("{PREFIX}{line}") } else { line.to_owned() })
         .collect();
-    let number = last(&text, &["min-replicas-to-write", "min-slaves-to-write"]);
-    let lag = last(&text, &["min-replicas-max-lag", "min-slaves-max-lag"]);
-    // A lag of 0 switches the whole check off.
-    let lag_is_off = lag.as_deref() == Some("0");
-    if number.as_deref() != Some(CLOSED) || lag_is_off {
+    if !refuses(&text) {
+        let lag_is_off = lag_is_off(&text);
         text = whole_line(without_line(&text, NOTE));
         text += &format!("{NOTE}\nmin-replicas-to-write {CLOSED}\n");
         if lag_is_off {
             text += "min-replicas-max-lag 10\n";
         }
     }
-    if text.lines().any(follows) { text } else { held(text) }
+    if text.lines().any(follows) { text } else { held(text, running) }
 }
 
 /// The file with what keeps full copies back.
-fn held(text: String) -> String {
-    let early = last(&text, &[EARLY]).filter(|number| number != "0");
+fn held(text: String, running: &[Setting]) -> String {
+    // By an include or the command line, too.
+    let by_file = last(&text, &[EARLY]);
+    let by_server = running.iter().find(|(key, _)| *key == EARLY).map(|(_, number)| number.clone());
+    let early = by_file.or(by_server).filter(|number| number != "0");
     let waits = last(&text, &[SYNC_DELAY]).as_deref() == Some(HELD);
-    if waits && last(&text, &[DISKLESS]).as_deref() == Some("yes") && early.is_none() {
+    let still = last(&text, &[REWRITE]).as_deref() == Some("0");
+    if waits && still && last(&text, &[DISKLESS]).as_deref() == Some("yes") && early.is_none() {
         return text;
     }
-    // What a `CONFIG REWRITE` has put between the marks is the operator's now.
-    let mut text = whole_line(without_block(&text, HOLD, true));
-    text += &format!("{HOLD}\n{DISKLESS} yes\n{SYNC_DELAY} {HELD}\n");
+    // What a `CONFIG REWRITE` has put between the marks is the operator's now; what was written here is not.
+    let hold = format!("{SYNC_DELAY} {HELD}");
+    let holds = |text: &str| text.lines().filter(|line| *line == hold).count();
+    let rewritten = holds(&text) == holds(&without_block(&text, HOLD, false));
+    let mut text = whole_line(without_block(&text, HOLD, rewritten));
+    for (key, value) in running {
+        if last(&text, &[*key]).is_some() {
+            continue;
+        }
+        let noted = format!("{PREFIX}{key} ");
+        text = text.split_inclusive('\n').filter(|line| !line.starts_with(&noted)).collect();
+        text += &format!("{noted}{value}\n");
+    }
+    text += &format!("{HOLD}\n{DISKLESS} yes\n{SYNC_DELAY} {HELD}\n{REWRITE} 0\n");
     // Older servers do not know it, and would not start.
     if early.is_some() {
         text += &format!("{EARLY} 0\n");
@@ -86,13 +109,20 @@ fn held(text: String) -> String {
     text + END + "\n"
 }
 
-/// What the operator's lines say of how full copies begin, by setting.
-pub(super) fn copying(text: &str) -> Vec<(&'static str, String)> {
+/// What the operator's lines say of how full copies begin and when the append-only file is rewritten, by setting; else
+/// what the server ran with while it was open.
+pub(super) fn copying(text: &str) -> Vec<Setting> {
     let own = without_block(text, HOLD, false);
-    let delay = last(&own, &[SYNC_DELAY]).filter(|delay| delay != HELD).unwrap_or_else(|| DELAY.to_owned());
+    let last = |text: &str, keys: &[&str]| last(text, keys).or_else(|| noted(text, keys));
+    let delay = last(&own, &[SYNC_DELAY]);
+    // The server rewrote its file while it was held: nobody knows any more what was there before.
+    let rewritten = delay.as_deref() == Some(HELD);
+    let growth = last(&own, &[REWRITE]).filter(|growth| !rewritten || growth != "0");
+    let delay = delay.filter(|_| !rewritten).unwrap_or_else(|| DELAY.to_owned());
     let mut settings = vec![(SYNC_DELAY, delay)];
     settings.extend(last(&own, &[DISKLESS]).map(|diskless| (DISKLESS, diskless)));
     settings.extend(last(&own, &[EARLY]).map(|early| (EARLY, early)));
+    settings.push((REWRITE, growth.unwrap_or_else(|| GROWTH.to_owned())));
     settings
 }
 
@@ -103,15 +133,43 @@ fn whole_line(mut text: String) -> String {
     text
 }
 
-/// Closes the file; false if it was closed.
-pub(super) fn close(file: &Path, alone: bool) -> std::io::Result<bool> {
+/// What was noted of a setting while the server was open.
+fn noted(text: &str, keys: &[&str]) -> Option<String> {
+    let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(PREFIX)).collect();
+    last(&lines.join("\n"), keys)
+}
+
+/// What a file was before it was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Nothing had to be written.
+    Closed,
+    /// The next start would have refused writes, but handed out full copies or followed another.
+    Unheld,
+    /// The next start would have accepted writes.
+    Open,
+}
+
+/// Closes the file of a server that runs with these, if it is known.
+pub(super) fn close(file: &Path, alone: bool, running: &[Setting]) -> std::io::Result<Before> {
     let before = std::fs::read_to_string(file)?;
-    let after = closed(&before, alone);
+    let after = closed_as(&before, alone, running);
     if after == before {
-        return Ok(false);
+        return Ok(Before::Closed);
     }
     replace(file, after.as_bytes(), Durability::Synced)?;
-    Ok(true)
+    Ok(if refuses(&before) { Before::Unheld } else { Before::Open })
+}
+
+/// A start with it refuses writes.
+fn refuses(text: &str) -> bool {
+    let number = last(text, &["min-replicas-to-write", "min-slaves-to-write"]);
+    number.as_deref() == Some(CLOSED) && !lag_is_off(text)
+}
+
+/// A lag of 0 switches the whole check off.
+fn lag_is_off(text: &str) -> bool {
+    last(text, &["min-replicas-max-lag", "min-slaves-max-lag"]).as_deref() == Some("0")
 }
 
 /// Lets the next start follow this upstream. The file keeps a password from others: where they may read it, that right
@@ -136,7 +194,7 @@ pub(super) fn follow(file: &Path, upstream: &Following, server: Option<u32>) -> 
 
 /// The file with what makes the next start a closed replica of this upstream, and of no other.
 fn following(text: &str, upstream: &Following) -> String {
-    let mut text = whole_line(without_block(&closed(text, true), HOLD, false));
+    let mut text = whole_line(without_block(&closed_as(text, true, &[]), HOLD, false));
     text += &format!("{BEGIN}\nreplicaof {} {}\n", quoted(&upstream.host), upstream.port);
     if let Some(user) = &upstream.user {
         text += &format!("masteruser {}\n", quoted(user));
@@ -205,6 +263,10 @@ fn last(text: &str, keys: &[&str]) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn closed(text: &str, alone: bool) -> String {
+        closed_as(text, alone, &[])
+    }
+
     #[test]
     fn is_closed_once_and_last() {
         let once = closed("port 1\nmin-slaves-to-write 65535\nmin-replicas-to-write 1", false);
@@ -255,7 +317,11 @@ mod tests {
         assert_eq!(closed(&once, false), once);
         let sync = |text: &str| [DISKLESS, SYNC_DELAY].map(|key| last(text, &[key]).unwrap_or_default());
         assert_eq!(sync(&once), ["yes", HELD]);
-        assert_eq!(copying(&once), [(SYNC_DELAY, "1".to_owned()), (DISKLESS, "no".to_owned())]);
+        assert_eq!(last(&once, &[REWRITE]).as_deref(), Some("0"));
+        let growth = |percent: &str| (REWRITE, percent.to_owned());
+        assert_eq!(copying(&once), [(SYNC_DELAY, "1".to_owned()), (DISKLESS, "no".to_owned()), growth("100")]);
+        assert_eq!(copying(&closed("auto-aof-rewrite-percentage 0\n", true))[1], growth("0"));
+        assert_eq!(copying(&closed("auto-aof-rewrite-percentage 50\n", true))[1], growth("50"));
         // The server rewrote its file while it was open.
         let rewritten = once.replace(HELD, "20").replace("sync-delay 1\n", "sync-delay 20\n");
         let again = closed(&rewritten, false);
@@ -264,12 +330,56 @@ mod tests {
         assert_eq!(again.matches(END).count(), 1, "{again}");
         assert_eq!(copying(&again)[0], (SYNC_DELAY, "20".to_owned()));
         // And while it was closed: nobody knows any more what was there before.
-        assert_eq!(copying(&format!("{SYNC_DELAY} {HELD}\n")), [(SYNC_DELAY, DELAY.to_owned())]);
+        assert_eq!(copying(&format!("{SYNC_DELAY} {HELD}\n")), [(SYNC_DELAY, DELAY.to_owned()), growth("100")]);
+        assert_eq!(copying(&format!("{SYNC_DELAY} {HELD}\n{REWRITE} 0\n"))[1], growth("100"));
         // As soon as so many wait, it would begin.
         let early = closed("repl-diskless-sync-max-replicas 1\n", false);
         assert_eq!(last(&early, &[EARLY]).as_deref(), Some("0"));
         assert_eq!(closed(&early, false), early);
         assert_eq!(copying(&early)[1], (EARLY, "1".to_owned()));
+    }
+
+    #[test]
+    fn what_an_include_or_the_command_line_says_is_held_and_given_back() {
+        let running = [(SYNC_DELAY, "7"), (DISKLESS, "no"), (EARLY, "2"), (REWRITE, "60")];
+        let running = running.map(|(key, value)| (key, value.to_owned()));
+        let once =
+            closed_as("repl-diskless-sync yes\nrepl-diskless-sync-delay 1\ninclude other.conf\n", true, &running);
+        assert_eq!(last(&once, &[EARLY]).as_deref(), Some("0"), "{once}");
+        assert_eq!(copying(&once), running);
+        assert_eq!(closed_as(&once, false, &running), once);
+        assert_eq!(closed(&once, false), once, "it does not run");
+        // It is kept while it is a replica.
+        assert_eq!(copying(&following(&once, &upstream(1))), running);
+        // A line of its own counts.
+        let once = closed_as("repl-diskless-sync-delay 1\n", true, &running);
+        assert_eq!(copying(&once)[0], (SYNC_DELAY, "1".to_owned()));
+    }
+
+    #[test]
+    fn a_block_of_an_older_agent_is_no_word_of_the_operators() {
+        let operators = "repl-diskless-sync no\nrepl-diskless-sync-delay 20\nmin-replicas-to-write 65535\n";
+        let old = format!("{operators}{HOLD}\n{DISKLESS} yes\n{SYNC_DELAY} {HELD}\n{END}\n");
+        let new = closed(&old, false);
+        assert_eq!(new, closed(operators, false));
+        assert_eq!(last(&new, &[REWRITE]).as_deref(), Some("0"));
+        let given = [(SYNC_DELAY, "20"), (DISKLESS, "no"), (REWRITE, GROWTH)];
+        assert_eq!(copying(&new), given.map(|(key, value)| (key, value.to_owned())));
+    }
+
+    #[test]
+    fn a_missing_hold_alone_opens_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("redis.conf");
+        for (text, before) in [
+            ("port 1\n", Before::Open),
+            ("min-replicas-to-write 65535\nmin-replicas-max-lag 0\n", Before::Open),
+            ("min-replicas-to-write 65535\n", Before::Unheld),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(close(&file, false, &[]).unwrap(), before, "{text}");
+            assert_eq!(close(&file, false, &[]).unwrap(), Before::Closed, "{text}");
+        }
     }
 
     #[test]

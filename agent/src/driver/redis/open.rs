@@ -60,7 +60,8 @@ impl Redis {
 
     /// A primary that lost something in a restart is not opened: its replicas would take over what it has (S5).
     async fn refuse_less_than_before(&self, info: &Info) -> Result<(), DriverError> {
-        match self.memory.lacking(info).await? {
+        let places = self.places(&self.acting, info).await;
+        match self.memory.lacking(info, places).await? {
             Some(lacks) => Err(DriverError::permanent("redis-data-lost", lacks)),
             None => Ok(()),
         }
@@ -70,7 +71,7 @@ impl Redis {
         let promoted = before.is_replica();
         if promoted {
             // A repeated attempt finds a primary: what it has is what this replica had.
-            self.memory.saw(before);
+            self.memory.saw(before, None);
             // Closed first, so that the end of replication is not yet the beginning of writes.
             self.set("min-replicas-to-write", CLOSED).await?;
             self.gate.still(count)?;
@@ -94,7 +95,8 @@ impl Redis {
         self.let_copy().await?;
         self.gate.still(count)?;
         let info = self.info().await?;
-        self.memory.saw(&info);
+        let places = self.places(&self.acting, &info).await;
+        self.memory.saw(&info, places);
         let message = match (promoted, was_closed || switched) {
             (true, _) => "promoted, a write was accepted",
             (false, true) => "opened, a write was accepted",

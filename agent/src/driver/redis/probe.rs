@@ -1,9 +1,12 @@
 //! Looking: `INFO` over the kept session.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::files::Places;
 use super::session::{Failure, Info, Session, command};
 use super::{CLOSED, Redis};
+use crate::driver::elsewhere::FenceAt;
 use crate::driver::process::table::Process;
 use crate::driver::{Health, Probe, Role, Upstream};
 
@@ -36,6 +39,31 @@ impl Redis {
         Ok(info)
     }
 
+    /// Where the files of this process are; none if they are not on this machine, or it does not say. Asked once.
+    pub(super) async fn places(&self, session: &Session, info: &Info) -> Option<Places> {
+        if self.options.fence == FenceAt::Remote {
+            return None;
+        }
+        let process = info.text("run_id");
+        let known = self.known().places.clone().filter(|(of, _)| of == process);
+        if let Some((_, places)) = known {
+            return Some(places);
+        }
+        let mut found = Vec::new();
+        for name in ["dir", "dbfilename", "appenddirname", "appendfilename"] {
+            let answer: Vec<String> =
+                session.ask(&command(&["CONFIG", "GET", name]), super::COMMAND_LIMIT).await.ok()?;
+            // Older servers have no folder for it.
+            found.push(answer.into_iter().nth(1).unwrap_or_default());
+        }
+        let [folder, snapshot, appended, name] = found.as_slice() else { return None };
+        let folder = PathBuf::from(folder);
+        let manifest = folder.join(appended).join(format!("{name}.manifest"));
+        let places = Places { manifest, snapshot: folder.join(snapshot) };
+        self.known().places = Some((process.to_owned(), places.clone()));
+        Some(places)
+    }
+
     /// The probe.
     pub(super) async fn look(&self) -> Probe {
         match tokio::time::timeout(PROBE_LIMIT, self.look_within()).await {
@@ -59,9 +87,11 @@ impl Redis {
         let position = info.position();
         let writable = !replica && (wanted == 0 || good >= wanted);
         if writable {
-            self.memory.saw(&info);
+            let places = self.places(&self.probing, &info).await;
+            self.memory.saw(&info, places);
         } else if !replica {
-            match self.memory.lacking(&info).await {
+            let places = self.places(&self.probing, &info).await;
+            match self.memory.lacking(&info, places).await {
                 Ok(None) => {}
                 // It is as good as dead: what it says of its history and its offset is nobody's measure.
                 Ok(Some(lacks)) => return Ok(Probe::without_answer(Health::Failed, lacks)),

@@ -41,6 +41,7 @@ impl Redis {
         if follows(&info, upstream) && info.is("master_link_status", "up") {
             self.let_go().await;
             let kept = self.start_as_replica(upstream).await?;
+            self.settle().await?;
             let switched = self.switch_clients("on").await?;
             let already = !switched && !started && kept != Kept::Whole { changed: true };
             let message = format!("replicates already{}", note(kept));
@@ -70,8 +71,7 @@ impl Redis {
         // A replica expires nothing by itself; what its upstream sends must not wait.
         self.let_go().await;
         let info = self.see_link().await?;
-        // What it hands on from now on is its upstream's.
-        self.let_copy().await?;
+        self.settle().await?;
         self.switch_clients("on").await?;
         Ok(Done {
             already: false,
@@ -79,6 +79,12 @@ impl Redis {
             position: info.position(),
             ..Done::default()
         })
+    }
+
+    /// What it has and hands on from now on is its upstream's.
+    async fn settle(&self) -> Result<(), DriverError> {
+        self.memory.forget().await?;
+        self.let_copy().await
     }
 
     /// Nothing of its own would be lost: it is empty, or the upstream can send what it lacks.

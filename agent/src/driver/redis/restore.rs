@@ -12,9 +12,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::closed;
 use super::lab::Lab;
-use super::server::no_config_file;
 use super::{CLOSED, DISK_LIMIT, GLANCE, Redis};
 use crate::driver::backup::{Backup, BackupKind, BackupOptions, Judge, Over, not_empty, note, unnamed};
 use crate::driver::postgres::programs::Programs;
@@ -100,12 +98,8 @@ impl Redis {
         // It took its time, and somebody else may have brought something better meanwhile.
         self.refuse_over(options).await?;
         let aside = if self.info().await?.has_no_keys() { None } else { Some(self.set_aside().await?) };
-        let Some(file) = self.config_file() else { return Err(no_config_file()) };
         let name = self.get("dbfilename").await?;
-        disk::bounded("redis-files", DISK_LIMIT, "closing Redis at rest in its configuration file", move || {
-            closed::close(&file, true)
-        })
-        .await?;
+        self.close_at_rest(true).await?;
         self.stop_by_command().await?;
         let aside = aside.map(|path| format!("; what was there is in {}", path.display())).unwrap_or_default();
         let message = format!(

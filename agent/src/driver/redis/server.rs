@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use super::closed::{Before, HELD, HOLDING, SYNC_DELAY, Setting};
 use super::{COMMAND_LIMIT, GLANCE, Redis, ok};
 use crate::driver::process::contact::{Contact, contact};
 use crate::driver::process::table::{Process, living, with_descendants};
@@ -122,13 +123,35 @@ impl Redis {
 
     /// Closes the configuration file of a running server; false if it was closed.
     pub(super) async fn close_at_rest(&self, alone: bool) -> Result<bool, DriverError> {
+        Ok(self.close_file(alone).await? != Before::Closed)
+    }
+
+    /// The same; what the file was before.
+    pub(super) async fn close_file(&self, alone: bool) -> Result<Before, DriverError> {
         let Some(file) = self.config_file() else { return Err(no_config_file()) };
+        let running = self.running().await;
         let writing = self.writing.clone();
         disk::bounded("redis-files", super::DISK_LIMIT, "closing Redis at rest in its configuration file", move || {
             let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
-            super::closed::close(&file, alone)
+            super::closed::close(&file, alone, &running)
         })
         .await
+    }
+
+    /// What it runs with of what holds copies back; nothing while it is held, or if it does not answer.
+    async fn running(&self) -> Vec<Setting> {
+        let mut running = Vec::new();
+        for key in HOLDING {
+            let Ok(value) = self.get(key).await else { return Vec::new() };
+            if key == SYNC_DELAY && (value == HELD || value.is_empty()) {
+                return Vec::new();
+            }
+            // Older servers do not know each of them.
+            if !value.is_empty() {
+                running.push((key, value));
+            }
+        }
+        running
     }
 
     /// The same beside a fence, which waits for no disk: what was open when it was taken into guard, because it did not
@@ -138,7 +161,7 @@ impl Redis {
         let writing = self.writing.clone();
         tokio::task::spawn_blocking(move || {
             let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = super::closed::close(&file, false) {
+            if let Err(error) = super::closed::close(&file, false, &[]) {
                 let error = crate::journal::chain(&error);
                 tracing::error!(file = %file.display(), error, "cannot close Redis at rest");
             }
