@@ -36,7 +36,8 @@ impl Victim {
         use std::io::Write as _;
         let path = self.place.join("calls");
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-        writeln!(file, "{call}").unwrap();
+        // In one go: the agent and its guard write side by side.
+        file.write_all(format!("{call}\n").as_bytes()).unwrap();
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -67,7 +68,8 @@ impl Server {
         let Some(process) = self.process() else { return };
         process.signal(signal).unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
-        while process.still_lives() {
+        // Its last thread may hold the port for a moment longer than its first one lives.
+        while process.still_lives() || TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
             assert!(Instant::now() < deadline);
             std::thread::sleep(Duration::from_millis(2));
         }
