@@ -40,7 +40,6 @@ const UNSEEN: &[Mistake] = &[
     Mistake::GrantBesideVote,
     Mistake::WithdrawalUnapplied,
     Mistake::DispatchedOnce,
-    Mistake::RogueLeft,
 ];
 
 /// The seed breaks the promise with the mistake, and none without it.
