@@ -32,9 +32,7 @@ found! {}
 /// the faults that would show them are too rare. They count for nothing until one is.
 const UNSEEN: &[Mistake] = &[
     Mistake::GrantFromReceipt,
-    Mistake::GuardNotStarted,
     Mistake::OpenWithoutLease,
-    Mistake::PromiseTooShort,
     Mistake::FenceAssumed,
     Mistake::NeverRedialled,
     Mistake::GrantBesideVote,
