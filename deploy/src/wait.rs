@@ -19,15 +19,18 @@ where
 {
     let start = Instant::now();
     let deadline = start + within;
+    let mut last = None;
     loop {
         let error = match tokio::time::timeout_at(deadline, probe()).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => error,
-            Err(_) => anyhow::anyhow!("the last look at it did not end"),
+            // The look before it says more.
+            Err(_) => last.take().unwrap_or_else(|| anyhow::anyhow!("the first look at it did not end")),
         };
         if Instant::now() >= deadline {
             return Err(error).with_context(|| format!("waited {:.1} s for {what}", start.elapsed().as_secs_f32()));
         }
+        last = Some(error);
         sleep(PACE).await;
     }
 }

@@ -130,8 +130,10 @@ struct Begun {
 /// Begins one that would start, and stops the replay of the new side right before.
 async fn without_replay(world: &World, to: &Region, options: &[&str]) -> Result<Begun> {
     let (ctl, cluster) = (world.ctl(), to.cluster()?);
-    let words = [&["switchover", APPLICATION, "--to", &cluster.name][..], options].concat();
-    let dry = [&words[..], &["--dry-run"]].concat();
+    let move_there = ["switchover", APPLICATION, "--to", &cluster.name];
+    let words = [&move_there[..], options].concat();
+    // Whether it would start does not depend on the options.
+    let dry = [&move_there[..], &["--dry-run"]].concat();
     wait::until("a switchover that would start", PATIENCE, || async { ctl.run(&dry).await.map(drop) }).await?;
     let before = newest(ctl).await?;
     let session = cluster.postgres.connect_as_agent().await?;
