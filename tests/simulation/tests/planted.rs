@@ -26,7 +26,30 @@ macro_rules! found {
     };
 }
 
-found! {}
+found! {
+    a_lease_that_runs_for_the_whole_bound: LeaseForWholeBound, 149, "S1, one writer";
+    a_lease_by_one_grant: LeaseByOneGrant, 39, "S1, one writer";
+    a_guard_that_sleeps: GuardAsleep, 7, "S1, one writer";
+    a_guard_that_is_not_started_again: GuardNotStarted, 204, "L1";
+    a_promise_that_was_forgotten: PromiseForgotten, 257, "S1, one writer";
+    a_promise_that_is_too_short: PromiseTooShort, 257, "S1, one writer";
+    nobody_asked_for_promises: FailsafeUnasked, 21, "S6, coordinator trouble alone changes nothing";
+    a_fence_that_is_never_lifted: FenceNeverLifted, 6, "L1";
+    a_closed_database_that_stays_closed: ClosedStaysClosed, 89, "L1";
+    a_grant_that_was_not_noted: GrantNotNoted, 7, "S1, one writer";
+    a_vote_that_is_never_withdrawn: NeverWithdrawn, 3, "L1";
+    a_decision_at_once: DecideAtOnce, 20, "S1, one writer";
+    a_decision_by_one_vote: DecideByOneVote, 36, "L1";
+    an_epoch_that_stays: EpochStays, 0, "S2, epochs only rise";
+    an_old_side_that_is_not_excluded: OldSideEligible, 35, "S1, no acknowledged row missing beyond the report";
+    a_name_that_stays: AnswerStays, 0, "L1";
+    a_log_that_is_not_written: LogNotWritten, 12, "L1";
+    a_copied_disk_that_is_taken: CopiedDiskTaken, 1, "an old disk is refused";
+    a_restored_group_below_the_agents: EpochOfBackup, 29, "S2, a restored group goes on above all epochs";
+    a_pause_that_holds_nothing: PauseIgnored, 42, "a pause holds";
+    a_rogue_that_is_left: RogueLeft, 223, "a rogue writer is fenced and told";
+    a_rewind_without_a_word: RewindUnasked, 15, "S5, nothing is deleted";
+}
 
 /// No seed is known that finds these: what keeps them from doing harm is a second rule behind the one that is missing, or
 /// the faults that would show them are too rare. They count for nothing until one is.
