@@ -111,7 +111,7 @@ pub(crate) fn of(scene: &Scene<'_>, run: &Run, wall: Timestamp) -> Standing {
     if automatic && let Some(held) = held(scene) {
         return Standing::Gone(held.to_owned());
     }
-    if matches!(run.cause, Cause::Switchover { .. }) {
+    if run.cause.is_planned() {
         if is_paused(scene) {
             return Standing::Gone(PAUSED.to_owned());
         }

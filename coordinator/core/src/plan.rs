@@ -75,16 +75,10 @@ pub fn of(
     let from = known.primary.as_ref()?;
     let followers = followers(known, from, to);
     let route = Route { from, to, promotable: &promotable, followers: &followers };
-    Some(match cause {
-        Cause::Switchover { .. } => switchover(&known.document, &route),
-        Cause::RegionLost
-        | Cause::ResourceFailed { .. }
-        | Cause::AgentUnreachable
-        | Cause::SelfFenced
-        | Cause::Forced { .. }
-        | Cause::Rejoin { .. }
-        | Cause::Recovered
-        | Cause::Drill { .. } => failover(&known.document, &route, begins == Begins::Before, gaps),
+    Some(if cause.is_planned() {
+        switchover(&known.document, &route)
+    } else {
+        failover(&known.document, &route, begins == Begins::Before, gaps)
     })
 }
 

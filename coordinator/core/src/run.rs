@@ -314,20 +314,11 @@ impl Run {
     /// switchover may wait, ask and run commands before; it is asked for its cause until it keeps writes out.
     #[must_use]
     pub fn hides_its_cause(&self) -> bool {
-        match self.cause {
-            Cause::Switchover { .. } => {
-                let closing = |(step, progress): (&Step, &Progress)| keeps_out(step.kind) && progress.token.is_some();
-                self.decided.is_some() || self.status == RunStatus::Undoing || self.walk().any(closing)
-            }
-            Cause::RegionLost
-            | Cause::ResourceFailed { .. }
-            | Cause::AgentUnreachable
-            | Cause::SelfFenced
-            | Cause::Forced { .. }
-            | Cause::Rejoin { .. }
-            | Cause::Recovered
-            | Cause::Drill { .. } => self.has_begun(),
+        if !self.cause.is_planned() {
+            return self.has_begun();
         }
+        let closing = |(step, progress): (&Step, &Progress)| keeps_out(step.kind) && progress.token.is_some();
+        self.decided.is_some() || self.status == RunStatus::Undoing || self.walk().any(closing)
     }
 
     /// A failover does not wait for it: it moves no primary and can be begun again. Of a switchover that is the end,
@@ -349,10 +340,9 @@ impl Run {
     #[must_use]
     pub fn yields_to_failover(&self) -> bool {
         let undoing = self.cause.moves_primary() && self.decided.is_none() && self.status == RunStatus::Undoing;
-        let switchover = matches!(self.cause, Cause::Switchover { .. });
         let is_stuck =
             || self.walk().any(|(step, progress)| step.stage == UNDO_STAGE && progress.state == StepState::Stuck);
-        self.gives_way() || (undoing && (switchover || is_stuck()))
+        self.gives_way() || (undoing && (self.cause.is_planned() || is_stuck()))
     }
 
     /// What the old side reported of a database after its fence: every commit it ever acknowledged lies before.

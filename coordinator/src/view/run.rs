@@ -2,7 +2,7 @@
 
 use regent_core::advice::{self, Advice};
 use regent_core::application::Action;
-use regent_core::entry::{Cause, Gap, Ground};
+use regent_core::entry::{Gap, Ground};
 use regent_core::id::{ResourceId, StepId};
 use regent_core::run::CLEAN_UP_STAGE;
 use regent_core::run::{Progress, Run, RunStatus, Step, StepKind, StepState, UNDO_STAGE};
@@ -343,18 +343,7 @@ impl RecoveryView {
 
 /// Since when service is away: a lost primary since it was last heard, a healthy one since it was fenced.
 fn beginning(run: &Run) -> (&'static str, Timestamp) {
-    let planned = match run.cause {
-        Cause::Switchover { .. } => true,
-        Cause::RegionLost
-        | Cause::ResourceFailed { .. }
-        | Cause::AgentUnreachable
-        | Cause::SelfFenced
-        | Cause::Forced { .. }
-        | Cause::Rejoin { .. }
-        | Cause::Recovered
-        | Cause::Drill { .. } => false,
-    };
-    if let (false, Some(at)) = (planned, run.finding.last_contact) {
+    if let (false, Some(at)) = (run.cause.is_planned(), run.finding.last_contact) {
         return ("last-contact", at.min(run.started));
     }
     let stops = |kind| matches!(kind, StepKind::Action(Action::Fence | Action::Quiesce));

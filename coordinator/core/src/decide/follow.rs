@@ -49,7 +49,7 @@ fn lapsed(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> bool {
         .filter(|(_, progress)| progress.state == run::StepState::Succeeded)
         .filter_map(|(_, progress)| progress.ended)
         .max();
-    open && !matches!(run.cause, Cause::Switchover { .. })
+    open && !run.cause.is_planned()
         && newest.is_some_and(|at| scene.waits(view.wall).since(at) > scene.fail_over_after())
 }
 
@@ -79,17 +79,7 @@ pub(super) fn of_clean_ups(scene: &Scene<'_>, view: Viewpoint) -> Vec<Entry> {
 }
 
 fn decision(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry> {
-    match run.cause {
-        Cause::Switchover { .. } => decide_switched(scene, run),
-        Cause::RegionLost
-        | Cause::ResourceFailed { .. }
-        | Cause::AgentUnreachable
-        | Cause::SelfFenced
-        | Cause::Forced { .. }
-        | Cause::Rejoin { .. }
-        | Cause::Recovered
-        | Cause::Drill { .. } => decide_fenced(scene, run, view),
-    }
+    if run.cause.is_planned() { decide_switched(scene, run) } else { decide_fenced(scene, run, view) }
 }
 
 /// It rests on what the run's own steps reported, not on what probes last saw.

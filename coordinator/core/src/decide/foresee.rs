@@ -10,7 +10,7 @@
 
 use super::{Viewpoint, follow};
 use crate::cause::{self, Standing};
-use crate::entry::{Cause, Entry, Outcome};
+use crate::entry::{Entry, Outcome};
 use crate::evidence::Evidence;
 use crate::id::{Attempt, RunId, StepId};
 use crate::run::{self, Decided, Proposal, Run};
@@ -63,7 +63,9 @@ pub fn foresee(state: &State, evidence: &Evidence, view: Viewpoint, run: RunId, 
 /// Only that of a switchover: it rests on what the steps themselves reported. Any other rests on evidence, too, which is
 /// looked at when the outcomes stand.
 fn switched(scene: &Scene<'_>, run: &Run, view: Viewpoint) -> Option<Entry> {
-    let Cause::Switchover { .. } = run.cause else { return None };
+    if !run.cause.is_planned() {
+        return None;
+    }
     let due = run::next(run, scene.waits(view.wall)).contains(&Proposal::Decide);
     due.then(|| follow::decide_switched(scene, run)).flatten()
 }

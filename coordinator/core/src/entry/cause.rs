@@ -73,6 +73,22 @@ impl Cause {
         }
     }
 
+    /// It moves a primary that serves, on somebody's wish: nothing is lost, and until its decision it can be undone.
+    #[must_use]
+    pub const fn is_planned(&self) -> bool {
+        match self {
+            Self::Switchover { .. } => true,
+            Self::RegionLost
+            | Self::ResourceFailed { .. }
+            | Self::AgentUnreachable
+            | Self::SelfFenced
+            | Self::Forced { .. }
+            | Self::Rejoin { .. }
+            | Self::Recovered
+            | Self::Drill { .. } => false,
+        }
+    }
+
     /// The run moves the primary, so service is away for a while and writes may be lost.
     #[must_use]
     pub const fn moves_primary(&self) -> bool {

@@ -155,7 +155,7 @@ fn show(
         (None, None) => BTreeMap::new(),
     };
     let steps = to.as_ref().and_then(|to| of(scene.known, &cause, to, begins, &gaps)).unwrap_or_default();
-    let fails_over = !matches!(cause, Cause::Switchover { .. });
+    let fails_over = !cause.is_planned();
     let left_out = to.as_ref().filter(|_| fails_over).map(|to| spared::notes(document, to, &gaps));
     let digest = to.as_ref().map(|to| Digest::of(scene.application, scene.known.epoch, scene.primary, to, &steps));
     Shown {

@@ -355,7 +355,9 @@ const fn rehearse(rehearsal: Rehearsal) -> wire::StepKind {
 /// What a catch-up waits for, and a promotion after it demands: what the old side reported after its fence. That side
 /// hears of it when it rejoins, if the new one had all of it before it took over.
 fn position(run: &Run, step: &Step) -> Option<u64> {
-    let Cause::Switchover { .. } = &run.cause else { return None };
+    if !run.cause.is_planned() {
+        return None;
+    }
     let resource = step.resource.as_ref()?;
     match step.kind {
         StepKind::Action(Action::CatchUp | Action::Promote) => run.final_position(resource),
