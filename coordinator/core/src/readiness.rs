@@ -48,10 +48,10 @@ pub fn notes(
 ) -> Option<Vec<(Place, Note)>> {
     let known = state.applications.get(application)?;
     let mut looking = Looking { state, evidence, view, application, known, notes: Vec::new() };
-    let of_others = looking.of_moving();
+    let moves = looking.of_moving();
     looking.of_everything_seen();
-    if let Some(at_worst) = of_others {
-        looking.weigh_differences(at_worst);
+    if let Some(moves) = moves {
+        looking.weigh_differences(&moves);
     }
     let mut notes = looking.notes;
     notes.sort_by(|one, other| (one.1.severity, &one.0, &one.1.code).cmp(&(other.1.severity, &other.0, &other.1.code)));

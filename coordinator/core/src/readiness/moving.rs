@@ -18,6 +18,14 @@ const TREND_AFTER: Span = Span::from_secs(60);
 /// By how much at least; and by a tenth of what is allowed.
 const TREND_BY: Span = Span::from_secs(1);
 
+/// What was found out of the moves to all other clusters.
+pub(super) struct Moves {
+    /// How much it weighs that some cluster cannot be moved to: as long as there is one that can, it blocks nothing.
+    pub(super) at_worst: Severity,
+    /// What is certain to fail in any of them.
+    fails: Vec<(Place, Rule)>,
+}
+
 impl Looking<'_> {
     /// How far the standbys are behind.
     pub(super) fn of_lag(&mut self, scene: &Scene<'_>) {
@@ -51,9 +59,8 @@ impl Looking<'_> {
         }
     }
 
-    /// What would refuse a switchover, and how far the standbys are behind. Returns how much it weighs that some cluster cannot
-    /// be moved to: as long as there is one that can, it blocks nothing. None before there is a primary.
-    pub(super) fn of_moving(&mut self) -> Option<Severity> {
+    /// What would refuse a switchover, and how far the standbys are behind. None before there is a primary.
+    pub(super) fn of_moving(&mut self) -> Option<Moves> {
         let Some(scene) = self.scene() else {
             self.add(Place::default(), Severity::Blocker, "not-adopted", "no primary is known yet");
             return None;
@@ -70,7 +77,7 @@ impl Looking<'_> {
             }
             let detail = "the document has no runbook for a switchover: it can only fail over";
             self.add(Place::default(), Severity::Info, "no-switchover-runbook", detail);
-            return Some(severity);
+            return Some(Moves { at_worst: severity, fails: Vec::new() });
         }
         // Of other managers each place tells itself.
         let rules = switchover::of_application(&scene).into_iter();
@@ -83,6 +90,7 @@ impl Looking<'_> {
         if obstacles.is_empty() {
             self.add(Place::default(), Severity::Blocker, NO_TARGET, "no other cluster is listed");
         }
+        let mut all = Vec::new();
         for (cluster, obstacles) in obstacles {
             let fails = switchover::certain_to_fail(&scene, cluster);
             // What differs, and what would fail, each place tells of itself.
@@ -90,31 +98,31 @@ impl Looking<'_> {
             for rule in obstacles.into_iter().filter(|rule| !told(rule)) {
                 self.add(Place::of(cluster), severity, &rule.code, rule.detail);
             }
-            for (place, rule) in fails.into_iter().filter(|(_, rule)| rule.code != PERMISSION_MISSING) {
-                let note = Note { severity, code: rule.code, detail: rule.detail };
+            for (place, rule) in fails.iter().filter(|(_, rule)| rule.code != PERMISSION_MISSING) {
+                let note = Note { severity, code: rule.code.clone(), detail: rule.detail.clone() };
+                let one = (place.clone(), note);
                 // The side that is left is the same for every target.
-                if !self.notes.contains(&(place.clone(), note.clone())) {
-                    self.notes.push((place, note));
+                if !self.notes.contains(&one) {
+                    self.notes.push(one);
                 }
             }
+            all.extend(fails);
         }
-        Some(severity)
+        Some(Moves { at_worst: severity, fails: all })
     }
 
     /// What keeps one cluster from taking over blocks nothing as long as another one can. What lacks is a warning wherever no
     /// planned move needs it.
-    pub(super) fn weigh_differences(&mut self, at_worst: Severity) {
-        let Some(scene) = self.scene() else { return };
-        let fails: Vec<(Place, Rule)> =
-            scene.others().flat_map(|cluster| switchover::certain_to_fail(&scene, cluster)).collect();
+    pub(super) fn weigh_differences(&mut self, moves: &Moves) {
+        let Moves { at_worst, fails } = moves;
         for (place, note) in &mut self.notes {
             let same = |rule: &Rule| (&rule.code, &rule.detail) == (&note.code, &note.detail);
             if fails.iter().any(|(at, rule)| *at == *place && same(rule)) {
-                note.severity = note.severity.min(at_worst);
+                note.severity = note.severity.min(*at_worst);
             }
         }
         for (_, note) in self.notes.iter_mut().filter(|(_, note)| note.code == VERSIONS_DIFFER) {
-            note.severity = note.severity.max(at_worst);
+            note.severity = note.severity.max(*at_worst);
         }
     }
 }
