@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use regent_core::application::{Action, Line, OnFailure, Resource, ResourceKind};
 use regent_core::entry::Entry;
 use regent_core::evidence::Evidence;
-use regent_core::facts::{Facts, Findings, Listed};
+use regent_core::facts::{Findings, Listed};
 use regent_core::id::ClusterId;
 use regent_core::plan::{Asked, show_failover, show_switchover};
 use regent_core::preflight::Severity;
@@ -47,18 +47,7 @@ fn forget(world: &mut World, at: &ClusterId, name: &str) {
 }
 
 fn find(evidence: &mut Evidence, at: &ClusterId, name: &str, findings: Findings) {
-    let facts = Facts {
-        at: NOW,
-        interval: Span::from_secs(60),
-        postgres: None,
-        redis: None,
-        backup: None,
-        reaches: [].into(),
-        problem: String::new(),
-        findings,
-    };
-    let of_cluster = &mut evidence.contacts.get_mut(at).unwrap().facts;
-    of_cluster.entry(app()).or_default().insert(resource(name), facts);
+    readying::find(evidence, NOW, at, name, findings);
 }
 
 fn lacking() -> Findings {

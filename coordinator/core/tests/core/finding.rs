@@ -1,7 +1,7 @@
 //! What agents found out by trying has its note, at its place, and what is old has none.
 
 use regent_core::evidence::Evidence;
-use regent_core::facts::{AuthorityFacts, DnsFacts, Facts, Findings, ResolverFacts};
+use regent_core::facts::{AuthorityFacts, DnsFacts, Findings, ResolverFacts};
 use regent_core::id::ClusterId;
 use regent_core::plan::{Asked, show_failover, show_switchover};
 use regent_core::preflight::Note;
@@ -17,18 +17,7 @@ const NOW: Moment = Moment(1_000_000);
 
 /// Puts what an agent found into the evidence.
 fn find(evidence: &mut Evidence, at: &ClusterId, name: &str, findings: Findings) {
-    let facts = Facts {
-        at: NOW,
-        interval: Span::from_secs(60),
-        postgres: None,
-        redis: None,
-        backup: None,
-        reaches: [].into(),
-        problem: String::new(),
-        findings,
-    };
-    let of_cluster = &mut evidence.contacts.get_mut(at).unwrap().facts;
-    of_cluster.entry(app()).or_default().insert(resource(name), facts);
+    readying::find(evidence, NOW, at, name, findings);
 }
 
 /// The notes at one resource, as "severity code: detail"; but for those on what was not probed, since nothing was.

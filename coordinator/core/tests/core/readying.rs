@@ -91,6 +91,22 @@ pub fn facts<'e>(evidence: &'e mut Evidence, at: &ClusterId, name: &str) -> &'e 
     of_application.get_mut(&resource(name)).unwrap()
 }
 
+/// Puts what an agent found out by trying into the evidence.
+pub fn find(evidence: &mut Evidence, at: Moment, cluster: &ClusterId, name: &str, findings: Findings) {
+    let facts = Facts {
+        at,
+        interval: Span::from_secs(60),
+        postgres: None,
+        redis: None,
+        backup: None,
+        reaches: [].into(),
+        problem: String::new(),
+        findings,
+    };
+    let of_cluster = &mut evidence.contacts.get_mut(cluster).unwrap().facts;
+    of_cluster.entry(app()).or_default().insert(resource(name), facts);
+}
+
 /// The notes as "severity code cluster/resource".
 pub fn notes(world: &World, evidence: &Evidence) -> Vec<String> {
     let notes = readiness::notes(&world.state, evidence, view(NOW, world), &app()).unwrap();
