@@ -70,6 +70,16 @@ pub(super) fn broken(invariants: &mut [Box<dyn Invariant>], sight: &Sight<'_>) -
     invariants.iter_mut().find_map(|invariant| invariant.look(sight).err().map(|how| (invariant.promise(), how)))
 }
 
+/// The first of them that does not hold in the end, and how.
+pub(super) fn broken_in_the_end(
+    invariants: &mut [Box<dyn Invariant>],
+    state: &State,
+    databases: &Databases,
+) -> Option<(&'static str, String)> {
+    let mut invariants = invariants.iter_mut();
+    invariants.find_map(|invariant| invariant.conclude(state, databases).err().map(|how| (invariant.promise(), how)))
+}
+
 /// All of them, for one application: what they see is of no other.
 #[must_use]
 pub fn all(application: &ApplicationId) -> Vec<Box<dyn Invariant>> {

@@ -22,6 +22,7 @@ use crate::program::{self, GuardDoor, Seats};
 use crate::trace::Trace;
 use crate::{Failure, SEVERAL, Settled};
 
+mod document;
 mod healed;
 mod in_time;
 mod machines;
@@ -206,7 +207,7 @@ impl World {
         for cluster in self.clusters.clone() {
             self.start(&format!("agent-{cluster}"))?;
         }
-        let mut documents = vec![document(&self.clusters, self.bound)];
+        let mut documents = vec![document::first(&self.clusters, self.bound)];
         documents.extend(self.second.as_ref().map(Second::document));
         let applied: Vec<Arc<AtomicBool>> = documents.iter().map(|_| Arc::default()).collect();
         let mut asked = 0;
@@ -412,40 +413,4 @@ impl Drop for World {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.network.end_of_the_world();
     }
-}
-
-fn document(clusters: &[String], bound: u64) -> String {
-    format!(
-        "apiVersion: regent/v1
-kind: Application
-metadata:
-  name: {application}
-spec:
-  objectives: {{ rto: 1m, rpo: 5s }}
-  clusters: [{clusters}]
-  resources:
-    {database}: {{ kind: postgres }}
-    {name}: {{ kind: dns, name: shop.regent.test., ttl: 1s }}
-  automation:
-    mode: automatic
-    failoverAfter: {bound}ms
-    cooldown: 1s
-    maxDataLoss: 1h
-    beyondMaxDataLoss: refuse
-    onCoordinatorLoss: failsafe
-  runbooks:
-    failover:
-      - promote: [{database}]
-      - redirect: [{name}]
-    switchover:
-      - catchUp: [{database}]
-      - promote: [{database}]
-      - redirect: [{name}]
-      - rejoin: [{database}]
-",
-        application = program::APPLICATION,
-        database = program::DATABASE,
-        name = program::NAME,
-        clusters = clusters.join(", "),
-    )
 }

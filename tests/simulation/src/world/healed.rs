@@ -7,6 +7,7 @@ use regent_core::state::State;
 use regent_core::terms;
 use regent_core::verdict::Scene;
 
+use crate::invariant;
 use crate::program;
 use crate::world::World;
 use crate::{Failure, Settled};
@@ -49,17 +50,12 @@ impl World {
 
     fn conclude(&mut self, held: Option<String>) -> Result<Settled, Failure> {
         let Some(state) = self.newest(State::clone) else { return Err(self.failure("L1", "no coordinator runs")) };
-        for index in 0..self.invariants.len() {
-            if held.is_none()
-                && let Err(how) = self.invariants[index].conclude(&state, &self.databases)
-            {
-                return Err(self.failure(self.invariants[index].promise(), &how));
+        if held.is_none() {
+            let broken = invariant::broken_in_the_end(&mut self.invariants, &state, &self.databases);
+            let broken = broken.or_else(|| self.second.as_mut().and_then(|second| second.conclude(&state)));
+            if let Some((promise, how)) = broken {
+                return Err(self.failure(promise, &how));
             }
-        }
-        if held.is_none()
-            && let Some((promise, how)) = self.second.as_mut().and_then(|second| second.conclude(&state))
-        {
-            return Err(self.failure(promise, &how));
         }
         let known = state.applications.get(&program::application());
         let epoch = known.map_or(0, |known| known.epoch.0);

@@ -20,7 +20,7 @@ use crate::invariant::{self, Invariant, Sight};
 use crate::network::{MachineId, Network};
 use crate::program::{self, Seats};
 use crate::trace::Trace;
-use crate::world::World;
+use crate::world::{World, document};
 
 /// Of its database: no two applications have the same one.
 const SYSTEM_ID: &str = "7000000000000000002";
@@ -100,10 +100,7 @@ impl Second {
 
     /// The same in the end.
     pub(super) fn conclude(&mut self, state: &State) -> Option<(&'static str, String)> {
-        let databases = &self.databases;
-        let mut invariants = self.invariants.iter_mut();
-        invariants
-            .find_map(|invariant| invariant.conclude(state, databases).err().map(|how| (invariant.promise(), how)))
+        invariant::broken_in_the_end(&mut self.invariants, state, &self.databases)
     }
 
     pub(super) fn forget(&mut self, coordinator: u64) {
@@ -111,32 +108,7 @@ impl Second {
     }
 
     pub(super) fn document(&self) -> String {
-        format!(
-            "apiVersion: regent/v1
-kind: Application
-metadata:
-  name: {application}
-spec:
-  objectives: {{ rto: 1m, rpo: 5s }}
-  clusters: [{clusters}]
-  resources:
-    {database}: {{ kind: postgres }}
-  automation:
-    mode: automatic
-    failoverAfter: {bound}ms
-    cooldown: 1s
-    maxDataLoss: 1h
-    beyondMaxDataLoss: refuse
-    onCoordinatorLoss: failsafe
-  runbooks:
-    failover:
-      - promote: [{database}]
-",
-            application = program::SECOND,
-            clusters = self.clusters.join(", "),
-            database = program::DATABASE,
-            bound = self.bound,
-        )
+        document::second(&self.clusters, self.bound)
     }
 }
 
