@@ -86,16 +86,17 @@ impl Redis {
         let replica = info.is_replica();
         let position = info.position();
         let writable = !replica && (wanted == 0 || good >= wanted);
-        if writable {
+        if !replica {
             let places = self.places(&self.probing, &info).await;
-            self.memory.saw(&info, places);
-        } else if !replica {
-            let places = self.places(&self.probing, &info).await;
-            match self.memory.lacking(&info, places).await {
-                Ok(None) => {}
-                // It is as good as dead: what it says of its history and its offset is nobody's measure.
-                Ok(Some(lacks)) => return Ok(Probe::without_answer(Health::Failed, lacks)),
-                Err(error) => return Ok(Probe::without_answer(Health::Unknown, error.message)),
+            if writable {
+                self.memory.saw(&info, places);
+            } else {
+                match self.memory.lacking(&info, places).await {
+                    Ok(None) => {}
+                    // It is as good as dead: what it says of its history and its offset is nobody's measure.
+                    Ok(Some(lacks)) => return Ok(Probe::without_answer(Health::Failed, lacks)),
+                    Err(error) => return Ok(Probe::without_answer(Health::Unknown, error.message)),
+                }
             }
         }
         Ok(Probe {
