@@ -33,6 +33,17 @@ impl Primary {
         (Self { group, agent, uploads, _guard: guard }, running)
     }
 
+    /// Another process of it, of which nothing has been seen yet.
+    async fn start_again(&self) -> Running {
+        for coordinator in &self.group {
+            coordinator.control().statuses.clear();
+            coordinator.control().beats.clear();
+        }
+        let running = self.agent.start().await;
+        crate::held(&self.group, "a", 10).await;
+        running
+    }
+
     /// Commands a step, and gives what the agent says of its end.
     async fn ends(&self, asked: StepCommand) -> StepStatus {
         let token = asked.token.unwrap().index;
@@ -85,12 +96,7 @@ async fn what_a_command_has_restored_is_not_restored_by_another_attempt() {
     assert_eq!((primary.agent.cache.count("restore"), primary.agent.cache.count("guard")), (2, 2));
     running.end().await;
 
-    for coordinator in &primary.group {
-        coordinator.control().statuses.clear();
-        coordinator.control().beats.clear();
-    }
-    let running = primary.agent.start().await;
-    crate::held(&primary.group, "a", 10).await;
+    let running = primary.start_again().await;
     assert_eq!(primary.ends(attempt(UPLOADS, 4, 55, 9)).await.phase(), StepPhase::Succeeded);
     assert_eq!(primary.uploads.count("restore"), 2, "answered from the record, by another process");
     assert_eq!(primary.ends(attempt(UPLOADS, 1, 56, 11)).await.phase(), StepPhase::Succeeded);
@@ -100,65 +106,47 @@ async fn what_a_command_has_restored_is_not_restored_by_another_attempt() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_restored_is_looked_at_again_and_what_died_in_the_middle_is_told() {
-    let group = coordinators().await;
-    let mut a = Member::new("a", &group).await;
-    let uploads = Arc::new(Recorder::of_a_service());
-    a.uploads = Some(uploads.clone());
-    let _guard = a.guard().await;
-    let first = terms(10, 3, "a", crate::D, &[&a]);
-    group.iter().for_each(|coordinator| coordinator.set_terms(&first));
-    let running = a.start().await;
-    crate::held(&group, "a", 10).await;
+    let (primary, running) = Primary::start().await;
+    let uploads = &primary.uploads;
     let attempt = |number: u32, token: u64, step: u32| StepCommand {
         attempt: number,
         step,
         resource: UPLOADS.to_owned(),
         ..command(token, 3, StepKind::Restore)
     };
-    let ends = async |asked: StepCommand| {
-        let token = asked.token.unwrap().index;
-        group[0].send("a", Body::Step(asked));
-        until("its end", || crate::ended(&group[0], token).is_some()).await;
-        crate::ended(&group[0], token).unwrap()
-    };
     let counts = || (uploads.count("restore"), uploads.count("verify_restored"));
     uploads.unverified.store(true, Ordering::Relaxed);
-    assert_eq!(ends(attempt(1, 50, 9)).await.code, "restore-unverified");
-    assert_eq!(ends(attempt(2, 51, 9)).await.code, "restore-unverified");
+    assert_eq!(primary.ends(attempt(1, 50, 9)).await.code, "restore-unverified");
+    assert_eq!(primary.ends(attempt(2, 51, 9)).await.code, "restore-unverified");
     assert_eq!(counts(), (1, 2), "it is not restored once more");
     running.end().await;
 
-    for coordinator in &group {
-        coordinator.control().statuses.clear();
-        coordinator.control().beats.clear();
-    }
-    let running = a.start().await;
-    crate::held(&group, "a", 10).await;
+    let running = primary.start_again().await;
     uploads.unverified.store(false, Ordering::Relaxed);
-    assert_eq!(ends(attempt(3, 52, 9)).await.phase(), StepPhase::Succeeded);
+    assert_eq!(primary.ends(attempt(3, 52, 9)).await.phase(), StepPhase::Succeeded);
     assert_eq!(counts(), (1, 3), "nor by another process");
 
     // Another step, which is ended in the middle.
     uploads.slow_restore.store(true, Ordering::Relaxed);
     let short = StepCommand { timeout_ms: 300, ..attempt(1, 53, 10) };
-    assert_eq!(ends(short).await.code, "timeout");
+    assert_eq!(primary.ends(short).await.code, "timeout");
     uploads.slow_restore.store(false, Ordering::Relaxed);
     for (number, token) in [(2, 54), (3, 55)] {
-        let refused = ends(attempt(number, token, 10)).await;
+        let refused = primary.ends(attempt(number, token, 10)).await;
         assert_eq!((refused.code.as_str(), refused.retryable), ("restore-interrupted", false), "{refused:?}");
     }
     assert_eq!(counts(), (2, 3));
     uploads.repeatable.store(true, Ordering::Relaxed);
-    assert_eq!(ends(attempt(4, 56, 10)).await.phase(), StepPhase::Succeeded);
+    assert_eq!(primary.ends(attempt(4, 56, 10)).await.phase(), StepPhase::Succeeded);
     assert_eq!(counts(), (3, 4), "where it may be, it is repeated");
     uploads.repeatable.store(false, Ordering::Relaxed);
 
     // And one that is ended by a signal, while its agent lives on.
     uploads.killed_restore.store(true, Ordering::Relaxed);
-    assert_eq!(ends(attempt(1, 57, 11)).await.code, "restore-interrupted");
+    assert_eq!(primary.ends(attempt(1, 57, 11)).await.code, "restore-interrupted");
     assert_eq!(counts(), (4, 4));
     uploads.killed_restore.store(false, Ordering::Relaxed);
-    assert_eq!(ends(attempt(2, 58, 11)).await.code, "restore-interrupted");
+    assert_eq!(primary.ends(attempt(2, 58, 11)).await.code, "restore-interrupted");
     assert_eq!(counts(), (4, 4), "nobody knows what it has left");
     running.end().await;
 }
