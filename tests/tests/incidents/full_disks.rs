@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use regent_deploy::config::{APPLICATION, CACHE, DATABASE};
-use regent_deploy::net::Link;
+use regent_deploy::net::{Link, Net};
 use regent_deploy::postgres::Postgres;
 use regent_deploy::wait;
 use regent_tests::ballast::Ballast;
@@ -66,14 +66,21 @@ async fn something_to_write_down(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// A stage on which this resource of a cluster has a disk of its own of so many megabytes; and its folder.
+async fn on_small_disk(net: Net, cluster: &str, resource: &str, size: u32) -> Result<(Stage, PathBuf)> {
+    let data = PathBuf::from(cluster).join(resource).join("data");
+    let stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), size))).await?;
+    let folder = stage.world.folder().join(data);
+    Ok((stage, folder))
+}
+
 /// The primary's database cannot write: it dies of it, and its fence needs no disk.
 #[test]
 fn a_full_disk_of_the_primarys_database_is_left_behind() -> Result<()> {
     play(|net| async {
-        let data = PathBuf::from("eu-west").join(DATABASE).join("data");
-        let mut stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), DATABASE_DISK))).await?;
+        let (mut stage, data) = on_small_disk(net, "eu-west", DATABASE, DATABASE_DISK).await?;
         stage.cut_off_from_now();
-        let ballast = Ballast::fill(&stage.world.folder().join(&data))?;
+        let ballast = Ballast::fill(&data)?;
         use_up_its_log(&stage.region(WEST).cluster()?.postgres).await?;
         stage.failed_over_to(CENTRAL, PATIENCE).await?;
         stage.crew.takes_nothing(WEST, Way::Postgres, D).await?;
@@ -104,10 +111,9 @@ async fn use_up_its_log(server: &Postgres) -> Result<()> {
 #[test]
 fn a_full_disk_of_the_primarys_redis_loses_nothing() -> Result<()> {
     play(|net| async {
-        let data = PathBuf::from("eu-west").join(CACHE).join("data");
-        let mut stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), REDIS_DISK))).await?;
+        let (mut stage, data) = on_small_disk(net, "eu-west", CACHE, REDIS_DISK).await?;
         stage.cut_off_from_now();
-        let ballast = Ballast::fill(&stage.world.folder().join(&data))?;
+        let ballast = Ballast::fill(&data)?;
         wait::until("a refusal for want of space", PATIENCE, || async {
             let said = stage.crew.record(WEST, Way::Redis)?.last_error.unwrap_or_default();
             ensure!(said.contains("MISCONF"), "the last refusal is {said:?}");
@@ -132,9 +138,8 @@ fn a_full_disk_of_the_primarys_redis_loses_nothing() -> Result<()> {
 #[test]
 fn a_full_disk_of_the_standbys_database_moves_nothing() -> Result<()> {
     play(|net| async {
-        let data = PathBuf::from("eu-central").join(DATABASE).join("data");
-        let stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), DATABASE_DISK))).await?;
-        let ballast = Ballast::fill(&stage.world.folder().join(&data))?;
+        let (stage, data) = on_small_disk(net, "eu-central", DATABASE, DATABASE_DISK).await?;
+        let ballast = Ballast::fill(&data)?;
         let standby = &stage.region(CENTRAL).cluster()?.postgres;
         wait::until("the end of the standby", PATIENCE * 2, || async {
             ensure!(standby.streaming().await.is_err(), "it still answers");
@@ -155,9 +160,8 @@ fn a_full_disk_of_the_standbys_database_moves_nothing() -> Result<()> {
 #[test]
 fn a_full_disk_of_the_standbys_redis_moves_nothing() -> Result<()> {
     play(|net| async {
-        let data = PathBuf::from("eu-central").join(CACHE).join("data");
-        let stage = Stage::start_with(net, D, |options| options.disks.push((data.clone(), REDIS_DISK))).await?;
-        let ballast = Ballast::fill(&stage.world.folder().join(&data))?;
+        let (stage, data) = on_small_disk(net, "eu-central", CACHE, REDIS_DISK).await?;
+        let ballast = Ballast::fill(&data)?;
         let standby = &stage.region(CENTRAL).cluster()?.redis;
         wait::until("the end of the standby's Redis", PATIENCE * 2, || async {
             ensure!(standby.pid().is_none(), "it still runs");
