@@ -15,6 +15,7 @@
 //! - A fence never waits for an opening that is under way; an opening that meets a fence gives up and leaves it.
 
 mod canary;
+mod checkpoint;
 mod conninfo;
 mod copied;
 mod diverged;
@@ -41,6 +42,7 @@ mod restore;
 mod server;
 mod session;
 mod verify;
+mod wal;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -77,6 +79,7 @@ pub struct Postgres {
     /// For what goes on beside the acting one.
     aside: Session,
     canary: canary::Kept,
+    checkpoint: checkpoint::Kept,
     /// Held by whoever opens or rebuilds the database; never by a fence.
     changing: tokio::sync::Mutex<()>,
     gate: Gate,
@@ -98,6 +101,7 @@ impl Postgres {
             acting: Session::new(&options),
             aside: Session::new(&options),
             canary: canary::Kept::default(),
+            checkpoint: checkpoint::Kept::default(),
             changing: tokio::sync::Mutex::new(()),
             gate: Gate::default(),
             hba_file: Mutex::new(None),

@@ -180,3 +180,71 @@ async fn postgres_reclone_sets_the_old_data_aside() {
     driver_b.catch_up(driver_a.probe().await.position.unwrap()).await.unwrap();
     assert_eq!(b.value("SELECT count(*) FROM rows").await, "1");
 }
+
+/// The server makes segments beforehand, and they are empty: whichever of them is met first must not hide what the WAL says.
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_follows_as_it_was_beside_segments_made_beforehand() {
+    let a = Server::primary("");
+    let b = Server::standby_of(&a);
+    let driver_a = a.driver("a", &[("b", &b)]);
+    let driver_b = b.driver("b", &[("a", &a)]);
+    driver_a.guard(&marker("a")).await.unwrap();
+    driver_b.guard(&marker("b")).await.unwrap();
+    a.accepts_write("app").await.unwrap();
+    let fenced = driver_a.fence().await.unwrap();
+    driver_b.catch_up(fenced.position.unwrap()).await.unwrap();
+    driver_b.promote(fenced.position).await.unwrap();
+    for number in 0x10..0x30 {
+        let segment = a.data.join(format!("pg_wal/0000000100000000000000{number:02X}"));
+        crate::postgres::run("truncate", &["--size=16M", segment.to_str().unwrap()], "");
+    }
+    let by_itself = Rejoin { upstream_cluster: "b".into(), allow_rewind: false, allow_reclone: false, covered: false };
+    let done = driver_a.rejoin(&by_itself).await.unwrap();
+    assert!(done.message.contains("followed as it was, nothing lay behind the fork"), "{}", done.message);
+    b.accepts_write("app").await.unwrap();
+    driver_a.catch_up(driver_b.probe().await.position.unwrap()).await.unwrap();
+}
+
+/// `pg_rewind` takes the timeline from the control file, where a promotion alone does not put it.
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_that_dies_soon_after_its_promotion_is_rewound() {
+    let a = Server::primary("");
+    let b = Server::standby_of(&a);
+    let driver_a = a.driver("a", &[("b", &b)]);
+    let driver_b = b.driver("b", &[("a", &a)]);
+    driver_a.guard(&marker("a")).await.unwrap();
+    driver_b.guard(&marker("b")).await.unwrap();
+    a.accepts_write("app").await.unwrap();
+    let fenced = driver_a.fence().await.unwrap();
+    driver_b.catch_up(fenced.position.unwrap()).await.unwrap();
+    driver_b.promote(fenced.position).await.unwrap();
+    let rejoin = |upstream: &str| Rejoin {
+        upstream_cluster: upstream.into(),
+        allow_rewind: true,
+        allow_reclone: false,
+        covered: false,
+    };
+    driver_a.rejoin(&rejoin("b")).await.unwrap();
+    until("there was a checkpoint in the new timeline", async || {
+        driver_b.probe().await;
+        b.value("SELECT timeline_id FROM pg_control_checkpoint()").await == "2"
+    })
+    .await;
+
+    // Rows that only B has, and its death.
+    until("A has all", async || driver_a.catch_up(driver_b.probe().await.position.unwrap()).await.is_ok()).await;
+    for process in b.processes().iter().filter(|process| process.title().contains("walsender")) {
+        process.signal(Signal::SIGSTOP).unwrap();
+    }
+    let lost = b.connect("app").await.unwrap();
+    insert(&lost, "lost").await.unwrap();
+    b.kill();
+    driver_a.promote(None).await.unwrap();
+    driver_a.guard(&marker("a")).await.unwrap();
+    driver_b.fence().await.unwrap();
+    let done = driver_b.rejoin(&rejoin("a")).await.unwrap();
+    assert!(done.message.contains("rewound") && done.message.contains("Heap INSERT"), "{}", done.message);
+    a.accepts_write("app").await.unwrap();
+    driver_b.catch_up(driver_a.probe().await.position.unwrap()).await.unwrap();
+    assert_eq!(b.value("SELECT count(*) FROM rows WHERE said = 'lost'").await, "0");
+}

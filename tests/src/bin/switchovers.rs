@@ -38,7 +38,7 @@ struct Switchovers {
     /// Milliseconds from a failure of a client to its next attempt.
     #[arg(long, default_value_t = 20)]
     retry: u64,
-    /// Leave the logs where they are.
+    /// Leave the logs and databases where they are, as is done if something breaks.
     #[arg(long)]
     keep: bool,
     /// Tracing filter of coordinators and agents.
@@ -50,7 +50,6 @@ struct Switchovers {
 async fn main() -> Result<ExitCode> {
     let words = Switchovers::parse();
     let mut folder = tempfile::Builder::new().prefix("regent-switchovers-").tempdir_in("/var/tmp")?;
-    folder.disable_cleanup(words.keep);
     place::passable(folder.path())?;
     let mut options = Options::new(&folder.path().join("world"));
     options.failover_after = Duration::from_secs(10);
@@ -66,8 +65,9 @@ async fn main() -> Result<ExitCode> {
         retry: Duration::from_millis(words.retry),
     };
     let played = play(&world, plan, tell).await;
-    if words.keep {
-        println!("the logs are in {}", folder.path().display());
+    folder.disable_cleanup(words.keep || played.is_err());
+    if words.keep || played.is_err() {
+        println!("logs and databases are in {}", folder.path().display());
         world.down_to_its_folder().await?;
     } else {
         world.down().await?;

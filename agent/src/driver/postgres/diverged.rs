@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use super::fork::{Behind, Left, Theirs};
 use super::session::{lsn, lsn_text};
-use super::{DISK_LIMIT, Postgres, files, follow};
+use super::wal::{Rest, is_written, segment_name};
+use super::{Postgres, files, follow};
 use crate::driver::DriverError;
-use crate::driver::process::Program;
 
 /// Reading what may be much WAL.
 const READ_LIMIT: Duration = Duration::from_secs(300);
@@ -109,13 +109,11 @@ impl Postgres {
     }
 
     async fn measure(&self, fork: Left) -> Measured {
-        let waldump: Program = self
-            .tool("pg_waldump")
-            .argument("--path")
-            .argument(self.data.join("pg_wal"))
-            .argument(format!("--timeline={}", fork.timeline))
-            .argument(format!("--start={}", lsn_text(fork.at)))
-            .argument("--stats=record");
+        let waldump = match self.rest_of_wal(fork, "--stats=record".to_owned()).await {
+            Ok(Rest::Read(program)) => program,
+            Ok(Rest::Nothing) => return Measured { bytes: Some(0), commits: Some(0), rows: Some(0) },
+            Err(_) => return Measured::default(),
+        };
         match waldump.run(&self.children, READ_LIMIT).await {
             // The WAL ends somewhere: behind its last record it says so, and fails.
             Ok(finished) => read_stats(fork.at, &finished.output, &finished.errors),
@@ -140,12 +138,6 @@ impl Postgres {
         .await?;
         Ok(folder)
     }
-
-    async fn segment_size(&self) -> Option<u64> {
-        let program = self.tool("pg_controldata").argument("-D").argument(&self.data);
-        let output = program.run(&self.children, DISK_LIMIT).await.ok()?.output;
-        output.lines().find_map(|line| line.strip_prefix("Bytes per WAL segment:"))?.trim().parse().ok()
-    }
 }
 
 /// Segments from this name on, and the histories; all of them if it is not known.
@@ -164,6 +156,10 @@ fn copy(data: &Path, folder: &Path, first: Option<(u32, &str)>) -> io::Result<()
         if !entry.file_type()?.is_file() || !(history || wanted) {
             continue;
         }
+        // What was made beforehand holds nothing, and whoever reads the copy would stumble over it.
+        if wanted && !is_written(&entry.path())? {
+            continue;
+        }
         let target = folder.join(&name);
         std::fs::copy(entry.path(), &target)?;
         files::sync(&target)?;
@@ -178,13 +174,6 @@ fn readme(told: &str, fork: Option<Left>) -> String {
     format!(
         "Saved by Regent before this side was rewound: {told}.\n{read}Remove the folder when it is of no more use.\n"
     )
-}
-
-/// The name of the segment that holds a position.
-fn segment_name(timeline: u32, at: u64, size: u64) -> String {
-    let number = at.checked_div(size).unwrap_or_default();
-    let per_log = 0x1_0000_0000_u64.checked_div(size).filter(|count| *count > 0).unwrap_or(1);
-    format!("{timeline:08X}{:08X}{:08X}", number / per_log, number % per_log)
 }
 
 /// Counts of `pg_waldump --stats=record`, and where the WAL ends by what it says when it fails there.
@@ -215,13 +204,6 @@ fn read_stats(from: u64, output: &str, errors: &str) -> Measured {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn segments_are_named_as_postgres_names_them() {
-        assert_eq!(segment_name(1, 0x0300_0148, 16 << 20), "000000010000000000000003");
-        assert_eq!(segment_name(2, 0x1_0500_0000, 16 << 20), "000000020000000100000005");
-        assert_eq!(segment_name(1, 0x4000_0001, 1 << 30), "000000010000000000000001");
-    }
 
     #[test]
     fn what_lies_beyond_is_counted() {

@@ -13,7 +13,6 @@
 //! server is read from S on.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -21,6 +20,7 @@ use nix::sys::signal::Signal;
 use super::fence::{WHERE_IT_STANDS, final_position};
 use super::files::Following;
 use super::session::{lsn, lsn_text};
+use super::wal::{Rest, newest_timeline};
 use super::{DISK_LIMIT, GLANCE, Postgres, STATEMENT_LIMIT, files, follow};
 use crate::driver::DriverError;
 
@@ -172,13 +172,11 @@ impl Postgres {
 
     /// Reads the WAL of the stopped server from the fork on.
     async fn behind(&self, fork: Left) -> Behind {
-        let program = self
-            .tool("pg_waldump")
-            .argument("--path")
-            .argument(self.data.join("pg_wal"))
-            .argument(format!("--timeline={}", fork.timeline))
-            .argument(format!("--start={}", lsn_text(fork.at)))
-            .argument(format!("--limit={RECORDS}"));
+        let program = match self.rest_of_wal(fork, format!("--limit={RECORDS}")).await {
+            Ok(Rest::Read(program)) => program,
+            Ok(Rest::Nothing) => return Behind::Nothing { at: fork.at },
+            Err(why) => return Behind::Unknown(why),
+        };
         match program.run(&self.children, SHORT).await {
             // The WAL ends somewhere: after the last record it says that there is none, and fails.
             Ok(finished) => judge(fork.at, &finished.output, &finished.errors),
@@ -200,18 +198,6 @@ impl Postgres {
 /// `00000002.history`.
 pub(super) fn history_name(timeline: u32) -> String {
     format!("{timeline:08X}.history")
-}
-
-fn newest_timeline(data: &Path) -> std::io::Result<Option<u32>> {
-    let names = std::fs::read_dir(data.join("pg_wal"))?;
-    Ok(names.filter_map(|name| segment_timeline(&name.ok()?.file_name().to_string_lossy())).max())
-}
-
-/// The timeline of a segment, by its name of 24 hexadecimal digits, whole or partial.
-fn segment_timeline(name: &str) -> Option<u32> {
-    let digits = name.strip_suffix(".partial").unwrap_or(name);
-    let hexadecimal = digits.len() == 24 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if hexadecimal { u32::from_str_radix(digits.get(..8)?, 16).ok() } else { None }
 }
 
 /// `TIMELINE<tab>LSN<tab>REASON`, oldest first; comments and empty lines between.
@@ -282,15 +268,6 @@ mod tests {
         assert!(fork(&parse("1\t0/3000150\tx\n"), 2, &theirs).is_err(), "promoted at another place");
         assert!(fork(&[], 2, &theirs).is_err());
         assert!(fork(&theirs, 3, &theirs).is_err(), "theirs has not left it, or it is another one");
-    }
-
-    #[test]
-    fn segments_tell_their_timeline() {
-        assert_eq!(segment_timeline("000000020000000000000003"), Some(2));
-        assert_eq!(segment_timeline("0000000A0000000000000003.partial"), Some(10));
-        for other in ["00000003.history", "archive_status", "000000020000000000000003.00000028.backup"] {
-            assert_eq!(segment_timeline(other), None, "{other}");
-        }
     }
 
     #[test]

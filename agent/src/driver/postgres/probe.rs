@@ -72,6 +72,8 @@ pub(super) struct Sight {
     pub(super) sender: Option<(String, u16)>,
     /// A standby's view.
     pub(super) upstream: Option<Upstream>,
+    /// The control file has this timeline, too: there was a checkpoint in it.
+    pub(super) checkpointed: bool,
 }
 
 impl Sight {
@@ -103,6 +105,7 @@ impl Sight {
             streaming,
             sender: text(row, "sender_host").map(str::to_owned).zip(number(row, "sender_port")),
             upstream: standby.then(|| upstream(row, streaming, replayed)),
+            checkpointed: number(row, "control_timeline").is_some_and(|control: u64| control >= timeline),
         })
     }
 }
@@ -155,6 +158,7 @@ impl Postgres {
         let writable = !sight.standby && !fenced && !sight.read_only;
         if writable {
             self.keep_canary().await;
+            self.keep_checkpointed(&sight);
         }
         Probe {
             health: Health::Healthy,
