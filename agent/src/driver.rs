@@ -33,6 +33,8 @@ pub struct Probe {
     pub writable: bool,
     /// Identity of the database; empty if unknown.
     pub system_id: String,
+    /// For engines that name each history anew: the one that this one went on from, and up to which position.
+    pub previous: Option<(String, u64)>,
     /// Timeline; 0 if unknown or if the engine has none.
     pub timeline: u64,
     /// Position in bytes; none if the driver cannot tell: unknown, not zero.
@@ -54,6 +56,7 @@ impl Probe {
             role: Role::Unknown,
             writable: false,
             system_id: String::new(),
+            previous: None,
             timeline: 0,
             position: None,
             position_text: String::new(),
@@ -98,6 +101,8 @@ pub struct Upstream {
     pub lag_bytes: Option<u64>,
     /// Time behind; none if unknown.
     pub lag: Option<Duration>,
+    /// The cluster that it is configured to follow, connected or not; none if the options know none there.
+    pub cluster: Option<String>,
 }
 
 /// What a successful action measured.

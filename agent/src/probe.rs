@@ -71,11 +71,14 @@ impl Sight {
                 last_heard_ms: upstream.last_heard.map(since),
                 lag_bytes: upstream.lag_bytes,
                 lag_ms: upstream.lag.map(millis),
+                cluster: upstream.cluster.clone().unwrap_or_default(),
             }),
             detail: probe.detail.clone(),
             failures: self.failures,
             interval_ms: self.interval.millis(),
             position_text: probe.position_text.clone(),
+            previous_id: probe.previous.as_ref().map(|(id, _)| id.clone()).unwrap_or_default(),
+            previous_until: probe.previous.as_ref().map_or(0, |(_, until)| *until),
         }
     }
 }

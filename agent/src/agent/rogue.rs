@@ -63,8 +63,11 @@ impl Agent {
             Some(Rogue::Suspected(_)) => {
                 self.rogues.remove(&name);
             }
-            // It follows again, or is gone: whoever starts it finds it closed at rest or is found out anew.
-            Some(Rogue::Told) if sight.probe.role == Role::Standby => {
+            // Closed at rest it says that it is a standby, too, and follows nobody: its link tells.
+            Some(Rogue::Told)
+                if sight.probe.role == Role::Standby
+                    && sight.probe.upstream.as_ref().is_some_and(|upstream| upstream.connected) =>
+            {
                 tracing::info!(application = %name.0, resource = %name.1, "a rogue writer follows again");
                 self.rogues.remove(&name);
             }

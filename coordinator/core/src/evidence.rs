@@ -158,6 +158,8 @@ pub struct Sighting {
     pub writable: bool,
     /// Identity; empty if unknown.
     pub system_id: SystemId,
+    /// For engines that name each history anew: the one that this one went on from, and up to which position.
+    pub previous: Option<(SystemId, u64)>,
     /// Timeline; 0 if unknown.
     pub timeline: u64,
     /// Position in bytes; none: unknown.
@@ -302,6 +304,16 @@ pub struct UpstreamSight {
     pub lag_bytes: Option<u64>,
     /// Time behind; none if unknown.
     pub lag: Option<Span>,
+    /// The cluster that it is configured to follow, connected or not; none if its agent does not know.
+    pub cluster: Option<ClusterId>,
+}
+
+impl UpstreamSight {
+    /// What it says of its upstream is said of this cluster; so it is where it is not known whom it follows.
+    #[must_use]
+    pub fn is_of(&self, cluster: &ClusterId) -> bool {
+        self.cluster.as_ref().is_none_or(|followed| followed == cluster)
+    }
 }
 
 /// What a probe of a witness port gave.

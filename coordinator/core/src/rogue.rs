@@ -1,5 +1,6 @@
 //! Rogue writers as the coordinators know them: told by the agent that found and fenced them, committed once for each
-//! change, so that the audit has them and every coordinator shows them. No decision rests on it.
+//! change, so that the audit has them, every coordinator shows them, and none takes one for a standby again: its side is
+//! quarantined. Nothing is fenced or moved for it.
 
 use std::collections::BTreeSet;
 

@@ -231,7 +231,8 @@ pub(crate) fn of_target(scene: &Scene<'_>, to: &ClusterId) -> (Option<Candidate>
 /// A standby's link to its primary is up.
 pub(crate) fn receives(scene: &Scene<'_>, cluster: &ClusterId, resource: &ResourceId) -> bool {
     let seen = scene.evidence.sighting(cluster, scene.application, resource);
-    seen.and_then(|seen| seen.upstream.as_ref()).is_some_and(|upstream| upstream.connected)
+    let upstream = seen.and_then(|seen| seen.upstream.as_ref());
+    upstream.is_some_and(|upstream| upstream.connected && upstream.is_of(scene.primary))
 }
 
 /// The primary is well enough to be moved from.

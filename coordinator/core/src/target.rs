@@ -225,6 +225,26 @@ fn parted(scene: &Scene<'_>, resource: &ResourceId, seen: &Sighting) -> Option<S
     })
 }
 
+/// Why what a standby has cannot be measured by what the primary had: it follows another side, or is on a history that
+/// the primary's does not go on from. It may lack anything since then.
+fn strays(scene: &Scene<'_>, resource: &ResourceId, standby: Option<&Sighting>) -> Option<String> {
+    let (primary, standby) = (scene.primary, standby?);
+    if let Some(upstream) = standby.upstream.as_ref().filter(|upstream| !upstream.is_of(primary)) {
+        let followed = upstream.cluster.as_ref().map_or("?", ClusterId::as_str);
+        return Some(format!("it follows {followed}, not {primary}: `regentctl rejoin`"));
+    }
+    // PostgreSQL's histories are told by their timelines.
+    if scene.known.document.resources.get(resource)?.kind != ResourceKind::Redis || standby.system_id.0.is_empty() {
+        return None;
+    }
+    let led = scene.evidence.sighting(primary, scene.application, resource);
+    let led = led.filter(|seen| seen.role == Role::Primary && !seen.system_id.0.is_empty())?;
+    let before = led.previous.as_ref().filter(|(id, _)| *id == standby.system_id);
+    let same = led.system_id == standby.system_id
+        || before.is_some_and(|(_, until)| standby.position.is_none_or(|position| position <= *until));
+    (!same).then(|| format!("its history is not that of {primary}: `regentctl rejoin`"))
+}
+
 /// The distance between what the primary last reported and what the candidate has, and the loss in time.
 fn gap(scene: &Scene<'_>, cluster: &ClusterId, resource: &ResourceId, position: u64) -> (Gap, Option<Span>) {
     let standby = scene.evidence.sighting(cluster, scene.application, resource);
@@ -234,7 +254,11 @@ fn gap(scene: &Scene<'_>, cluster: &ClusterId, resource: &ResourceId, position: 
     let upstream = standby.and_then(|seen| seen.upstream.as_ref());
     let heard = upstream.and_then(|upstream| upstream.last_heard);
     let primary = scene.evidence.sighting(scene.primary, scene.application, resource);
-    let lag = if known.is_some_and(|known| position >= known) {
+    let strays = strays(scene, resource, standby);
+    let lag = if strays.is_some() {
+        // Its position is one in another history: it tells nothing.
+        None
+    } else if known.is_some_and(|known| position >= known) {
         // One that only does not answer may go on acknowledging: what came after the last that is known of it counts.
         let may_write = primary.is_some_and(|seen| seen.is_fresh(scene.now) && seen.health == Health::Unknown);
         let since = last.map(|last| last.at).max(heard).filter(|_| may_write);
@@ -250,7 +274,9 @@ fn gap(scene: &Scene<'_>, cluster: &ClusterId, resource: &ResourceId, position: 
         primary_age: last.map(|last| scene.now.since(last.at)),
         candidate: Some(position),
         lag,
-        text: format!("{} → {}", text(last.map(|last| &last.text)), text(standby.map(|seen| &seen.position_text))),
+        text: strays.unwrap_or_else(|| {
+            format!("{} → {}", text(last.map(|last| &last.text)), text(standby.map(|seen| &seen.position_text)))
+        }),
     };
     (gap, lag)
 }

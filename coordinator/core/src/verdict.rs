@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::evidence::{Evidence, FenceState, Health, LeaseState};
+use crate::evidence::{Evidence, FenceState, Health, LeaseState, UpstreamSight};
 use crate::id::{ApplicationId, ClusterId, CoordinatorId, LogIndex, ResourceId};
 use crate::lease;
 use crate::state::{ApplicationState, State};
@@ -140,7 +140,8 @@ impl<'a> Scene<'a> {
         for cluster in self.others() {
             for resource in self.known.document.guarded() {
                 let Some(seen) = self.evidence.sighting(cluster, self.application, &resource) else { continue };
-                let Some(upstream) = seen.upstream.as_ref().filter(|upstream| upstream.connected) else { continue };
+                let of_it = |upstream: &&UpstreamSight| upstream.connected && upstream.is_of(self.primary);
+                let Some(upstream) = seen.upstream.as_ref().filter(of_it) else { continue };
                 if fresh(upstream.last_heard) {
                     signs.push(rule(
                         "replication-alive",
@@ -334,7 +335,7 @@ impl<'a> Scene<'a> {
             .filter_map(|cluster| self.evidence.sighting(cluster, self.application, resource))
             .filter(|seen| seen.is_fresh(self.now))
             .filter_map(|seen| {
-                let upstream = seen.upstream.as_ref()?;
+                let upstream = seen.upstream.as_ref().filter(|upstream| upstream.is_of(self.primary))?;
                 Some((!upstream.connected).then(|| seen.unlinked_since.unwrap_or(seen.at)))
             })
             .collect();

@@ -242,11 +242,14 @@ fn resource_report(
             last_heard_ms: upstream.last_heard.map(|heard| sent.since(heard).millis()),
             lag_bytes: upstream.lag_bytes,
             lag_ms: upstream.lag.map(Span::millis),
+            cluster: upstream.cluster.as_ref().map(ToString::to_string).unwrap_or_default(),
         }),
         detail: seen.detail.clone(),
         failures: seen.failures,
         interval_ms: seen.interval.millis(),
         position_text: seen.position_text.clone(),
+        previous_id: seen.previous.as_ref().map(|(id, _)| id.0.clone()).unwrap_or_default(),
+        previous_until: seen.previous.as_ref().map_or(0, |(_, until)| *until),
     }
 }
 

@@ -208,8 +208,13 @@ impl World {
                 db.upstream = None;
                 db.detail = "accepts writes on timeline 4".to_owned();
                 let cache = here.get_mut(&resource("cache")).unwrap();
-                cache.upstream =
-                    Some(UpstreamSight { connected: false, last_heard: Some(gone), lag_bytes: None, lag: None });
+                cache.upstream = Some(UpstreamSight {
+                    connected: false,
+                    last_heard: Some(gone),
+                    lag_bytes: None,
+                    lag: None,
+                    cluster: None,
+                });
                 cache.detail = "link to 10.1.0.7:6379 is <b>down</b> & waiting".to_owned();
             }
             evidence

@@ -413,6 +413,7 @@ pub(crate) fn contact(node: &Node, primary: bool) -> Contact {
         role: if primary { Role::Primary } else { Role::Standby },
         writable: primary,
         system_id: SystemId("7".into()),
+        previous: None,
         timeline: 1,
         position: Some(50_331_648),
         position_text: "0/3000000".into(),
@@ -427,6 +428,7 @@ pub(crate) fn contact(node: &Node, primary: bool) -> Contact {
             last_heard: Some(now),
             lag_bytes: Some(4096),
             lag: Some(Span::from_millis(200)),
+            cluster: None,
         }),
         detail: "accepts connections".into(),
     };

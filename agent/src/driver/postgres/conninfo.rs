@@ -44,6 +44,13 @@ impl Conninfo {
         self.pairs.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.expose())
     }
 
+    /// Where the server is, as far as it is one: host or address, and port.
+    pub(super) fn place(&self) -> Option<(String, u16)> {
+        let host = self.get("host").or_else(|| self.get("hostaddr"))?;
+        let port = self.get("port").map_or(Ok(5432), str::parse).ok()?;
+        Some((host.to_owned(), port))
+    }
+
     /// The string without its secrets, and those.
     pub(super) fn apart(&self) -> Apart {
         let password = self.get("password").map(Secret::new);

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use tokio_postgres::SimpleQueryRow;
 
+use super::conninfo::Conninfo;
 use super::session::{SqlError, lsn_text, number, position, text, truth};
 use super::{Postgres, files, hba};
 use crate::driver::{Health, Probe, Role, Upstream};
+use crate::secret::Secret;
 
 /// Everything a probe may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
@@ -70,6 +72,8 @@ pub(super) struct Sight {
     pub(super) streaming: bool,
     /// From where.
     pub(super) sender: Option<(String, u16)>,
+    /// From where by its configuration.
+    pub(super) configured: Option<(String, u16)>,
     /// A standby's view.
     pub(super) upstream: Option<Upstream>,
     /// The control file has this timeline, too: there was a checkpoint in it.
@@ -104,6 +108,7 @@ impl Sight {
             has_conninfo: text(row, "conninfo").is_some_and(|conninfo| !conninfo.is_empty()),
             streaming,
             sender: text(row, "sender_host").map(str::to_owned).zip(number(row, "sender_port")),
+            configured: text(row, "conninfo").and_then(|conninfo| Conninfo::parse(conninfo)?.place()),
             upstream: standby.then(|| upstream(row, streaming, replayed)),
             checkpointed: number(row, "control_timeline").is_some_and(|control: u64| control >= timeline),
         })
@@ -117,7 +122,7 @@ fn upstream(row: &SimpleQueryRow, streaming: bool, replayed: Option<u64>) -> Ups
         Some(0) => Some(Duration::ZERO),
         _ => seconds(row, "replay_age"),
     };
-    Upstream { connected: streaming, last_heard: seconds(row, "heard"), lag_bytes, lag }
+    Upstream { connected: streaming, last_heard: seconds(row, "heard"), lag_bytes, lag, cluster: None }
 }
 
 /// An age; a clock that was set back makes it unknown, not fresh.
@@ -160,6 +165,7 @@ impl Postgres {
             self.keep_canary().await;
             self.keep_checkpointed(&sight);
         }
+        let cluster = self.followed(&sight);
         Probe {
             health: Health::Healthy,
             role: if sight.standby { Role::Standby } else { Role::Primary },
@@ -169,8 +175,20 @@ impl Postgres {
             position_text: sight.position.map(lsn_text).unwrap_or_default(),
             detail: detail(&sight, fenced),
             system_id: sight.system_id,
-            upstream: sight.upstream,
+            previous: None,
+            upstream: sight.upstream.map(|upstream| Upstream { cluster, ..upstream }),
         }
+    }
+
+    /// The cluster whose primary this standby is configured to follow.
+    fn followed(&self, sight: &Sight) -> Option<String> {
+        let place = sight.sender.as_ref().or(sight.configured.as_ref())?;
+        let leads_there = |conninfo: &Secret| Conninfo::parse(conninfo.expose())?.place();
+        self.options
+            .replication
+            .iter()
+            .find(|(_, conninfo)| leads_there(conninfo).as_ref() == Some(place))
+            .map(|(cluster, _)| cluster.clone())
     }
 
     /// Failed only where it is certain; everything else is unknown.

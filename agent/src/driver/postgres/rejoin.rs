@@ -213,11 +213,7 @@ impl Postgres {
 
 /// It streams from where the configuration says.
 fn streams_from(sight: &Sight, leader: &Leader) -> bool {
-    let host = leader.follow.get("host").or_else(|| leader.follow.get("hostaddr")).unwrap_or_default();
-    let port = leader.follow.get("port").and_then(|port| port.parse().ok()).unwrap_or(5432_u16);
-    sight.standby
-        && sight.streaming
-        && sight.sender.as_ref().is_some_and(|(sender, its_port)| sender == host && *its_port == port)
+    sight.standby && sight.streaming && sight.sender.is_some() && sight.sender == leader.follow.place()
 }
 
 fn writable() -> DriverError {

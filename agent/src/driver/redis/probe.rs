@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::files::Places;
+use super::rejoin::follows;
 use super::session::{Failure, Info, Session, command};
 use super::{CLOSED, Redis};
 use crate::driver::elsewhere::FenceAt;
@@ -64,6 +65,11 @@ impl Redis {
         Some(places)
     }
 
+    /// The cluster whose primary this replica is configured to follow.
+    fn followed(&self, info: &Info) -> Option<String> {
+        self.options.upstreams.iter().find(|(_, upstream)| follows(info, upstream)).map(|(cluster, _)| cluster.clone())
+    }
+
     /// The probe.
     pub(super) async fn look(&self) -> Probe {
         match tokio::time::timeout(PROBE_LIMIT, self.look_within()).await {
@@ -107,7 +113,8 @@ impl Redis {
             timeline: 0,
             position,
             position_text: position.map(|position| position.to_string()).unwrap_or_default(),
-            upstream: replica.then(|| upstream(&info)),
+            previous: previous(&info),
+            upstream: replica.then(|| Upstream { cluster: self.followed(&info), ..upstream(&info) }),
             detail: detail(&info, limit),
         })
     }
@@ -126,7 +133,16 @@ fn upstream(info: &Info) -> Upstream {
         last_heard: info.number("master_last_io_seconds_ago").map(Duration::from_secs),
         lag_bytes,
         lag: (lag_bytes == Some(0)).then_some(Duration::ZERO),
+        cluster: None,
     }
+}
+
+/// The history that this one went on from, and its last position in it.
+fn previous(info: &Info) -> Option<(String, u64)> {
+    let id = info.text("master_replid2");
+    let first_beyond: u64 = info.number("second_repl_offset")?;
+    let named = !id.is_empty() && id.bytes().any(|digit| digit != b'0');
+    named.then(|| (id.to_owned(), first_beyond.saturating_sub(1)))
 }
 
 fn detail(info: &Info, limit: &str) -> String {

@@ -205,7 +205,7 @@ const fn note(kept: Kept) -> &'static str {
     }
 }
 
-fn follows(info: &Info, upstream: &RedisUpstream) -> bool {
+pub(super) fn follows(info: &Info, upstream: &RedisUpstream) -> bool {
     info.is_replica()
         && info.is("master_host", &upstream.host)
         && info.number("master_port") == Some(u64::from(upstream.port))

@@ -131,6 +131,9 @@ pub(crate) fn outcome(
         stick(applying, id, &spec, code, message);
     }
     applying.effects.push(Effect::RunChanged(id));
+    if let (StepKind::Action(Action::Promote), Outcome::Succeeded(report)) = (&spec.kind, outcome) {
+        note_timeline(applying, id, &spec, report.timeline);
+    }
     if spec.kind == StepKind::Action(Action::Rejoin) {
         match outcome {
             Outcome::Succeeded(_) => rejoin::readmit(applying, id, &spec.cluster),
@@ -141,6 +144,16 @@ pub(crate) fn outcome(
     }
     finish_if_done(applying, id);
     applying.done()
+}
+
+/// What its agent named before was the timeline that it left: a standby that stayed there is none of it any more.
+fn note_timeline(applying: &mut Applying<'_>, id: RunId, spec: &Step, timeline: u64) {
+    let Some(application) = applying.state.runs.get(&id).map(|run| run.application.clone()) else { return };
+    let Some(known) = applying.state.applications.get_mut(&application) else { return };
+    let database = known.databases.get_mut(&spec.cluster).zip(spec.resource.as_ref());
+    if let Some(database) = database.and_then(|(databases, resource)| databases.get_mut(resource)) {
+        database.timeline = database.timeline.max(timeline);
+    }
 }
 
 fn stick(applying: &mut Applying<'_>, id: RunId, spec: &Step, code: &str, message: &str) {

@@ -366,7 +366,8 @@ pub(super) fn acknowledged(applying: &mut Applying<'_>, application: Option<&App
     applying.done()
 }
 
-/// Said once for each change; it changes nothing else.
+/// Said once for each change. What accepted writes beside the primary has a history of its own from then on, whatever it
+/// says of itself later: its side is no candidate until it has rejoined.
 pub(super) fn rogue_writers(
     applying: &mut Applying<'_>,
     application: &ApplicationId,
@@ -383,6 +384,11 @@ pub(super) fn rogue_writers(
         "rogue-writer-ended"
     } else {
         known.rogues.insert(cluster.clone(), resources.clone());
+        if known.primary.as_ref().is_some_and(|primary| primary != cluster) && !known.excluded.contains_key(cluster) {
+            let why = format!("{} accepted writes beside the primary; quarantined until it rejoins", names.join(", "));
+            known.excluded.insert(cluster.clone(), why);
+            renew_terms(applying, application);
+        }
         "rogue-writer"
     };
     let detail = format!("{} in {cluster}", if names.is_empty() { "none".to_owned() } else { names.join(", ") });

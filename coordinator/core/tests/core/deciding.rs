@@ -104,7 +104,7 @@ fn a_living_replication_link_is_a_sign_of_life_for_a_time() {
     let (world, votes) = voted();
     let alive = |now: Moment| {
         let mut evidence = seen(&votes, now);
-        let link = UpstreamSight { connected: true, last_heard: Some(now), lag_bytes: None, lag: None };
+        let link = UpstreamSight { connected: true, last_heard: Some(now), lag_bytes: None, lag: None, cluster: None };
         let contact = evidence.contacts.get_mut(&central()).unwrap();
         contact.resources.get_mut(&app()).unwrap().get_mut(&resource("db")).unwrap().upstream = Some(link);
         evidence

@@ -290,6 +290,7 @@ pub fn sighting(at: Moment, role: Role, position: Option<u64>) -> Sighting {
         role,
         writable: role == Role::Primary,
         system_id: SystemId("pg-1".into()),
+        previous: None,
         timeline: 1,
         position,
         position_text: String::new(),
@@ -304,6 +305,7 @@ pub fn sighting(at: Moment, role: Role, position: Option<u64>) -> Sighting {
             last_heard: None,
             lag_bytes: Some(0),
             lag: Some(Span::ZERO),
+            cluster: None,
         }),
         detail: String::new(),
     }

@@ -44,6 +44,7 @@ mod restoring;
 mod running;
 mod several;
 mod sparing;
+mod straying;
 mod stuck;
 mod switching;
 mod target_lost;

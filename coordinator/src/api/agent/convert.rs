@@ -222,6 +222,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
         },
         writable: seen.writable,
         system_id: SystemId(whole(&seen.system_id)),
+        previous: (!seen.previous_id.is_empty()).then(|| (SystemId(whole(&seen.previous_id)), seen.previous_until)),
         timeline: seen.timeline,
         position: seen.position,
         position_text: cut(&seen.position_text),
@@ -236,6 +237,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
             last_heard: upstream.last_heard_ms.map(|age| sent.before(Span::from_millis(age))),
             lag_bytes: upstream.lag_bytes,
             lag: upstream.lag_ms.map(Span::from_millis),
+            cluster: ClusterId::new(&upstream.cluster).ok(),
         }),
         detail: cut(&seen.detail),
     };

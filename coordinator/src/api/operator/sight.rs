@@ -165,6 +165,7 @@ mod tests {
             role: Role::Primary,
             writable: true,
             system_id: SystemId::default(),
+            previous: None,
             timeline: 1,
             position: Some(7),
             position_text: "0/7".into(),

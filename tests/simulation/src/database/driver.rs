@@ -132,12 +132,14 @@ impl Driver for DatabaseDriver {
                 last_heard: heard.map(Duration::from_millis),
                 lag_bytes: connected.then_some(0),
                 lag: connected.then_some(Duration::ZERO),
+                cluster: server.follows.clone(),
             });
             Probe {
                 health: Health::Healthy,
                 role: if standby { Role::Standby } else { Role::Primary },
                 writable: server.accepts(),
                 system_id,
+                previous: None,
                 timeline: server.timeline,
                 position: Some(server.position()),
                 position_text: String::new(),
