@@ -201,10 +201,12 @@ pub struct Marker {
 pub struct Redirect {
     /// Absolute owner name.
     pub name: String,
-    /// What it must answer; never empty.
+    /// What it must answer; never empty, unless only the TTL changes.
     pub addresses: Vec<std::net::IpAddr>,
     /// Time to live in seconds.
     pub ttl: u32,
+    /// The addresses stay as they are at the server; only their TTL changes.
+    pub ttl_only: bool,
     /// The application's epoch: a writer with an older one is rejected by the record's own guard.
     pub epoch: u64,
     /// The application, to name the guard record.

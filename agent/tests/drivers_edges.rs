@@ -19,3 +19,5 @@ mod http;
 mod servers;
 #[path = "drivers_edges/support.rs"]
 mod support;
+#[path = "drivers_edges/ttl.rs"]
+mod ttl;

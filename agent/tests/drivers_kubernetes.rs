@@ -11,6 +11,8 @@ mod cluster;
 mod faults;
 #[path = "drivers_kubernetes/options.rs"]
 mod options;
+#[path = "drivers_kubernetes/room.rs"]
+mod room;
 #[path = "drivers_kubernetes/server.rs"]
 mod server;
 #[path = "drivers_edges/support.rs"]

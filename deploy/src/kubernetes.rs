@@ -297,13 +297,15 @@ impl ApiServer {
         self.server.access.forbid(user, verb, resource);
     }
 
-    /// From now on a user may only what the Roles of these manifests say; whom they are bound to is not looked at.
+    /// From now on a user may only what the Roles and ClusterRoles of these manifests say; whom they are bound to is not looked
+    /// at.
     ///
     /// # Errors
     /// They are no manifests.
     pub fn grant_only(&self, user: &str, manifests: &str) -> Result<()> {
         let manifests: Vec<Value> = serde_saphyr::from_multiple(manifests).context("these are no manifests")?;
-        let roles = manifests.into_iter().filter(|one| one["kind"] == "Role").collect();
+        let is_role = |one: &Value| one["kind"] == "Role" || one["kind"] == "ClusterRole";
+        let roles = manifests.into_iter().filter(is_role).collect();
         self.server.access.grant_only(user, roles);
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! `kind: dns`: a name that points at the cluster that serves.
 //!
 //! With the embedded provider the coordinators answer from their applied state, and the answer has flipped when the step
-//! begins: only what is really answered is verified. With RFC 2136 the records are changed first.
+//! begins: only what is really answered is verified. With RFC 2136 the records are changed first; and before a switchover keeps
+//! writes out their TTL is shortened, so that no client holds the old answer for long.
 
 mod facts;
 mod guard;
 mod rfc2136;
+mod ttl;
 mod verify;
 mod wire;
 
@@ -156,6 +158,9 @@ impl Driver for DnsDriver {
 
     async fn redirect(&self, redirect: &Redirect) -> DriverResult {
         let name = absolute(&redirect.name)?;
+        if redirect.ttl_only {
+            return self.change_ttl(&name, redirect).await;
+        }
         if redirect.addresses.is_empty() {
             return Err(rfc2136::would_be_empty(&name));
         }

@@ -30,6 +30,7 @@ mod job;
 mod manifest;
 mod permission;
 mod quantity;
+mod room;
 mod state;
 mod workload;
 

@@ -206,10 +206,11 @@ impl Order {
 
 fn redirect(command: &wire::StepCommand) -> Option<Redirect> {
     let addresses: Vec<IpAddr> = command.addresses.iter().map(|text| text.parse().ok()).collect::<Option<_>>()?;
-    (!addresses.is_empty()).then(|| Redirect {
+    (!addresses.is_empty() || command.dns_ttl_only).then(|| Redirect {
         name: command.dns_name.clone(),
         addresses,
         ttl: command.dns_ttl_seconds,
+        ttl_only: command.dns_ttl_only,
         epoch: command.epoch,
         application: command.application.clone(),
     })

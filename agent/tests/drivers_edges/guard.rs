@@ -16,12 +16,13 @@ pub(crate) fn redirect(epoch: u64, addresses: &[&str]) -> Redirect {
         name: NAME.to_owned(),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         ttl: 30,
+        ttl_only: false,
         epoch,
         application: "shop".to_owned(),
     }
 }
 
-fn code(result: &DriverResult) -> (&'static str, bool) {
+pub(crate) fn code(result: &DriverResult) -> (&'static str, bool) {
     let error = result.as_ref().expect_err("it should have been refused");
     (error.code, error.retryable)
 }
@@ -79,7 +80,7 @@ async fn an_older_epoch_is_rejected(kind: Kind) {
 }
 
 /// Passes connections on; the second one, which carries the update, is held until it is let go.
-async fn proxy(target: SocketAddr, held: Arc<Notify>, release: Arc<Notify>) -> SocketAddr {
+pub(crate) async fn proxy(target: SocketAddr, held: Arc<Notify>, release: Arc<Notify>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let count = AtomicUsize::new(0);

@@ -70,7 +70,10 @@ pub(crate) fn is_paused(scene: &Scene<'_>) -> bool {
 #[must_use]
 pub fn is_only_fencing(run: &Run) -> bool {
     let open = run.decided.is_none() && run.status == RunStatus::Running;
-    let begun = || run.walk().filter(|(step, progress)| step.kind.touches() && progress.token.is_some());
+    // A TTL that was shortened is no reason either to go on without a look.
+    let begun = || {
+        run.walk().filter(|(step, progress)| step.kind.touches() && !step.is_ttl_alone() && progress.token.is_some())
+    };
     let fence = |step: &Step| step.kind == StepKind::Action(Action::Fence) && step.cluster == run.from;
     let untold = |(step, progress): (&Step, &Progress)| {
         fence(step) && progress.state == StepState::Running && progress.attempts == Attempt(1)

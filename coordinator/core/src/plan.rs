@@ -3,13 +3,14 @@
 //! ```text
 //!  after Lost:    (fence old side, never awaited)  ║ lines of the runbook …
 //!  by Fenced:     fence old side → Decide          ║ lines of the runbook …      (undo: unfence)
-//!  switchover:    wait TTL → quiesce … → fence old side → catchUp → Decide ║ lines … → rejoin    (undo: unfence, activate)
+//!  switchover:    shorten TTL → wait TTL → quiesce … → fence old side → catchUp → Decide ║ lines … → rejoin
+//!                                                                    (undo: TTL, unfence, activate)
 //!                                     point of no return
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::application::{Action, Application, DnsProvider, Line, Manner, OnFailure, ResourceKind, default};
+use crate::application::{Action, Application, Line, Manner, OnFailure, ResourceKind, default};
 use crate::entry::{Cause, Gap};
 use crate::id::{ClusterId, ResourceId, StepId};
 use crate::run::{Step, StepKind, UNDO_STAGE};
@@ -20,6 +21,7 @@ use crate::time::Span;
 mod digest;
 mod drill;
 mod forecast;
+mod names;
 mod planned;
 mod shown;
 mod spared;
@@ -117,7 +119,8 @@ fn failover(
 /// Plans a switchover, by the lines of its own runbook: those up to the last `catchUp` come before the point of no
 /// return, at the old epoch, with an undo. The fence is implied before the first `catchUp`, and before the first step that
 /// keeps writes out a wait: whoever has asked for the name before the run began may hold the old side's address for the TTL,
-/// and would go there all through the outage. From the beginning of the run on it is answered without one.
+/// and would go there all through the outage. From the beginning of the run on it is answered without one; where another
+/// server answers, its TTL is shortened before the wait (`names`).
 fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     let spared = BTreeSet::new();
     let mut planning = Planning { document, route, fenced_first: true, spared, steps: Vec::new(), stage: 0 };
@@ -131,15 +134,11 @@ fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     let fence = before.iter().position(|line| line.action == Action::CatchUp).unwrap_or(before.len());
     let closes = |line: &&Line| matches!(line.action, Action::Quiesce | Action::Deactivate);
     let closing = before.iter().position(closes).unwrap_or(before.len());
-    let remembered = if closing == before.len() && document.guarded().is_empty() {
-        // Nothing keeps anybody out.
-        Span::ZERO
-    } else {
-        remembered(document, &lines)
-    };
+    // Where nothing keeps anybody out, an old answer leads to nobody's harm.
+    let awaited: &[&Line] = if closing == before.len() && document.guarded().is_empty() { &[] } else { &lines };
     for (index, line) in before.iter().enumerate() {
         if index == closing.min(fence) {
-            planning.wait(remembered);
+            planning.expire(awaited);
         }
         if index == fence {
             planning.fence(true);
@@ -148,7 +147,7 @@ fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     }
     if fence == before.len() {
         if closing == before.len() {
-            planning.wait(remembered);
+            planning.expire(awaited);
         }
         planning.fence(true);
     }
@@ -171,6 +170,7 @@ fn switchover(document: &Application, route: &Route<'_>) -> Vec<Step> {
     planning.follow();
     planning.undo();
     planning.undo_services(before);
+    planning.undo_names(awaited);
     planning.steps
 }
 
@@ -181,14 +181,6 @@ pub(crate) fn switchover_lines(document: &Application) -> (Vec<&Line>, Option<us
     let lines: Vec<&Line> = lines.iter().filter(|line| line.when != Some(Manner::Ungraceful)).collect();
     let last = lines.iter().rposition(|line| line.action == Action::CatchUp);
     (lines, last)
-}
-
-/// For how long clients may hold the answer that a name gave before a run of these lines began: the longest TTL of the names
-/// that it redirects, of those that the coordinators answer for themselves.
-fn remembered(document: &Application, lines: &[&Line]) -> Span {
-    let redirected = lines.iter().filter(|line| line.action == Action::Redirect).flat_map(|line| &line.resources);
-    let names = redirected.filter_map(|resource| document.resources.get(resource)?.dns.as_ref());
-    names.filter(|name| name.provider == DnsProvider::Embedded).map(|name| name.ttl).max().unwrap_or(Span::ZERO)
 }
 
 /// Plans the end of a recovery: what the primary had open is opened again at the new epoch, and names and services are

@@ -89,9 +89,14 @@ pub(crate) fn of_move(scene: &Scene<'_>, shown: &Shown, max_write_outage: Span, 
     let closing = steps.iter().position(|step| keeps_out(step.kind)).unwrap_or_default();
     let waits = steps.iter().take(closing).filter(|step| step.kind == StepKind::Action(Action::Wait));
     if let Some(longest) = waits.map(|step| step.duration).max() {
+        let shortens = steps.iter().take(closing).any(Step::is_ttl_alone);
+        let meanwhile = if shortens {
+            "no more is touched than the TTL of names, and `regentctl abort` ends it and restores that"
+        } else {
+            "nothing is touched, and `regentctl abort` ends it at once"
+        };
         let detail = format!(
-            "before writes are kept out it waits {longest}, so that clients hold no answer of before; until then nothing is \
-             touched, and `regentctl abort` ends it at once"
+            "before writes are kept out it waits {longest}, so that clients hold no answer of before; until then {meanwhile}"
         );
         notes.push(remark("waits-first", detail));
     }

@@ -106,11 +106,20 @@ pub struct Step {
     pub detached: bool,
     /// `run` only: name of the listed command; empty otherwise.
     pub command: String,
-    /// `wait` only.
+    /// `wait`: how long. `redirect` before the point of no return: the TTL that the name gets, and nothing else of it changes.
     pub duration: Span,
     /// `approve` only: what a human is asked.
     #[serde(default)]
     pub question: String,
+}
+
+impl Step {
+    /// It leaves a name where it is and changes its TTL alone: a switchover shortens it before it keeps writes out, and its undo
+    /// restores it.
+    #[must_use]
+    pub fn is_ttl_alone(&self) -> bool {
+        self.kind == StepKind::Action(Action::Redirect) && (self.duration > Span::ZERO || self.stage == UNDO_STAGE)
+    }
 }
 
 /// The kinds of steps that a plan can have: those of documents and those that the protocol implies.
@@ -308,6 +317,13 @@ impl Run {
     #[must_use]
     pub fn has_touched(&self) -> bool {
         self.decided.is_some() || self.walk().any(|(step, progress)| step.kind.touches() && progress.token.is_some())
+    }
+
+    /// The same of more than the TTL of a name.
+    #[must_use]
+    pub(crate) fn has_touched_more_than_ttls(&self) -> bool {
+        let more = |step: &Step| step.kind.touches() && !step.is_ttl_alone();
+        self.decided.is_some() || self.walk().any(|(step, progress)| more(step) && progress.token.is_some())
     }
 
     /// It has done what its cause cannot be seen behind any more: a fence looks like the failure that it is for. A

@@ -155,9 +155,10 @@ fn cause(cause: &Cause) -> wire::Cause {
     wire::Cause { kind: cause_kind(cause).to_owned(), by: by.to_owned(), reason, resource }
 }
 
-/// As documents write it, and the two that they cannot write.
-pub(crate) const fn step_kind(kind: StepKind) -> &'static str {
-    match kind {
+/// As documents write it, and the three that they cannot write.
+pub(crate) fn step_kind(step: &Step) -> &'static str {
+    match step.kind {
+        StepKind::Action(_) if step.is_ttl_alone() => "ttl",
         StepKind::Action(action) => action.as_str(),
         StepKind::Decide => "decide",
         StepKind::Unfence => "unfence",
@@ -215,7 +216,7 @@ fn step(step: &Step, progress: &Progress) -> wire::Step {
     wire::Step {
         id: step.id.0,
         stage: step.stage,
-        kind: step_kind(step.kind).to_owned(),
+        kind: step_kind(step).to_owned(),
         resource: step.resource.as_ref().map(ToString::to_string).unwrap_or_default(),
         cluster: step.cluster.to_string(),
         state: match progress.state {

@@ -1,7 +1,7 @@
 //! Asks agents to look at everything anew, at once, and hears that they have. Looks alone: nothing is decided by it.
 //!
 //! An agent has one question of this process at a time: however many callers there are, they fill no stream that grants go
-//! down.
+//! down. Who comes while one is under way waits for it, and then for the next one, which all share who have come meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -83,6 +83,19 @@ impl Post {
             asked.of.insert(cluster.clone(), (number, now));
         }
         sent.then_some(number)
+    }
+
+    /// The number of the last question to any agent. Whoever comes now is answered by a later one alone: the looks for this
+    /// one may have been made already.
+    #[must_use]
+    pub fn last_question(&self) -> u64 {
+        lock(&self.inner.looks.asked).last
+    }
+
+    /// The newest question that an agent has answered; 0: none.
+    #[must_use]
+    pub fn answered(&self, cluster: &ClusterId) -> u64 {
+        self.inner.looks.answered(cluster)
     }
 
     /// Until the agent has answered that question, or a later one; what it found is noted by then.

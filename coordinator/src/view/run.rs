@@ -279,7 +279,7 @@ impl StepView {
             id: step.id.0,
             stage: step.stage,
             after: step.after.iter().map(|step| step.0).collect(),
-            kind: words::step_kind(step.kind),
+            kind: words::step_kind(step),
             resource: step.resource.as_ref().map(ToString::to_string),
             cluster: step.cluster.to_string(),
             command: step.command.clone(),
@@ -359,8 +359,9 @@ fn restored(run: &Run) -> Option<Timestamp> {
             StepKind::Action(Action::Promote | Action::Activate | Action::Redirect | Action::Verify | Action::Restore)
         )
     };
+    let serves = |step: &Step| brings_back(step.kind) && !step.detached && !step.is_ttl_alone();
     let mut last = None;
-    for (_, progress) in run.walk().filter(|(step, _)| brings_back(step.kind) && !step.detached) {
+    for (_, progress) in run.walk().filter(|(step, _)| serves(step)) {
         match progress.state {
             StepState::Succeeded | StepState::FailedContinued => last = last.max(progress.ended),
             StepState::Pending | StepState::Running | StepState::Retrying | StepState::Stuck | StepState::Skipped => {

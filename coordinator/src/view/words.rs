@@ -3,7 +3,7 @@
 use regent_core::application::{Action, Beyond, Mode, OnFailure};
 use regent_core::entry::{Cause, Ground};
 use regent_core::evidence::{self, FenceState, LeaseState};
-use regent_core::run::{RunStatus, StepKind, StepState};
+use regent_core::run::{RunStatus, Step, StepKind, StepState};
 use regent_core::switchover::Purpose;
 use serde::Serialize;
 
@@ -210,8 +210,9 @@ impl From<StepState> for StepPhase {
     }
 }
 
-pub(super) const fn step_kind(kind: StepKind) -> &'static str {
-    match kind {
+pub(super) fn step_kind(step: &Step) -> &'static str {
+    match step.kind {
+        StepKind::Action(_) if step.is_ttl_alone() => "ttl",
         StepKind::Action(action) => action_word(action),
         StepKind::Decide => "decide",
         StepKind::Unfence => "unfence",

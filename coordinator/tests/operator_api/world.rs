@@ -194,22 +194,7 @@ impl World {
         tokio::spawn(async move {
             while let Some(Ok(message)) = heard.recv().await {
                 let Some(said::Body::LookNow(asked)) = message.body else { continue };
-                let installation = format!("installation-{name}");
-                let facts = heard_of::ResourceFacts {
-                    application: shop().to_string(),
-                    resource: "orders-db".into(),
-                    interval_ms: 60_000,
-                    lacks: vec![lack.into()],
-                    ..Default::default()
-                };
-                let report = heard_of::Report { facts: vec![facts], ..Default::default() };
-                let beat = heard_of::Heartbeat {
-                    stamp: Some(heard_of::Stamp { installation, incarnation: 1, number: asked.number }),
-                    report: Some(report),
-                    looked: asked.number,
-                    ..Default::default()
-                };
-                post.heartbeat(&cluster(name), "", &beat);
+                answer_look(&post, name, asked.number, lack);
             }
         });
     }
@@ -219,6 +204,26 @@ impl World {
         self.stop.cancel();
         tokio::time::timeout(DEADLINE, self.server).await.expect("the server drains").unwrap();
     }
+}
+
+/// An agent answers a question by a look that finds this lacking.
+pub(crate) fn answer_look(post: &Post, name: &str, number: u64, lack: &str) {
+    let installation = format!("installation-{name}");
+    let facts = heard_of::ResourceFacts {
+        application: shop().to_string(),
+        resource: "orders-db".into(),
+        interval_ms: 60_000,
+        lacks: vec![lack.into()],
+        ..Default::default()
+    };
+    let report = heard_of::Report { facts: vec![facts], ..Default::default() };
+    let beat = heard_of::Heartbeat {
+        stamp: Some(heard_of::Stamp { installation, incarnation: 1, number }),
+        report: Some(report),
+        looked: number,
+        ..Default::default()
+    };
+    post.heartbeat(&cluster(name), "", &beat);
 }
 
 fn record(entry: Entry) -> Record {

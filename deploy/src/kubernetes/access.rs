@@ -23,7 +23,7 @@ struct Rules {
     tokens: BTreeMap<String, String>,
     /// User, verb and resource, e.g. `deployments.apps/scale`.
     forbidden: BTreeSet<(String, String, String)>,
-    /// By user, if not everything: Roles of RBAC.
+    /// By user, if not everything: Roles and ClusterRoles of RBAC.
     roles: BTreeMap<String, Vec<Value>>,
     revoked: BTreeSet<String>,
 }
@@ -107,7 +107,9 @@ fn grants(role: &Value, asked: &Asked) -> bool {
         rule[key].as_array().is_some_and(|words| words.iter().any(|one| one == word || one == "*"))
     };
     let rules = role["rules"].as_array().into_iter().flatten();
-    role["metadata"]["namespace"] == asked.namespace.as_str()
+    // A ClusterRole counts everywhere, as by a ClusterRoleBinding.
+    let counts = role["kind"] == "ClusterRole" || role["metadata"]["namespace"] == asked.namespace.as_str();
+    counts
         && rules.into_iter().any(|rule| {
             says(rule, "apiGroups", &asked.group)
                 && says(rule, "resources", &asked.resource)

@@ -27,7 +27,7 @@ const fn kind(group: &'static str, plural: &'static str, kind: &'static str, sta
 }
 
 /// All of them.
-pub(super) const KINDS: [Kind; 8] = [
+pub(super) const KINDS: [Kind; 9] = [
     kind("", "namespaces", "Namespace", true, false),
     kind("", "pods", "Pod", true, false),
     kind("", "resourcequotas", "ResourceQuota", true, false),
@@ -37,6 +37,8 @@ pub(super) const KINDS: [Kind; 8] = [
     kind("batch", "jobs", "Job", true, false),
     // Its CRD has no subresources.
     Kind { version: "v1alpha1", ..kind("argoproj.io", "applications", "Application", false, false) },
+    // Nothing is scheduled to them: a pod is on one if its spec says so.
+    kind("", "nodes", "Node", true, false),
 ];
 
 impl Kind {

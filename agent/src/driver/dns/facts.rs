@@ -115,7 +115,7 @@ fn name_servers(records: &[Record], zone: &Name) -> BTreeSet<String> {
 }
 
 /// A datagram may be lost.
-async fn ask(server: SocketAddr, name: &Name, kind: RecordType, recursive: bool) -> Result<Message, String> {
+pub(super) async fn ask(server: SocketAddr, name: &Name, kind: RecordType, recursive: bool) -> Result<Message, String> {
     let question = wire::question(name, kind, recursive);
     match wire::ask(server, &question, PROBE_LIMIT).await {
         Err(error) if !error.is_refused() => wire::ask(server, &question, PROBE_LIMIT).await,

@@ -44,6 +44,8 @@ pub(super) struct Updater {
 pub(super) struct Seen {
     guard: Vec<TXT>,
     addresses: BTreeSet<IpAddr>,
+    /// Of the addresses, in seconds.
+    ttls: BTreeSet<u32>,
 }
 
 impl Updater {
@@ -98,12 +100,12 @@ impl Updater {
         let guard_name = guard_name(name)?;
         let questions = [(&guard_name, RecordType::TXT), (name, RecordType::A), (name, RecordType::AAAA)];
         let answers = self.ask(&questions).await?;
-        let mut seen = Seen { guard: Vec::new(), addresses: BTreeSet::new() };
+        let mut seen = Seen { guard: Vec::new(), addresses: BTreeSet::new(), ttls: BTreeSet::new() };
         for record in answers.iter().flat_map(|answer| &answer.answers) {
             match &record.data {
                 RData::TXT(text) if record.name == guard_name => seen.guard.push(text.clone()),
-                RData::A(A(address)) if record.name == *name => drop(seen.addresses.insert((*address).into())),
-                RData::AAAA(AAAA(address)) if record.name == *name => drop(seen.addresses.insert((*address).into())),
+                RData::A(A(address)) if record.name == *name => seen.take((*address).into(), record.ttl),
+                RData::AAAA(AAAA(address)) if record.name == *name => seen.take((*address).into(), record.ttl),
                 // RFC 2136 says that adding an address beside an alias is silently ignored.
                 RData::CNAME(_) if record.name == *name => {
                     let message = format!(
@@ -165,6 +167,33 @@ impl Updater {
         Ok(Updated::Changed)
     }
 
+    /// Gives the addresses that are there another TTL, if they and the guard are still as they are seen now. The guard stays:
+    /// nothing that it stands for has changed.
+    pub(super) async fn change_ttl(&self, name: &Name, redirect: &Redirect) -> Result<Updated, DriverError> {
+        let seen = self.read(name).await?;
+        let ours = Guard { application: redirect.application.clone(), epoch: redirect.epoch };
+        self.check(name, &ours, &seen)?;
+        if seen.ttls.iter().all(|ttl| *ttl == redirect.ttl) {
+            return Ok(Updated::Already);
+        }
+        let guard_name = guard_name(name)?;
+        let mut message = self.update_if(&guard_name, &seen);
+        for address in &seen.addresses {
+            message.add_answer(Record::from_rdata(name.clone(), 0, data_of(*address)));
+        }
+        let kinds = [(RecordType::A, true), (RecordType::AAAA, false)];
+        for (kind, four) in kinds {
+            if seen.addresses.iter().any(|address| address.is_ipv4() == four) {
+                message.add_authority(without_data(name, kind, DNSClass::ANY));
+            }
+        }
+        for address in &seen.addresses {
+            message.add_authority(Record::from_rdata(name.clone(), redirect.ttl, data_of(*address)));
+        }
+        self.send(name, &mut message).await?;
+        Ok(Updated::Changed)
+    }
+
     /// Whether the guard that was seen is ours already. A newer or foreign one is a refusal.
     fn check(&self, name: &Name, ours: &Guard, seen: &Seen) -> Result<bool, DriverError> {
         let server = self.server;
@@ -209,31 +238,32 @@ impl Updater {
         seen: &Seen,
     ) -> Result<Message, DriverError> {
         let guard_name = guard_name(name)?;
-        let mut message = Message::query();
-        message.metadata.op_code = OpCode::Update;
-        message.add_query(Query::query(self.zone.clone(), RecordType::SOA));
-        // Prerequisite: the guard is exactly what was seen. RFC 2136, 2.4.2 and 2.4.3.
-        if seen.guard.is_empty() {
-            message.add_answer(without_data(&guard_name, RecordType::TXT, DNSClass::NONE));
-        }
-        for text in &seen.guard {
-            message.add_answer(Record::from_rdata(guard_name.clone(), 0, RData::TXT(text.clone())));
-        }
+        let mut message = self.update_if(&guard_name, seen);
         // Update: both kinds of address and the guard are replaced. RFC 2136, 2.5.2 and 2.5.1.
         for kind in [RecordType::A, RecordType::AAAA] {
             message.add_authority(without_data(name, kind, DNSClass::ANY));
         }
         message.add_authority(without_data(&guard_name, RecordType::TXT, DNSClass::ANY));
         for address in wanted {
-            let data = match address {
-                IpAddr::V4(address) => RData::A(A(*address)),
-                IpAddr::V6(address) => RData::AAAA(AAAA(*address)),
-            };
-            message.add_authority(Record::from_rdata(name.clone(), ttl, data));
+            message.add_authority(Record::from_rdata(name.clone(), ttl, data_of(*address)));
         }
         let text = RData::TXT(TXT::new(vec![ours.to_text()]));
         message.add_authority(Record::from_rdata(guard_name, ttl, text));
         Ok(message)
+    }
+
+    /// An update with the prerequisite that the guard is exactly what was seen. RFC 2136, 2.4.2 and 2.4.3.
+    fn update_if(&self, guard_name: &Name, seen: &Seen) -> Message {
+        let mut message = Message::query();
+        message.metadata.op_code = OpCode::Update;
+        message.add_query(Query::query(self.zone.clone(), RecordType::SOA));
+        if seen.guard.is_empty() {
+            message.add_answer(without_data(guard_name, RecordType::TXT, DNSClass::NONE));
+        }
+        for text in &seen.guard {
+            message.add_answer(Record::from_rdata(guard_name.clone(), 0, RData::TXT(text.clone())));
+        }
+        message
     }
 
     async fn send(&self, name: &Name, message: &mut Message) -> Result<(), DriverError> {
@@ -255,7 +285,7 @@ impl Updater {
         let complaint = answer.signature().and_then(|signature| signature.data.error);
         match (answer.response_code, complaint) {
             (ResponseCode::NoError, None) => {}
-            // The guard is not what it was when we read it: somebody wrote in between.
+            // The guard, or an address, is not what it was when we read it: somebody wrote in between.
             (ResponseCode::NXRRSet | ResponseCode::YXRRSet, None) => {
                 let message = format!(
                     "another writer changed {name} at {} in the meantime; nothing was changed, and the next attempt \
@@ -328,6 +358,20 @@ impl Updater {
                 format!("{server} failed to handle zone {zone} ({code}); see its log"),
             ),
         }
+    }
+}
+
+impl Seen {
+    fn take(&mut self, address: IpAddr, ttl: u32) {
+        self.addresses.insert(address);
+        self.ttls.insert(ttl);
+    }
+}
+
+fn data_of(address: IpAddr) -> RData {
+    match address {
+        IpAddr::V4(address) => RData::A(A(address)),
+        IpAddr::V6(address) => RData::AAAA(AAAA(address)),
     }
 }
 

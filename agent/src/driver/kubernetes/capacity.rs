@@ -1,7 +1,7 @@
-//! Whether the workloads would find room here, asked before they need it: the scaling as a dry run, and the namespace's quotas.
+//! Whether the workloads would find room here, asked before they need it: the scaling as a dry run, the namespace's quotas, and
+//! the [nodes](super::room).
 //!
-//! Not looked at: whether the nodes have room, defaults that a `LimitRange` sets, quotas with scopes, and what a CronJob's pods
-//! need.
+//! Not looked at: defaults that a `LimitRange` sets, quotas with scopes, and what a CronJob's pods need.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::failure::{Refusal, Request};
 use super::quantity::{ONE, parse, shown};
+use super::room::{self, Wanted};
 use super::state::Kind;
 use super::workload::{self, Workload, WorkloadKind};
 use crate::config::KubernetesOptions;
@@ -28,6 +29,8 @@ type Says = fn(&Container) -> BTreeMap<String, Quantity>;
 #[derive(Default)]
 struct More {
     amounts: Amounts,
+    /// The pods that would come.
+    pods: Option<Wanted>,
     /// Why it would not be scaled at all.
     refused: Option<String>,
 }
@@ -36,7 +39,7 @@ struct More {
 pub(super) async fn short(client: &Client, options: &KubernetesOptions, by_argo: bool) -> Vec<String> {
     let Ok(workloads) = workload::all(client, options).await else { return Vec::new() };
     let mut short = Vec::new();
-    let mut total = Amounts::new();
+    let (mut total, mut wanted) = (Amounts::new(), Vec::new());
     for workload in &workloads {
         let more = match workload.kind {
             WorkloadKind::Deployment => more::<Deployment>(workload, client, by_argo).await,
@@ -45,6 +48,7 @@ pub(super) async fn short(client: &Client, options: &KubernetesOptions, by_argo:
         };
         let Ok(more) = more else { continue };
         short.extend(more.refused);
+        wanted.extend(more.pods);
         for (name, amount) in more.amounts {
             *total.entry(name).or_default() += amount;
         }
@@ -57,6 +61,7 @@ pub(super) async fn short(client: &Client, options: &KubernetesOptions, by_argo:
     if let Ok(quotas) = request.send(quotas.list(&ListParams::default())).await {
         short.extend(quotas.items.iter().flat_map(|quota| exceeded(quota, &total)));
     }
+    short.extend(room::short(client, &wanted).await);
     short
 }
 
@@ -74,10 +79,12 @@ async fn more<K: Kind>(workload: &Workload, client: &Client, by_argo: bool) -> R
     if state.asked >= wanted {
         return Ok(More::default());
     }
-    let amounts = object.pod().map(|pod| needs(&pod, wanted - state.asked)).unwrap_or_default();
+    let count = wanted - state.asked;
+    let pods = object.pod().map(|pod| Wanted { shown: workload.shown(), pod, count });
+    let amounts = pods.as_ref().map(|pods| needs(&pods.pod, pods.count)).unwrap_or_default();
     let refused = workload.scale(&api, &state, wanted, true).await.err().and_then(for_good);
     let refused = refused.map(|why| format!("{} would not be scaled to {wanted}: {why}", workload.shown()));
-    Ok(More { amounts, refused })
+    Ok(More { amounts, pods, refused })
 }
 
 /// What was said against the scaling itself. A server that is slow, overloaded or out of order says nothing of what is there: that
@@ -92,7 +99,7 @@ fn for_good(refusal: Refusal) -> Option<String> {
 }
 
 /// What so many of these pods count for in a quota.
-fn needs(pod: &PodSpec, count: i32) -> Amounts {
+pub(super) fn needs(pod: &PodSpec, count: i32) -> Amounts {
     let mut one = Amounts::from([("pods".to_owned(), ONE)]);
     let kinds: [(&str, Says); 2] = [("requests", requests), ("limits", limits)];
     for (prefix, of) in kinds {

@@ -120,7 +120,7 @@ fn resource() -> Value {
                 "pattern": "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.?$",
                 "maxLength": 254,
             },
-            "ttl": described(span(), &format!("dns only: time to live of the answer, in whole seconds from {least} to {most}. With the provider embedded, a switchover that redirects the name waits for so long before it keeps writes out. Default: {}.", default::TTL))
+            "ttl": described(span(), &format!("dns only: time to live of the answer, in whole seconds from {least} to {most}. A switchover that redirects the name waits for so long before it keeps writes out; with the provider rfc2136 the primary's agent shortens it at the server first. Default: {}.", default::TTL))
                 .with("default", json!(default::TTL)),
             "provider": explained(DnsProvider::WORDS, "dns only: who answers for the name.", |provider| match provider {
                 DnsProvider::Embedded => "The coordinators' own servers: the answer changes with the decision.",

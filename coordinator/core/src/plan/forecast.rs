@@ -118,8 +118,8 @@ const fn brings_back(kind: StepKind) -> bool {
     )
 }
 
-/// What makes two steps alike: the same thing done to the same resource, wherever.
-type Like = (StepKind, Option<ResourceId>, String);
+/// What makes two steps alike: the same thing done to the same resource, wherever. To shorten a TTL is not to redirect.
+type Like = (StepKind, Option<ResourceId>, String, bool);
 
 /// How long each kind of step has taken.
 struct Past(BTreeMap<Like, Vec<Span>>);
@@ -150,7 +150,7 @@ impl Past {
 }
 
 fn like(step: &Step) -> Like {
-    (step.kind, step.resource.clone(), step.command.clone())
+    (step.kind, step.resource.clone(), step.command.clone(), step.is_ttl_alone())
 }
 
 /// What was really done: a repetition that found reality as asked, or a word of an operator, tells nothing.

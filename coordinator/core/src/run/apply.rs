@@ -37,6 +37,7 @@ pub(crate) fn intent(applying: &mut Applying<'_>, id: RunId, step: StepId, attem
     let (spec, application) = (spec.clone(), run.application.clone());
     let cools = run.cause.is_automatic() && promotes_first(run, &spec);
     if spec.kind == StepKind::Action(Action::Redirect)
+        && !spec.is_ttl_alone()
         && let Err(rule) = redirect(applying, &application, &spec)
     {
         return stick_at(applying, id, &spec, attempt, &rule);

@@ -80,9 +80,10 @@ impl Turn {
     }
 
     /// What still closes is not opened beside it: a fence that meets an open database goes hard. So its end is awaited
-    /// before its undo begins.
+    /// before its undo begins. So is that of a TTL, or it would be shortened after it was restored.
     fn awaits(self, step: &Step, progress: &Progress) -> bool {
-        let closes = matches!(step.kind, StepKind::Action(Action::Fence | Action::Quiesce | Action::Deactivate));
+        let closes = matches!(step.kind, StepKind::Action(Action::Fence | Action::Quiesce | Action::Deactivate))
+            || step.is_ttl_alone();
         self == Self::Undo && step.stage != UNDO_STAGE && closes && progress.state == StepState::Running
     }
 }

@@ -1,10 +1,12 @@
 //! Giving up before the point of no return; after it there is only forward.
 
+use std::collections::BTreeSet;
+
 use super::apply::{finish_if_done, release};
 use super::{Progress, Run, RunStatus, Step, StepKind, StepState, UNDO_STAGE};
 use crate::application::Action;
 use crate::effect::Effect;
-use crate::id::{Attempt, RunId};
+use crate::id::{Attempt, ResourceId, RunId};
 use crate::state::Applied;
 use crate::state::apply::{Applying, ignored, refused};
 
@@ -64,15 +66,28 @@ pub(super) fn begin(applying: &mut Applying<'_>, id: RunId) -> Applied {
 
 impl Run {
     /// From now on only the undo counts: what is stuck before it needs no human any more. Of a run that has touched nothing
-    /// there is none, and the run is over: an open database is not opened once more.
+    /// there is none, and the run is over: an open database is not opened once more. Nor is it where only TTLs were shortened;
+    /// those are restored.
     pub(super) fn give_up(&mut self) {
-        let untouched = !self.has_touched();
+        let untouched = !self.has_touched_more_than_ttls();
+        let shortened: BTreeSet<ResourceId> = self
+            .walk()
+            .filter(|(step, progress)| step.is_ttl_alone() && step.stage != UNDO_STAGE && progress.token.is_some())
+            .filter_map(|(step, _)| step.resource.clone())
+            .collect();
         self.status = RunStatus::Undoing;
         for (step, progress) in self.steps.iter().zip(&mut self.progress) {
             if step.stage != UNDO_STAGE && progress.state == StepState::Stuck {
                 progress.state = StepState::FailedContinued;
-            } else if step.stage == UNDO_STAGE && untouched {
-                progress.state = StepState::Skipped;
+            } else if step.stage == UNDO_STAGE {
+                let needless = if step.is_ttl_alone() {
+                    step.resource.as_ref().is_none_or(|resource| !shortened.contains(resource))
+                } else {
+                    untouched
+                };
+                if needless {
+                    progress.state = StepState::Skipped;
+                }
             }
         }
         self.leave_at_rest();

@@ -38,7 +38,8 @@ pub(crate) fn certain_to_fail(scene: &Scene<'_>, to: &ClusterId) -> Vec<(Place, 
 
 fn must_succeed(step: &Step) -> bool {
     // The group itself refuses an empty answer, whatever the document says of a failure.
-    let may_fail = step.on_failure == OnFailure::Continue && step.kind != StepKind::Action(Action::Redirect);
+    let flips = step.kind == StepKind::Action(Action::Redirect) && !step.is_ttl_alone();
+    let may_fail = step.on_failure == OnFailure::Continue && !flips;
     !step.detached && !may_fail
 }
 
@@ -70,7 +71,7 @@ fn facts<'a>(scene: &Scene<'a>, step: &Step, resource: &ResourceId) -> Option<&'
 }
 
 fn without_address(step: &Step, endpoint: &Endpoint) -> Option<Rule> {
-    let redirects = step.kind == StepKind::Action(Action::Redirect);
+    let redirects = step.kind == StepKind::Action(Action::Redirect) && !step.is_ttl_alone();
     let detail = "its agent declares no address, so the answer would be empty; add one to agent.yaml";
     (redirects && endpoint.addresses.is_empty()).then(|| rule("dns-would-be-empty", detail))
 }

@@ -43,6 +43,7 @@ mod rejoining;
 mod restoring;
 mod running;
 mod several;
+mod shortening;
 mod sparing;
 mod straying;
 mod stuck;

@@ -133,7 +133,8 @@ fn a_command_before_the_fence_is_undone_for_a_cause_that_is_gone_and_does_not_st
     "tell-the-bank".clone_into(&mut command.command);
     changed.runbooks.get_mut("switchover").unwrap().lines.insert(0, command);
     // Without a name of its own to wait for: the command's end is what comes right before the fence.
-    changed.resources.get_mut(&resource("www")).unwrap().dns.as_mut().unwrap().provider = DnsProvider::Rfc2136;
+    let name = changed.resources.get_mut(&resource("www")).unwrap().dns.as_mut().unwrap();
+    (name.provider, name.ttl) = (DnsProvider::Rfc2136, Span::from_secs(1));
     world.done(Entry::Applied { application: Box::new(changed), by: "ann".into() });
     let run = asked_for(&mut world);
     let turning = world.state.runs[&run].steps.iter().position(|step| step.kind == StepKind::Decide).unwrap();

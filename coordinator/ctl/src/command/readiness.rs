@@ -28,8 +28,8 @@ on what the group has agreed on.
 With --now the agents of all clusters look at everything anew first, which is what to do after something was mended. It is
 as harmless: they look, and change nothing. What each has answered is told on stderr as it comes; one that has not answered
 within 30 s is named, and what is said of its cluster is as old as AGE says. One look at a time is under way at an agent:
-who asks meanwhile gets its answer. Probes are not hastened, since how many fail in a row decides something: they come by
-themselves, every second or so.
+who asks meanwhile waits for it, and for the next, so nobody is answered by what was seen before he asked. Probes are not
+hastened, since how many fail in a row decides something: they come by themselves, every second or so.
 
   blocker   a switchover is refused now; a failover, which nobody chooses, would go badly
   warning   it will hurt on the day it matters
@@ -108,10 +108,12 @@ async fn anew(connection: &Connection, application: &str) -> Result<wire::Readin
 
 fn told(look: &wire::AgentLook) -> String {
     let took = words::maybe(look.took.as_ref());
+    let oldest = look.age.as_ref().map(|age| format!("; the oldest look there is of {} ago", words::span(age)));
+    let oldest = oldest.unwrap_or_default();
     if look.problem.is_empty() {
-        format!("{}: looked anew, answered after {took}", look.cluster)
+        format!("{}: looked anew, answered after {took}{oldest}", look.cluster)
     } else {
-        format!("{}: NOT looked anew: {}", look.cluster, look.problem)
+        format!("{}: NOT looked anew: {}{oldest}", look.cluster, look.problem)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regent_core::application::{Action, Application, OnCoordinatorLoss};
+use regent_core::application::{Action, Application, DnsName, OnCoordinatorLoss};
 use regent_core::entry::{Agent, Cause, Coordinator, Endpoint, Ground, Outcome, Report, StaleAnswer};
 use regent_core::evidence::{
     Beat, Contact, FenceState, Health, LeaseState, PromiseSight, Role, Sighting, UpstreamSight, WitnessSight,
@@ -325,8 +325,15 @@ pub fn command(state: &State, document: &Application, run: &Run, step: &Step) ->
         allow_reclone: matches!(run.cause, Cause::Rejoin { reclone: true, .. }),
         command: step.command.clone(),
         dns_name: dns.map(|dns| dns.name.clone()).unwrap_or_default(),
-        dns_ttl_seconds: dns.map_or(0, |dns| u32::try_from(dns.ttl.millis() / 1000).unwrap_or(u32::MAX)),
+        dns_ttl_seconds: dns.map_or(0, |dns| ttl(step, dns)),
+        dns_ttl_only: step.is_ttl_alone(),
     })
+}
+
+/// In whole seconds: what the step says, or else the document.
+fn ttl(step: &Step, dns: &DnsName) -> u32 {
+    let span = if step.is_ttl_alone() && step.duration > Span::ZERO { step.duration } else { dns.ttl };
+    u32::try_from(span.millis() / 1000).unwrap_or(u32::MAX)
 }
 
 /// A side gives up what the primary lacks only where an operator named it: in a rejoin, or as the old side of a
@@ -391,8 +398,10 @@ const fn kind(action: Action) -> Option<wire::StepKind> {
 
 #[cfg(test)]
 mod tests {
-    use regent_core::id::CoordinatorId;
+    use regent_core::application::{DnsProvider, OnFailure};
+    use regent_core::id::{CoordinatorId, StepId};
     use regent_core::lease::TimeBound;
+    use regent_core::run::UNDO_STAGE;
 
     use super::*;
 
@@ -406,6 +415,31 @@ mod tests {
         let seen = wire::ResourceReport { application: "shop".into(), resource: "db".into(), ..Default::default() };
         take_report(&mut contact, &wire::Report { resources: vec![seen], ..alone }, Moment(2_000));
         assert_eq!(contact.reported, Some(Moment(2_000)));
+    }
+
+    #[test]
+    fn a_ttl_is_that_of_the_step_or_of_the_document() {
+        let name =
+            DnsName { name: "shop.example.test.".into(), ttl: Span::from_secs(60), provider: DnsProvider::Rfc2136 };
+        let step = |stage: u32, duration: Span| Step {
+            id: StepId(0),
+            stage,
+            after: Vec::new(),
+            kind: StepKind::Action(Action::Redirect),
+            resource: None,
+            cluster: ClusterId::new("eu").unwrap(),
+            timeout: Span::ZERO,
+            retries: 0,
+            on_failure: OnFailure::Undo,
+            detached: false,
+            command: String::new(),
+            duration,
+            question: String::new(),
+        };
+        let told = |step: Step| (ttl(&step, &name), step.is_ttl_alone());
+        assert_eq!(told(step(0, Span::from_secs(1))), (1, true), "shortened");
+        assert_eq!(told(step(5, Span::ZERO)), (60, false), "redirected");
+        assert_eq!(told(step(UNDO_STAGE, Span::ZERO)), (60, true), "restored");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Readiness as of now: the agents of all clusters concerned look at everything anew, and the notes come when each has answered
 //! or its time is over. The leader asks, as for every read: it has heard all.
 //!
+//! Nobody is answered by looks that may have been made before he asked: who joins a question that is under way waits for the
+//! next one, too, which all share who have come meanwhile.
+//!
 //! ```text
 //!  asked ─► (a follower) the leader's answers, passed on as they come
 //!        └► (the leader) LookNow to each agent ─► look, look, … ─► the notes
@@ -9,7 +12,7 @@
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use regent_core::id::ClusterId;
+use regent_core::id::{ApplicationId, ClusterId};
 use regent_core::time::Span;
 use regent_proto::operator::v1 as wire;
 use regent_proto::operator::v1::application_service_client::ApplicationServiceClient;
@@ -81,9 +84,10 @@ impl Operators {
         let id = application_id(application)?;
         let clusters = self.node().replica.read(|state| Some(state.applications.get(&id)?.document.clusters.clone()));
         let clusters = clusters.ok_or_else(|| unknown_application(application))?;
-        let mut asked = FuturesUnordered::new();
+        let before = self.parts.post.last_question();
+        let (id, mut asked) = (&id, FuturesUnordered::new());
         for (place, cluster) in clusters.iter().enumerate() {
-            asked.push(async move { (place, self.ask_agent(cluster).await) });
+            asked.push(async move { (place, self.ask_agent(id, cluster, before).await) });
         }
         let mut looks = Vec::new();
         while let Some((place, look)) = asked.next().await {
@@ -94,23 +98,36 @@ impl Operators {
         Ok(looks.into_iter().map(|(_, look)| look).collect())
     }
 
-    async fn ask_agent(&self, cluster: &ClusterId) -> wire::AgentLook {
+    async fn ask_agent(&self, application: &ApplicationId, cluster: &ClusterId, before: u64) -> wire::AgentLook {
         let begun = Instant::now();
-        let problem = match tokio::time::timeout(PATIENCE, self.until_looked(cluster)).await {
+        let problem = match tokio::time::timeout(PATIENCE, self.until_looked(cluster, before)).await {
             Ok(Some(())) => String::new(),
             Ok(None) => format!("its agent has no stream to coordinator {}", self.node().id),
             Err(_) => format!("its agent did not answer within {PATIENCE:?}"),
         };
         let took = Span::from_millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
-        wire::AgentLook { cluster: cluster.to_string(), problem, took: Some(span(took)) }
+        let age = self.oldest_look(application, cluster).map(span);
+        wire::AgentLook { cluster: cluster.to_string(), problem, took: Some(span(took)), age }
     }
 
-    /// None if there is nowhere to ask.
-    async fn until_looked(&self, cluster: &ClusterId) -> Option<()> {
+    /// How old the oldest look is that is known of an application's resources there.
+    fn oldest_look(&self, application: &ApplicationId, cluster: &ClusterId) -> Option<Span> {
+        let oldest = self.node().see(|evidence| {
+            let facts = evidence.contacts.get(cluster)?.facts.get(application)?;
+            facts.values().map(|facts| facts.at).min()
+        });
+        oldest.map(|at| self.node().now().since(at))
+    }
+
+    /// Until the agent has answered a question later than that one. None if there is nowhere to ask.
+    async fn until_looked(&self, cluster: &ClusterId, before: u64) -> Option<()> {
         let post = &self.parts.post;
-        let number = post.ask_to_look(cluster)?;
-        while tokio::time::timeout(ASK_AGAIN, post.looked(cluster, number)).await.is_err() {
-            let _ = post.ask_to_look(cluster);
+        while post.answered(cluster) <= before {
+            // One that is under way is awaited: there is one at a time.
+            let number = post.ask_to_look(cluster)?;
+            while tokio::time::timeout(ASK_AGAIN, post.looked(cluster, number)).await.is_err() {
+                let _ = post.ask_to_look(cluster);
+            }
         }
         Some(())
     }

@@ -95,7 +95,7 @@ fn plan(shown: &Shown) -> wire::Plan {
             id: step.id.0,
             stage: step.stage,
             after: step.after.iter().map(|before| before.0).collect(),
-            kind: step_kind(step.kind).to_owned(),
+            kind: step_kind(step).to_owned(),
             resource: step.resource.as_ref().map(ToString::to_string).unwrap_or_default(),
             cluster: step.cluster.to_string(),
             timeout: Some(span(step.timeout)),
