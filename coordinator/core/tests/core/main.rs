@@ -15,6 +15,7 @@ mod approving;
 mod blast;
 mod breaking;
 mod carried;
+mod clearing;
 mod clocks;
 mod closed;
 mod committing;
