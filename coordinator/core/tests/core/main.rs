@@ -9,6 +9,7 @@
 )]
 
 mod adopting;
+mod advising;
 mod ageing;
 mod ahead;
 mod approving;
