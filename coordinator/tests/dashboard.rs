@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use regent_coordinator::admin::{self, Readiness};
+use regent_core::application::Action;
 use regent_core::run::{RunStatus, StepKind, StepState, UNDO_STAGE};
 use regent_core::state::{CommitWindow, ORDER_STANDS, Order, OrderState, Origin, Pause, Wish};
 use regent_core::time::{Span, Timestamp};
@@ -113,6 +114,32 @@ async fn an_undo_that_is_stuck_is_told_as_what_waits_for_a_human() {
     let metrics = server.get("/metrics").await.body;
     let flag = metrics.lines().find(|line| line.starts_with("regent_run_stuck{") && line.contains("shop"));
     assert!(flag.is_some_and(|line| line.ends_with(" 1.0")), "{flag:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_question_is_awaited_with_its_answer_until_the_run_is_undone() {
+    let server = Server::start(World::failover()).await;
+    let set = |status: RunStatus, phase: StepState| {
+        server.world.change(|state| {
+            let run = state.runs.get_mut(&RunId(4_711)).unwrap();
+            run.status = status;
+            let step = &mut run.steps[4];
+            (step.kind, step.resource) = (StepKind::Action(Action::Approve), None);
+            step.question = "Has the bank been told?".to_owned();
+            run.progress[4].state = phase;
+        });
+    };
+    let answer = "a human: Has the bank been told? (regentctl approve 4711 4 --reason WHY)";
+    for (status, phase) in [(RunStatus::Running, StepState::Running), (RunStatus::Stuck, StepState::Stuck)] {
+        set(status, phase);
+        let awaited = server.json("/api/view").await["runs"][0]["awaiting"].to_string();
+        assert!(awaited.contains(answer) && !awaited.contains("mend it"), "{awaited}");
+    }
+    server.world.change(|state| state.runs.get_mut(&RunId(4_711)).unwrap().decided = None);
+    set(RunStatus::Undoing, StepState::Running);
+    let awaited = server.json("/api/view").await["runs"][0]["awaiting"].to_string();
+    assert!(!awaited.contains("the bank"), "{awaited}");
     server.stop().await;
 }
 
