@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use regent_coordinator::admin::{self, Readiness};
-use regent_core::run::{RunStatus, StepState};
+use regent_core::application::Action;
+use regent_core::run::{RunStatus, StepKind, StepState, UNDO_STAGE};
 use regent_core::state::{CommitWindow, ORDER_STANDS, Order, OrderState, Origin, Pause, Wish};
 use regent_core::time::{Span, Timestamp};
 use tokio_util::sync::CancellationToken;
@@ -80,6 +81,65 @@ async fn a_run_is_measured_against_the_objectives() {
     assert_eq!(planned["loss"]["none_by_catch_up"], true);
     assert_eq!(server.json("/api/runs/3120").await["id"], 3120);
     assert_eq!(server.get("/api/runs/1").await.status, 404);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_undo_that_is_stuck_is_told_as_what_waits_for_a_human() {
+    let server = Server::start(World::failover()).await;
+    server.world.change(|state| {
+        let run = state.runs.get_mut(&RunId(4_711)).unwrap();
+        (run.decided, run.status) = (None, RunStatus::Undoing);
+        for (step, progress) in run.steps.iter_mut().zip(&mut run.progress).skip(2) {
+            (step.stage, step.kind, step.cluster) = (UNDO_STAGE, StepKind::Unfence, cluster(WEST));
+            progress.state = StepState::Pending;
+        }
+    });
+    let undoing = server.json("/api/view").await["runs"][0].clone();
+    assert_eq!((undoing["state"].as_str(), undoing["advice"]["state"].as_str()), (Some("undoing"), Some("undoing")));
+    server.world.change(|state| {
+        let progress = &mut state.runs.get_mut(&RunId(4_711)).unwrap().progress[2];
+        progress.state = StepState::Stuck;
+        progress.failure = Some(("no-report".to_owned(), "silence".to_owned()));
+    });
+    let stuck = server.json("/api/view").await["runs"][0].clone();
+    assert_eq!((stuck["state"].as_str(), stuck["advice"]["state"].as_str()), (Some("stuck"), Some("undo-stuck")));
+    let command = "regentctl clear 4711 --step 2 --retry";
+    let awaited = stuck["awaiting"].to_string();
+    assert!(awaited.contains(&format!("is stuck; mend it, then {command}")), "{awaited}");
+    let page = server.get("/runs/4711").await.body;
+    let route = page.split("<p class=\"route\">").nth(1).unwrap().split("</p>").next().unwrap();
+    assert!(route.contains("badge bad") && route.contains("stuck"), "{route}");
+    assert!(page.contains("unfence cache"), "what is still to be undone is shown:\n{page}");
+    let metrics = server.get("/metrics").await.body;
+    let flag = metrics.lines().find(|line| line.starts_with("regent_run_stuck{") && line.contains("shop"));
+    assert!(flag.is_some_and(|line| line.ends_with(" 1.0")), "{flag:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_question_is_awaited_with_its_answer_until_the_run_is_undone() {
+    let server = Server::start(World::failover()).await;
+    let set = |status: RunStatus, phase: StepState| {
+        server.world.change(|state| {
+            let run = state.runs.get_mut(&RunId(4_711)).unwrap();
+            run.status = status;
+            let step = &mut run.steps[4];
+            (step.kind, step.resource) = (StepKind::Action(Action::Approve), None);
+            step.question = "Has the bank been told?".to_owned();
+            run.progress[4].state = phase;
+        });
+    };
+    let answer = "a human: Has the bank been told? (regentctl approve 4711 4 --reason WHY)";
+    for (status, phase) in [(RunStatus::Running, StepState::Running), (RunStatus::Stuck, StepState::Stuck)] {
+        set(status, phase);
+        let awaited = server.json("/api/view").await["runs"][0]["awaiting"].to_string();
+        assert!(awaited.contains(answer) && !awaited.contains("mend it"), "{awaited}");
+    }
+    server.world.change(|state| state.runs.get_mut(&RunId(4_711)).unwrap().decided = None);
+    set(RunStatus::Undoing, StepState::Running);
+    let awaited = server.json("/api/view").await["runs"][0]["awaiting"].to_string();
+    assert!(!awaited.contains("the bank"), "{awaited}");
     server.stop().await;
 }
 

@@ -7,10 +7,15 @@ use crate::application::Action;
 use crate::breaker::is_frozen;
 use crate::decide::awaits;
 use crate::id::{ApplicationId, ClusterId};
-use crate::run::{Progress, Run, RunStatus, Step, StepKind, StepState};
+use crate::run::{Run, RunStatus, StepKind, StepState};
 use crate::state::{ApplicationState, Order, OrderState, State};
 use crate::time::Timestamp;
 use crate::verdict::is_lost;
+
+mod group;
+mod undone;
+
+pub use group::of_group;
 
 /// A named state with what to do next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,16 +47,13 @@ pub fn of_application(state: &State, id: &ApplicationId, known: &ApplicationStat
         return of_order(order, id, primary);
     }
     if state.paused.is_some() {
-        return advice("paused", "nothing happens by itself; `regentctl resume --all` ends it");
+        return group::paused();
     }
     if known.paused.is_some() {
         return advice("paused", format!("nothing happens by itself; `regentctl resume {id}` ends it"));
     }
     if is_frozen(state) {
-        return advice(
-            "frozen",
-            "several clusters look lost at once; look at them and at the networks, then `regentctl ack --all`",
-        );
+        return group::frozen();
     }
     if let Some(window) = &known.window {
         return advice(
@@ -126,9 +128,7 @@ pub fn of_run(state: &State, run: &Run) -> Advice {
             advice("stuck", format!("{step}{stop}"))
         }
         RunStatus::Succeeded => advice("succeeded", ended(state, run)),
-        RunStatus::Undone => {
-            advice("undone", format!("{} serves; begin again when what stood in the way is gone", run.from))
-        }
+        RunStatus::Undone => advice("undone", undone::next(state, run)),
         RunStatus::Superseded => {
             let later = state.runs.values().filter(|other| other.application == *application && other.id > id);
             let next = later.map(|other| other.id).next();
@@ -199,10 +199,7 @@ fn drilling(run: &Run) -> Advice {
 
 /// A step that asks a human just now.
 fn asking(run: &Run) -> Option<Advice> {
-    let asks = |(step, progress): &(&Step, &Progress)| {
-        step.kind == StepKind::Action(Action::Approve) && progress.state == StepState::Running
-    };
-    let (step, _) = run.walk().find(asks)?;
+    let (step, _) = run.walk().find(|(step, progress)| run.asks(step, progress))?;
     let (id, question) = (run.id, &step.question);
     Some(advice("asking", format!("it asks: {question} Yes: `regentctl approve {id} {} --reason WHY`", step.id)))
 }

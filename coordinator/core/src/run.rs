@@ -15,6 +15,7 @@ use crate::time::{Span, Timestamp};
 pub(crate) mod abort;
 pub(crate) mod apply;
 pub(crate) mod approve;
+mod clearing;
 pub(crate) mod drill;
 mod next;
 pub(crate) mod rejoin;
@@ -22,6 +23,7 @@ mod settle;
 pub(crate) mod undo;
 
 pub use abort::Abort;
+pub use clearing::{Remedy, remedies};
 pub use drill::{CLEAN_UP_STAGE, Rehearsal};
 pub use next::{Proposal, next};
 

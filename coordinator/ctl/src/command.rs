@@ -71,6 +71,11 @@ pub(crate) use unhold::Unhold;
 pub(crate) use validate::Validate;
 pub(crate) use why::Why;
 
+/// Where things stand after a command, and what is next, as a line of its own. Nothing from a coordinator that does not say.
+fn next(advice: Option<&regent_proto::operator::v1::Advice>) -> String {
+    advice.map(|advice| format!("\nNext ({}): {}", advice.state, advice.next)).unwrap_or_default()
+}
+
 /// What an operator should know of an answer goes to stderr, so that stdout stays what was asked for.
 fn notice(view: Option<&regent_proto::operator::v1::View>) {
     if let Some(view) = view.filter(|view| !view.notice.is_empty()) {

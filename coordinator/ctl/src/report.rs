@@ -34,6 +34,11 @@ fn summary(report: &wire::Report) -> String {
             format!("Regent moved {moved}, because {cause}.{took}")
         }
         wire::RunStatus::Running => format!("Regent is moving {moved}, because {cause}."),
+        wire::RunStatus::Stuck if run.advice.as_ref().is_some_and(|advice| advice.state == "undo-stuck") => {
+            format!(
+                "Regent gave up moving {moved}. What was done cannot be undone yet: the run is stuck and needs a human."
+            )
+        }
         wire::RunStatus::Stuck => {
             format!("Regent was moving {moved}, because {cause}. The run is stuck and needs a human.")
         }

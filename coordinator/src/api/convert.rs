@@ -3,7 +3,7 @@
 use prost_types::{Duration, Timestamp as WireTime};
 use regent_core::advice::{self, Advice};
 use regent_core::entry::{Cause, Ground};
-use regent_core::run::{Decided, Progress, Run, RunStatus, Step, StepKind, StepState};
+use regent_core::run::{Decided, Progress, Remedy, Run, RunStatus, Step, StepKind, StepState, remedies};
 use regent_core::state::{AuditRecord, Pause, State};
 use regent_core::switchover::Purpose;
 use regent_core::time::{Span, Timestamp};
@@ -93,8 +93,8 @@ pub(crate) fn run(state: &State, run: &Run) -> wire::Run {
             last_contact: run.finding.last_contact.map(time),
             gaps: run.finding.gaps.iter().map(|(resource, known)| gap(resource.as_str(), known)).collect(),
         }),
-        steps: run.walk().map(|(planned, progress)| step(planned, progress)).collect(),
-        status: match run.status {
+        steps: run.walk().map(|(planned, progress)| step(state, run, planned, progress)).collect(),
+        status: match run.standing() {
             RunStatus::Running => wire::RunStatus::Running,
             RunStatus::Undoing => wire::RunStatus::Undoing,
             RunStatus::Stuck => wire::RunStatus::Stuck,
@@ -212,7 +212,7 @@ fn gap(resource: &str, gap: &regent_core::entry::Gap) -> wire::Gap {
     }
 }
 
-fn step(step: &Step, progress: &Progress) -> wire::Step {
+fn step(state: &State, run: &Run, step: &Step, progress: &Progress) -> wire::Step {
     wire::Step {
         id: step.id.0,
         stage: step.stage,
@@ -244,7 +244,12 @@ fn step(step: &Step, progress: &Progress) -> wire::Step {
             .failure
             .as_ref()
             .map(|(code, message)| wire::Failure { code: code.clone(), message: message.clone() }),
+        remedies: remedies(state, run, step, progress).into_iter().map(remedy).collect(),
     }
+}
+
+fn remedy(remedy: Remedy) -> wire::Remedy {
+    wire::Remedy { what: remedy.what.to_owned(), command: remedy.command }
 }
 
 fn report(report: &regent_core::entry::Report) -> wire::StepReport {

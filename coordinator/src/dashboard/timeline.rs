@@ -40,7 +40,8 @@ fn percent(thousandths: u64) -> String {
 
 /// The steps that are part of the story: those that undo are, once something is undone.
 pub(super) fn shown(run: &RunView) -> impl Iterator<Item = &StepView> {
-    let undoing = matches!(run.state, RunState::Undoing | RunState::Undone);
+    let undo_is_stuck = run.steps.iter().any(|step| step.undo && step.state == StepPhase::Stuck);
+    let undoing = undo_is_stuck || matches!(run.state, RunState::Undoing | RunState::Undone);
     run.steps
         .iter()
         .filter(move |step| undoing || !step.undo || !matches!(step.state, StepPhase::Pending | StepPhase::Skipped))

@@ -5,7 +5,7 @@ use regent_core::application::Action;
 use regent_core::entry::{Gap, Ground};
 use regent_core::id::{ResourceId, StepId};
 use regent_core::run::CLEAN_UP_STAGE;
-use regent_core::run::{Progress, Run, RunStatus, Step, StepKind, StepState, UNDO_STAGE};
+use regent_core::run::{Progress, Run, RunStatus, Step, StepKind, StepState, UNDO_STAGE, remedies};
 use regent_core::time::Timestamp;
 use serde::Serialize;
 
@@ -238,7 +238,7 @@ impl RunView {
             from: run.from.to_string(),
             to: run.to.to_string(),
             epoch_before: run.epoch_before.0,
-            state: run.status.into(),
+            state: run.standing().into(),
             started: rfc3339(run.started),
             ended: run.ended.map(rfc3339),
             duration_ms: ms(until.since(run.started)),
@@ -418,17 +418,23 @@ fn awaiting(inputs: &Inputs<'_>, run: &Run) -> Vec<String> {
     for (step, progress) in run.walk().filter(|(step, _)| !step.detached) {
         let title = StepView::build(inputs, run, step, progress).title();
         let StepId(number) = step.id;
+        let ways = remedies(inputs.state, run, step, progress);
+        let command = ways.first().map(|way| way.command.as_str()).unwrap_or_default();
+        let is_question = step.kind == StepKind::Action(Action::Approve);
         match progress.state {
-            StepState::Running if step.kind == StepKind::Action(Action::Approve) => {
-                awaited.push(format!("a human: {} (regentctl approve {} {number} --reason WHY)", step.question, run.id))
+            StepState::Running | StepState::Stuck if is_question && !command.is_empty() => {
+                awaited.push(format!("a human: {} ({command})", step.question));
             }
+            // Nobody is asked any more: it is being undone.
+            StepState::Running if is_question => {}
             StepState::Running => awaited.push(format!("{title} (step {number}, attempt {})", progress.attempts)),
             StepState::Retrying => {
                 let why = progress.failure.as_ref().map_or_else(String::new, |(_, message)| format!(": {message}"));
                 awaited.push(format!("{title} (step {number}, attempt {} failed{why})", progress.attempts));
             }
-            StepState::Stuck => awaited
-                .push(format!("an operator: {title} is stuck; mend it, then clear step {number} of run {}", run.id)),
+            StepState::Stuck => {
+                awaited.push(format!("an operator: {title} is stuck; mend it, then {command} (step {number})"));
+            }
             StepState::Pending | StepState::Succeeded | StepState::FailedContinued | StepState::Skipped => {}
         }
     }

@@ -97,6 +97,66 @@ async fn an_abort_undoes_before_the_decision_and_is_refused_after_it() {
     decided.stop().await;
 }
 
+#[tokio::test]
+async fn a_pause_and_its_end_are_answered_with_where_things_stand_then() {
+    let (authority, world, _runs) = world("maxWriteOutage: 7s").await;
+    let mut cluster = regent_proto::operator::v1::cluster_service_client::ClusterServiceClient::new(
+        world.channel(&authority.tls(&ann())),
+    );
+    let pause = |id: &str, application: &str| wire::PauseRequest {
+        request_id: id.into(),
+        application: application.into(),
+        reason: "the network is moved".into(),
+    };
+    let resume =
+        |id: &str, application: &str| wire::ResumeRequest { request_id: id.into(), application: application.into() };
+    let paused = cluster.pause(pause("one", "shop")).await.unwrap().into_inner().advice.unwrap();
+    assert_eq!(paused.state, "paused");
+    assert!(paused.next.contains("regentctl resume shop"), "{paused:?}");
+    let whole = cluster.pause(pause("two", "")).await.unwrap().into_inner().advice.unwrap();
+    assert_eq!(whole.state, "paused");
+    assert!(whole.next.contains("regentctl resume --all"), "{whole:?}");
+    let part = cluster.resume(resume("three", "")).await.unwrap().into_inner().advice.unwrap();
+    assert_eq!(part.state, "paused-by-themselves");
+    assert!(part.next.contains("regentctl resume shop"), "{part:?}");
+    let resumed = cluster.resume(resume("four", "shop")).await.unwrap().into_inner().advice.unwrap();
+    assert_eq!(resumed.state, "steady");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_undo_that_is_stuck_is_told_with_the_ways_out_of_it() {
+    let (_authority, world, mut runs) = world("maxWriteOutage: 7s").await;
+    let run = runs.switchover(switchover("one")).await.unwrap().into_inner().run;
+    advance(&world, run, StepKind::Action(Action::Fence));
+    let abort = wire::AbortRequest { request_id: "two".into(), run, reason: "not now".into() };
+    assert_eq!(runs.abort(abort).await.unwrap().into_inner().advice.unwrap().state, "undoing");
+    let get = wire::RunServiceGetRequest { run, stale_ok: true };
+    let seen = runs.get(get.clone()).await.unwrap().into_inner().run.unwrap();
+    assert_eq!(seen.status(), wire::RunStatus::Undoing);
+    let step = seen.steps.iter().find(|step| step.kind == "unfence").unwrap();
+    assert!(step.remedies.is_empty(), "{step:?}");
+    let (id, message) = (step.id, "silence".to_owned());
+    let outcome = regent_core::entry::Outcome::Failed { code: "no-report".into(), message, retryable: false };
+    for entry in crate::world::attempt(run, id, 1, outcome) {
+        world.apply(entry);
+    }
+    let seen = runs.get(get).await.unwrap().into_inner().run.unwrap();
+    assert_eq!((seen.status(), seen.advice.unwrap().state.as_str()), (wire::RunStatus::Stuck, "undo-stuck"));
+    let step = seen.steps.iter().find(|step| step.id == id).unwrap();
+    let command = format!("regentctl clear {run} --step {id} --retry");
+    assert_eq!(step.remedies, [wire::Remedy { what: "try again".into(), command }]);
+    let retry = wire::ClearRequest {
+        request_id: "three".into(),
+        run,
+        step: id,
+        how: wire::Clearing::Retry.into(),
+        reason: String::new(),
+    };
+    assert_eq!(runs.clear(retry).await.unwrap().into_inner().advice.unwrap().state, "undoing");
+    world.stop().await;
+}
+
 fn plan(kind: wire::PlanKind) -> wire::PlanRequest {
     wire::PlanRequest { application: "shop".into(), kind: kind.into(), ..Default::default() }
 }

@@ -95,7 +95,6 @@ async fn a_source_that_dies_before_its_fence_asks_where_nothing_is_automatic() -
     })
     .await?;
     // The undo cannot be done either, and says so instead of trying for ever.
-    ends_as(&scene, switchover, "undoing").await?;
     wait::until("a stuck undo", PATIENCE * 2, || async {
         let stuck = stuck_undo(&scene, switchover).await?;
         let (_, message) = stuck.into_iter().next().context("no step is stuck")?;
@@ -103,6 +102,11 @@ async fn a_source_that_dies_before_its_fence_asks_where_nothing_is_automatic() -
         Ok(())
     })
     .await?;
+    ends_as(&scene, switchover, "stuck").await?;
+    // Who follows it is told as well, and goes home.
+    let watch = scene.world.ctl().run(&["runs", &switchover.to_string(), "--watch"]).await;
+    let told = watch.err().context("a watch of what is stuck ends well")?.to_string();
+    ensure!(told.contains("needs a human") && told.contains("--retry") && !told.contains("--done"), "it says {told}");
 
     // The source comes back, closed, and nothing is tried by itself: a human says that it is to be tried again.
     let source = scene.old().cluster()?;

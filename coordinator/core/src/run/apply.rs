@@ -2,8 +2,9 @@
 //!
 //! Every transition is a match on the state of the step; what does not fit is ignored or refused, never guessed.
 
+use super::clearing::heeds_done;
 use super::next::Turn;
-use super::settle::{Settled, is_fence};
+use super::settle::Settled;
 use super::{Run, RunStatus, Step, StepKind, StepState, drill, rejoin};
 use crate::application::Action;
 use crate::effect::Effect;
@@ -236,23 +237,10 @@ pub(crate) fn cleared(
         return refused("not-stuck", format!("step {step} of run {id} is not stuck"));
     }
     let spec = spec.clone();
-    if how == Clearing::Done && is_fence(spec.kind) {
-        return refused(
-            "fence-by-word",
-            "a fence counts only when it was seen; retry it, or attest that the primary is off",
-        );
-    }
-    if how == Clearing::Done && matches!(spec.kind, StepKind::Action(Action::Promote) | StepKind::Unfence) {
-        return refused(
-            "open-by-word",
-            "the agent must know that it opened the database, or it never opens it again; open it by hand and retry",
-        );
-    }
-    if how == Clearing::Done && spec.kind == StepKind::Action(Action::Rejoin) {
-        return refused(
-            "rejoin-by-word",
-            "a cluster is taken back only when it was seen following; retry it, or begin another rejoin",
-        );
+    if how == Clearing::Done
+        && let Err(rule) = heeds_done(applying.state.applications.get(&application), &spec)
+    {
+        return refused(&rule.code, rule.detail);
     }
     // An older release asked nobody for it.
     let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };

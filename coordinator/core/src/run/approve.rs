@@ -28,6 +28,9 @@ pub(crate) fn approved(applying: &mut Applying<'_>, id: RunId, step: StepId, by:
     }
     let question = spec.question.clone();
     match progress.state {
+        StepState::Running if run.status == RunStatus::Undoing => {
+            return refused("not-asked", format!("run {id} is being undone: an answer to step {step} changes nothing"));
+        }
         StepState::Running | StepState::Stuck => {}
         StepState::Succeeded => return ignored("it was approved before"),
         StepState::Pending | StepState::Retrying | StepState::FailedContinued | StepState::Skipped => {

@@ -17,7 +17,7 @@ use crate::running::{begin, end, failed_database, lost, perform};
 use crate::switching::{asked_for, at, fenced, reach, ready, started};
 
 /// Every way in which a run can stand, as a world with the run.
-fn standings() -> Vec<(&'static str, World, RunId)> {
+pub fn standings() -> Vec<(&'static str, World, RunId)> {
     let mut all = Vec::new();
     let mut add = |name, (world, run)| all.push((name, world, run));
     add("untouched", {

@@ -9,12 +9,14 @@
 )]
 
 mod adopting;
+mod advising;
 mod ageing;
 mod ahead;
 mod approving;
 mod blast;
 mod breaking;
 mod carried;
+mod clearing;
 mod clocks;
 mod closed;
 mod committing;

@@ -3,6 +3,7 @@
 use clap::{ArgGroup, Args};
 use regent_proto::operator::v1 as wire;
 
+use super::next;
 use crate::connection::{Connection, request_id};
 use crate::failure::Failure;
 use crate::output::say;
@@ -11,8 +12,9 @@ use crate::output::say;
 #[derive(Args)]
 #[command(group(ArgGroup::new("how").required(true).args(["retry", "done"])))]
 #[command(after_help = "\
-`regentctl runs RUN` shows which step is stuck, and why. A fence is never taken as done by word. That a step was done by hand
-is your word alone: the audit keeps it, with what you say of it.
+`regentctl runs RUN` shows which step is stuck, why, and what can be said of it. A fence, the opening of a database, a rejoin, a
+redirect that the coordinators have not begun and a question are never taken as done by word. Of any other step your word
+alone counts: the audit keeps it, with what you say of it.
 
 Examples:
   regentctl clear 4711 --step 3 --retry      try again with a fresh budget of attempts
@@ -51,7 +53,8 @@ impl Clear {
             })
             .await?;
         let word = if self.done { "taken as done" } else { "tried again" };
-        say(&format!("step {} of run {} is {word} (log index {})", self.step, self.run, answer.index));
+        let next = next(answer.advice.as_ref());
+        say(&format!("step {} of run {} is {word} (log index {}){next}", self.step, self.run, answer.index));
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 use regent_proto::operator::v1 as wire;
 
+use super::next;
 use crate::connection::{Connection, request_id};
 use crate::failure::Failure;
 use crate::output::say;
@@ -38,8 +39,10 @@ impl Pause {
                 async move { services.cluster.pause(request).await }
             })
             .await?;
-        let what = if application.is_empty() { "everything" } else { &application };
-        say(&format!("{what} is paused (log index {}); `regentctl resume` ends it", answer.index));
+        let (what, ends) =
+            if application.is_empty() { ("everything", "--all") } else { (application.as_str(), application.as_str()) };
+        let next = next(answer.advice.as_ref());
+        say(&format!("{what} is paused (log index {}); `regentctl resume {ends}` ends it{next}", answer.index));
         Ok(())
     }
 }

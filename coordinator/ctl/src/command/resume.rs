@@ -3,6 +3,7 @@
 use clap::Args;
 use regent_proto::operator::v1 as wire;
 
+use super::next;
 use crate::connection::{Connection, request_id};
 use crate::failure::Failure;
 use crate::output::say;
@@ -35,7 +36,7 @@ impl Resume {
             })
             .await?;
         let what = if application.is_empty() { "everything" } else { &application };
-        say(&format!("{what} is resumed (log index {})", answer.index));
+        say(&format!("{what} is resumed (log index {}){}", answer.index, next(answer.advice.as_ref())));
         Ok(())
     }
 }

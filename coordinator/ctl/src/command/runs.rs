@@ -16,8 +16,8 @@ use crate::words;
 /// Lists runs, or shows one step by step.
 #[derive(Args)]
 #[command(after_help = "\
-With --watch the command ends when the run ends: exit code 0 if it succeeded, 1 if it did not, 5 as soon as it is stuck
-and needs a human.
+With --watch the command ends when the run ends: exit code 0 if it succeeded, 1 if it did not, 5 as soon as it is stuck,
+or its undo is, and needs a human.
 
 Examples:
   regentctl runs                         all that are remembered, newest first
@@ -89,7 +89,9 @@ pub(super) async fn follow(connection: &Connection, run: u64, output: Output) ->
             }
             newest.clone_from(&answer.run);
             match seen.status() {
-                wire::RunStatus::Stuck => return Err(Failure::Stuck(stuck(seen))),
+                wire::RunStatus::Stuck => {
+                    return Err(Failure::Stuck(format!("{}{}", stuck(seen), super::next(seen.advice.as_ref()))));
+                }
                 wire::RunStatus::Running | wire::RunStatus::Undoing | wire::RunStatus::Unspecified => {}
                 wire::RunStatus::Succeeded => return Ok(()),
                 wire::RunStatus::Undone
@@ -142,8 +144,8 @@ impl Told {
                 words::step_state(step),
                 remark(step)
             ));
-            if asking(run).any(|asking| asking.id == step.id) {
-                lines.push(format!("{:>8}  it asks a human; yes: {}", "", yes(run, step)));
+            for remedy in asked_of(step) {
+                lines.push(format!("{:>8}  it asks a human; {}: {}", "", remedy.what, remedy.command));
             }
         }
         if self.status.replace(run.status) != Some(run.status) && run.ended.is_some() {
@@ -166,27 +168,20 @@ fn remark(step: &wire::Step) -> String {
     format!("{}{detail}", took.unwrap_or_default())
 }
 
+/// Every step that waits, and what can be done with it: the coordinator says which word counts for which.
 fn stuck(run: &wire::Run) -> String {
     let mut text = format!("run {} is stuck and needs a human:", run.id);
     for step in run.steps.iter().filter(|step| step.state() == wire::StepState::Stuck) {
-        let why =
-            step.failure.as_ref().map(|failure| format!(": {}: {}", failure.code, failure.message)).unwrap_or_default();
-        if !step.question.is_empty() {
-            let _ =
-                write!(text, "\n  step {}, {}{why}\n    yes:           {}", step.id, words::step(step), yes(run, step));
-            continue;
+        let place = if step.question.is_empty() { format!(" in {}", step.cluster) } else { String::new() };
+        let _ = write!(text, "\n  step {}, {}{place}", step.id, words::step(step));
+        if let Some(failure) = &step.failure {
+            let _ = write!(text, ": {}: {}", failure.code, failure.message);
+            let _ = write!(text, "\n    its page:      deploy/runbooks/{}.md", failure.code);
         }
-        let _ = write!(
-            text,
-            "\n  step {}, {} in {}{why}\n    try again:     regentctl clear {} --step {} --retry\n    done by hand:  regentctl clear {} --step {} --done --reason WHAT",
-            step.id,
-            words::step(step),
-            step.cluster,
-            run.id,
-            step.id,
-            run.id,
-            step.id
-        );
+        for remedy in &step.remedies {
+            let what = format!("{}:", remedy.what);
+            let _ = write!(text, "\n    {what:<15}{}", remedy.command);
+        }
     }
     text
 }
@@ -261,8 +256,10 @@ fn text(run: &wire::Run) -> String {
     if let Some(abort) = &run.abort {
         let _ = writeln!(text, "\nAborted by {} at {}: {}", abort.by, words::time(abort.at.as_ref()), abort.reason);
     }
-    for step in asking(run) {
-        let _ = write!(text, "\nA human is asked: {}\n  yes:  {}", step.question, yes(run, step));
+    for step in &run.steps {
+        for remedy in asked_of(step) {
+            let _ = write!(text, "\nA human is asked: {}\n  {}:  {}", step.question, remedy.what, remedy.command);
+        }
     }
     text
 }
@@ -287,11 +284,7 @@ pub(crate) fn ordered(order: &wire::Order) -> String {
     text
 }
 
-/// The steps that wait for a human's answer.
-fn asking(run: &wire::Run) -> impl Iterator<Item = &wire::Step> {
-    run.steps.iter().filter(|step| step.state() == wire::StepState::Running && !step.question.is_empty())
-}
-
-fn yes(run: &wire::Run, step: &wire::Step) -> String {
-    format!("regentctl approve {} {} --reason WHY", run.id, step.id)
+/// How a step that waits for a human's answer just now is answered; nothing of any other.
+fn asked_of(step: &wire::Step) -> &[wire::Remedy] {
+    if step.state() == wire::StepState::Running { &step.remedies } else { &[] }
 }

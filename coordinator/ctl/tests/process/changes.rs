@@ -78,12 +78,18 @@ async fn pauses_and_acknowledgements_are_audited_with_their_operator() {
     let authority = Authority::new("dev");
     let world = World::start(&authority, 1, Some(1), shop_state()).await;
     let operator = Operator::new(&authority, &[&world]);
-    holds(&operator.does(&["pause", "shop", "--reason", "moving disks"]).await, &["shop is paused"]);
+    holds(
+        &operator.does(&["pause", "shop", "--reason", "moving disks"]).await,
+        &["shop is paused", "`regentctl resume shop` ends it", "Next (paused): nothing happens by itself"],
+    );
     holds(&operator.does(&["get"]).await, &["paused by ann"]);
-    holds(&operator.does(&["resume", "shop"]).await, &["shop is resumed"]);
-    holds(&operator.does(&["pause", "--all", "--reason", "network"]).await, &["everything is paused"]);
+    holds(&operator.does(&["resume", "shop"]).await, &["shop is resumed", "Next (steady): nothing is to be done"]);
+    holds(
+        &operator.does(&["pause", "--all", "--reason", "network"]).await,
+        &["everything is paused", "`regentctl resume --all` ends it", "Next (paused): "],
+    );
     holds(&operator.does(&["status"]).await, &["PAUSED, everything: by ann", "network"]);
-    holds(&operator.does(&["resume", "--all"]).await, &["everything is resumed"]);
+    holds(&operator.does(&["resume", "--all"]).await, &["everything is resumed", "Next (steady): "]);
     holds(&operator.does(&["ack", "shop"]).await, &["shop is acknowledged"]);
     let audit = operator.json(&["audit"]).await;
     let mine: Vec<&str> = audit["records"]

@@ -1,11 +1,14 @@
 //! Runs: step by step, live, stuck, cleared and reported.
 
+use regent_core::application::Action;
 use regent_core::entry::Outcome;
+use regent_core::run::StepKind;
 use regent_proto::tls::Identity;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use crate::moving::{advance, keep_hearing, movable};
 use crate::terminal::Operator;
-use crate::world::{Authority, DEADLINE, World, attempt, finish, shop_state};
+use crate::world::{Authority, DEADLINE, World, attempt, done, finish, report, shop_state};
 
 fn holds(text: &str, expected: &[&str]) {
     for expected in expected {
@@ -66,6 +69,8 @@ async fn a_stuck_run_ends_the_watch_with_5_and_says_what_to_do() {
     assert_eq!(said.code, 5, "{}", said.err);
     let retry = format!("regentctl clear {run} --step {step} --retry");
     holds(&said.err, &["is stuck and needs a human", "timeout: the server did not leave recovery", &retry]);
+    holds(&said.err, &["its page:      deploy/runbooks/timeout.md", "Next (stuck): mend step"]);
+    assert!(!said.err.contains("--done"), "it would be refused: {}", said.err);
     holds(&operator.does(&["describe", "shop"]).await, &["stuck: orders-db"]);
 
     let step = step.to_string();
@@ -76,11 +81,81 @@ async fn a_stuck_run_ends_the_watch_with_5_and_says_what_to_do() {
     let word = operator.run(&["clear", &id, "--step", &step, "--done", "--reason", "opened by hand"]).await;
     assert_eq!(word.code, 3, "{}", word.err);
     holds(&word.err, &["open-by-word"]);
-    operator.does(&["clear", &id, "--step", &step, "--retry", "--reason", "the disk has room again"]).await;
+    let cleared =
+        operator.does(&["clear", &id, "--step", &step, "--retry", "--reason", "the disk has room again"]).await;
+    holds(&cleared, &["is tried again (log index ", "Next (past-return): it only goes forward"]);
     holds(&operator.does(&["audit", "shop"]).await, &["retry: the disk has room again"]);
     let again = operator.run(&["clear", &id, "--step", &step, "--retry"]).await;
     assert_eq!(again.code, 3, "{}", again.err);
     holds(&again.err, &["not-stuck"]);
+    world.stop().await;
+}
+
+/// The first step of this kind fails for good.
+fn fail_next(world: &World, run: u64, kind: StepKind) -> u64 {
+    let steps = world.node.replica.read(|state| state.runs[&regent_core::id::RunId(run)].steps.clone());
+    let step = steps.iter().find(|step| step.kind == kind).unwrap().id.0;
+    let message = "the agent has not reported".to_owned();
+    for entry in attempt(run, step, 1, Outcome::Failed { code: "no-report".into(), message, retryable: false }) {
+        world.apply(entry);
+    }
+    step
+}
+
+#[tokio::test]
+async fn an_undo_that_is_stuck_ends_the_watch_with_5_and_is_listed_so() {
+    let authority = Authority::new("dev");
+    let world = World::start(&authority, 1, Some(1), movable("maxWriteOutage: 20s")).await;
+    keep_hearing(&world.node);
+    let operator = Operator::new(&authority, &[&world]);
+    operator.does(&["switchover", "shop"]).await;
+    let run = world.node.replica.read(|state| state.applications[&crate::world::shop()].run.unwrap().0);
+    advance(&world, run, StepKind::Action(Action::Fence));
+    let id = run.to_string();
+    operator.does(&["abort", &id, "--reason", "not now"]).await;
+    holds(&operator.does(&["runs"]).await, &["undoing"]);
+    let step = fail_next(&world, run, StepKind::Unfence);
+
+    let said = operator.run(&["runs", &id, "--watch"]).await;
+    assert_eq!(said.code, 5, "{}{}", said.out, said.err);
+    let retry = format!("try again:     regentctl clear {run} --step {step} --retry");
+    holds(&said.err, &["needs a human", "unfence orders-db in eu-west-1: no-report: ", &retry, "Next (undo-stuck): "]);
+    assert!(!said.err.contains("--done"), "it would be refused: {}", said.err);
+    let listed = operator.does(&["runs"]).await;
+    assert!(listed.contains("stuck") && !listed.contains("undoing"), "{listed}");
+    holds(
+        &operator.does(&["runs", &id]).await,
+        &["Status:   stuck", "Next:     eu-west-1 does not open again", &retry],
+    );
+    holds(&operator.does(&["report", &id]).await, &["gave up moving", "needs a human"]);
+
+    let step = step.to_string();
+    let cleared = operator.does(&["clear", &id, "--step", &step, "--retry"]).await;
+    holds(&cleared, &["Next (undoing): "]);
+    holds(&operator.does(&["runs"]).await, &["undoing"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_may_be_said_to_be_done_by_hand_is_offered_so() {
+    let authority = Authority::new("dev");
+    let (world, run) = World::with_run(&authority).await;
+    let promote = world.node.replica.read(|state| {
+        let run = &state.runs[&regent_core::id::RunId(run)];
+        run.steps.iter().find(|step| step.kind == StepKind::Action(Action::Promote)).unwrap().id.0
+    });
+    for entry in done(run, promote, report()) {
+        world.apply(entry);
+    }
+    // The coordinators give the new answer from its intent on; some server elsewhere does not.
+    let step = fail_next(&world, run, StepKind::Action(Action::Redirect));
+    let operator = Operator::new(&authority, &[&world]);
+    let id = run.to_string();
+    let word = format!("done by hand:  regentctl clear {run} --step {step} --done --reason WHAT");
+    holds(&operator.does(&["runs", &id]).await, &["Status:   stuck", &word]);
+    let step = step.to_string();
+    let said = operator.does(&["clear", &id, "--step", &step, "--done", "--reason", "dig shows it"]).await;
+    holds(&said, &["is taken as done (log index ", "Next (past-return): "]);
     world.stop().await;
 }
 

@@ -95,9 +95,9 @@ impl ClusterService for Operators {
         }
         self.fresh(false).await?;
         let application = self.known_or_all(&asked.application)?;
-        let entry = Entry::Paused { application, by, reason: asked.reason };
+        let entry = Entry::Paused { application: application.clone(), by, reason: asked.reason };
         let index = self.propose(id, subject(&asked.application), entry).await?;
-        Ok(Response::new(wire::PauseResponse { index }))
+        Ok(Response::new(wire::PauseResponse { index, advice: Some(self.standing(application.as_ref())) }))
     }
 
     async fn resume(&self, request: Request<wire::ResumeRequest>) -> Result<Response<wire::ResumeResponse>, Status> {
@@ -106,9 +106,9 @@ impl ClusterService for Operators {
         let id = request_id(&asked.request_id)?;
         self.fresh(false).await?;
         let application = self.known_or_all(&asked.application)?;
-        let entry = Entry::Resumed { application, by };
+        let entry = Entry::Resumed { application: application.clone(), by };
         let index = self.propose(id, subject(&asked.application), entry).await?;
-        Ok(Response::new(wire::ResumeResponse { index }))
+        Ok(Response::new(wire::ResumeResponse { index, advice: Some(self.standing(application.as_ref())) }))
     }
 
     async fn acknowledge(

@@ -2,7 +2,7 @@
 
 use regent_core::advice;
 use regent_core::entry::Entry;
-use regent_core::id::RunId;
+use regent_core::id::{ApplicationId, RunId};
 use regent_core::state::State;
 use regent_core::switchover::no_window;
 use regent_proto::operator::v1 as wire;
@@ -23,6 +23,18 @@ impl Operators {
         let index = self.propose(request, &format!("run {}", asked.run), entry).await?;
         let advice = self.run(asked.run, |state, run| convert::advice(advice::of_run(state, run)))?;
         Ok(wire::AbortResponse { index, advice: Some(advice) })
+    }
+
+    /// Where an application stands now, or everything, and what is next.
+    pub(super) fn standing(&self, application: Option<&ApplicationId>) -> wire::Advice {
+        let wall = self.node().wall();
+        let found = self.node().replica.read(|state| {
+            match application.and_then(|id| Some((id, state.applications.get(id)?))) {
+                Some((id, known)) => advice::of_application(state, id, known, wall),
+                None => advice::of_group(state),
+            }
+        });
+        convert::advice(found)
     }
 
     /// A finished switchover stands.

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use regent_core::advice;
 use regent_core::entry::{Clearing, Entry};
 use regent_core::id::{RunId, StepId};
 use regent_core::run::Run;
@@ -198,7 +199,8 @@ impl RunService for Operators {
         self.run(asked.run, |_, _| ())?;
         let entry = Entry::Cleared { run: RunId(asked.run), step: StepId(asked.step), how, by, reason };
         let index = self.propose(id, &format!("run {}", asked.run), entry).await?;
-        Ok(Response::new(wire::ClearResponse { index }))
+        let advice = self.run(asked.run, |state, run| convert::advice(advice::of_run(state, run)))?;
+        Ok(Response::new(wire::ClearResponse { index, advice: Some(advice) }))
     }
 
     async fn abort(&self, request: Request<wire::AbortRequest>) -> Result<Response<wire::AbortResponse>, Status> {
