@@ -19,6 +19,7 @@ mod closed;
 mod facts;
 mod fence;
 mod files;
+mod history;
 mod lab;
 mod managed;
 mod memory;
