@@ -261,4 +261,8 @@ impl Driver for Redis {
         let _changing = self.changing.lock().await;
         self.become_replica(rejoin).await
     }
+
+    async fn divergence(&self, upstream_cluster: &str) -> Result<Option<String>, DriverError> {
+        self.measure_divergence(upstream_cluster).await
+    }
 }

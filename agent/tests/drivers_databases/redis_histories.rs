@@ -115,11 +115,14 @@ fn beyond(switched: &Switched) -> (u64, u64) {
 async fn what_can_go_on_takes_no_copy() {
     let switched = Switched::new("").await;
     assert_eq!(beyond(&switched), (switched.fenced_at, 0));
+    let told = switched.driver_a.divergence("b").await.unwrap().unwrap();
+    assert!(told.starts_with("nothing lies beyond the history of b"), "{told}");
     let message = switched.follows().await.unwrap();
     assert!(message.contains("went on from where it was"), "{message}");
     switched.has_what_is_new().await;
     assert_eq!((switched.full_copies(), number(&switched.b, "sync_partial_ok")), (0, 1));
     assert_eq!(aside(&switched.a), Vec::<String>::new());
+    assert_eq!(switched.driver_a.divergence("b").await.unwrap(), None, "it follows");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,6 +136,8 @@ async fn what_was_written_after_the_fence_is_counted_and_not_overwritten_by_itse
     assert!(refused.message.contains(&format!("at offset {fork}: beyond it lie {bytes} bytes")), "{refused}");
     switched.is_untouched();
     assert_eq!(switched.as_agent(&["GET", "only"]), "here");
+    let told = switched.driver_a.divergence("b").await.unwrap().unwrap();
+    assert_eq!(told, format!("parted from b at offset {fork}: {bytes} bytes, an unknown number of keys"));
 
     let allowed = Rejoin { allow_reclone: true, ..to("b", Some(switched.fenced_at)) };
     let done = switched.driver_a.rejoin(&allowed).await.unwrap();
@@ -180,6 +185,9 @@ async fn what_was_restarted_and_written_is_not_copied_over_by_itself() {
         let refused = switched.follows().await.unwrap_err();
         assert_eq!((refused.code, refused.retryable), (code, false), "{extra}: {refused}");
         switched.is_untouched();
+        let told = switched.driver_a.divergence("b").await.unwrap().unwrap();
+        println!("{extra}: {told}");
+        assert!(told.contains("an unknown number of") && !told.contains("nothing"), "{extra}: {told}");
     }
 }
 
@@ -200,6 +208,8 @@ async fn a_side_that_has_lost_what_it_took_over_overwrites_nothing() {
         switched.is_untouched();
         assert_eq!(switched.b.cli(&["SET", "new", "2"]), "OK");
     }
+    let told = switched.driver_a.divergence("b").await.unwrap().unwrap();
+    assert!(told.contains("an unknown number of bytes and keys"), "{told}");
     assert_eq!(switched.full_copies(), 0);
     drop(switched.driver_b);
 }

@@ -94,6 +94,39 @@ impl Parted {
     }
 }
 
+/// What lies beyond a primary's history, for humans, by whatever tells it.
+pub(super) fn measured(cluster: &str, theirs: &Info, own: &Info, last: Option<&Open>) -> String {
+    let unknown = "an unknown number of bytes and keys";
+    match parted(theirs, own) {
+        Some(Parted { fork, beyond: 0, .. }) => {
+            return format!("nothing lies beyond the history of {cluster}, which has all of it, up to offset {fork}");
+        }
+        Some(Parted { fork, beyond, .. }) => {
+            return format!("parted from {cluster} at offset {fork}: {beyond} bytes, an unknown number of keys");
+        }
+        None => {}
+    }
+    let Some(last) = last else {
+        return format!("where it parted from {cluster} is not known: {unknown} lie beyond");
+    };
+    let seen = last.offset;
+    match end_of(theirs, &last.history) {
+        Some(end) if seen > end => format!(
+            "parted from {cluster} at offset {end}: {} bytes or more when it was last seen open, an unknown number of \
+             keys; it was restarted since, and what it has of them is not known",
+            seen - end
+        ),
+        Some(end) => format!(
+            "what it took after it was last seen open, at offset {seen}, is not known: {unknown} lie beyond offset {end}, \
+             where it parted from {cluster}"
+        ),
+        None => format!(
+            "where it parted from {cluster} is not known: that side does not name the history that was last seen open \
+             here, at offset {seen}; {unknown} lie beyond"
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,5 +203,19 @@ mod tests {
         assert!(!shown(&restarted, 100, Some(&open("r2", "h", 95))), "it was seen open since it was restarted");
         let empty = Info::parse("role:master\nmaster_replid:b\nmaster_replid2:h\nsecond_repl_offset:101\n");
         assert!(has_all(&empty, &own("r", "h", 100, ""), 100, None).is_err(), "there is nothing to be copied");
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_unknown_and_not_nothing() {
+        let told = |own: &Info, last: Option<&Open>| measured("b-1", &theirs(), own, last);
+        assert!(told(&own("r", "h", 131, ""), None).starts_with("parted from b-1 at offset 100: 31 bytes,"));
+        assert!(told(&own("r", "h", 100, ""), None).starts_with("nothing lies beyond the history of b-1"));
+        let restarted = own("r2", "new", 0, "");
+        let more = told(&restarted, Some(&open("r1", "h", 140)));
+        assert!(more.contains("at offset 100: 40 bytes or more"), "{more}");
+        for last in [None, Some(open("r1", "h", 95)), Some(open("r1", "other", 95))] {
+            let told = told(&restarted, last.as_ref());
+            assert!(told.contains("an unknown number of bytes and keys") && !told.contains("nothing"), "{told}");
+        }
     }
 }

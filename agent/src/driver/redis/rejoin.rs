@@ -13,7 +13,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::closed::{self, Following, Kept};
-use super::history::{Parted, has_all, parted};
+use super::history::{Parted, has_all, measured, parted};
 use super::options::RedisUpstream;
 use super::server::no_config_file;
 use super::session::{Failure, Info, Login, ask, command};
@@ -144,6 +144,18 @@ impl Redis {
             return Err(DriverError::retryable("redis-upstream", message));
         }
         Ok(Ok(answer))
+    }
+
+    /// What it has beyond the history of another cluster's primary, for humans; nothing while it follows that.
+    pub(super) async fn measure_divergence(&self, cluster: &str) -> Result<Option<String>, DriverError> {
+        let upstream = self.upstream(cluster)?;
+        let own = self.info().await?;
+        if follows(&own, upstream) && own.is("master_link_status", "up") {
+            return Ok(None);
+        }
+        let theirs = self.ask_primary(upstream, cluster).await??;
+        let last = self.memory.last_open().await?;
+        Ok(Some(measured(cluster, &theirs, &own, last.as_ref())))
     }
 
     /// Saves everything and puts the file aside, and sees that nothing came after that.
