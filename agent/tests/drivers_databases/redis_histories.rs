@@ -1,5 +1,5 @@
-//! The old side of a switchover follows: without a copy where that can be, by a copy only where nothing is lost by it, and
-//! what it has beyond the other side's history is counted.
+//! The old side of a switchover follows: without a copy where that can be, by a copy only where nothing is lost by it,
+//! and what it has beyond the other side's history is counted.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -168,12 +168,13 @@ async fn what_was_restarted_is_copied_by_itself_where_offsets_show_that_nothing_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_restarted_and_written_is_not_copied_over_by_itself() {
-    // Whether a look of the agent has to have seen it, and what it is called then.
+    // Whether a look of the agent has to have seen it, whether it was restarted once more, and what it is called then.
     let cases = [
-        ("appendonly yes", Signal::SIGKILL, true, "rejoin-needs-reclone"),
-        ("save 3600 1", Signal::SIGTERM, false, "rejoin-diverged"),
+        ("appendonly yes", Signal::SIGKILL, true, false, "rejoin-needs-reclone"),
+        ("save 3600 1", Signal::SIGTERM, false, false, "rejoin-diverged"),
+        ("save 3600 1", Signal::SIGTERM, false, true, "rejoin-needs-reclone"),
     ];
-    for (extra, signal, seen, code) in cases {
+    for (extra, signal, seen, again, code) in cases {
         let switched = Switched::new(extra).await;
         switched.a.end(signal);
         switched.a.start();
@@ -182,9 +183,14 @@ async fn what_was_restarted_and_written_is_not_copied_over_by_itself() {
             assert!(switched.driver_a.probe().await.writable, "{extra}");
         }
         switched.write_by_hand();
+        if again {
+            switched.a.end(signal);
+            switched.a.start();
+        }
         let refused = switched.follows().await.unwrap_err();
         assert_eq!((refused.code, refused.retryable), (code, false), "{extra}: {refused}");
         switched.is_untouched();
+        assert_eq!(switched.as_agent(&["GET", "only"]), "here");
         let told = switched.driver_a.divergence("b").await.unwrap().unwrap();
         println!("{extra}: {told}");
         assert!(told.contains("an unknown number of") && !told.contains("nothing"), "{extra}: {told}");

@@ -40,8 +40,7 @@ pub(super) fn parted(theirs: &Info, own: &Info) -> Option<Parted> {
 
 /// Up to where a primary has this history.
 fn end_of(theirs: &Info, history: &str) -> Option<u64> {
-    // A history that there is not has zeros for a name.
-    if history.bytes().all(|letter| letter == b'0') {
+    if !is_name(history) {
         return None;
     }
     if theirs.is("master_replid", history) {
@@ -50,13 +49,18 @@ fn end_of(theirs: &Info, history: &str) -> Option<u64> {
     theirs.number("second_repl_offset").filter(|_| theirs.is("master_replid2", history))?.checked_sub(1)
 }
 
+/// A history that there is not has zeros for a name.
+fn is_name(history: &str) -> bool {
+    history.bytes().any(|letter| letter != b'0')
+}
+
 /// This process has executed no write, and loaded no append-only file.
 fn is_unchanged(own: &Info) -> bool {
     !own.is_replica() && own.is("rdb_changes_since_last_save", "0") && own.is("rdb_saves", "0")
 }
 
-/// Whether a primary has all that this side, closed since a switchover fenced it at this offset, has: why that is so, else
-/// why it is not known to be.
+/// Whether a primary has all that this side has, which was closed since a switchover fenced it at this offset: why that
+/// is so, else why it is not known to be.
 pub(super) fn has_all(theirs: &Info, own: &Info, fenced_at: u64, last: Option<&Open>) -> Result<String, String> {
     if theirs.is_empty() {
         return Err("that side has no keys itself".to_owned());
@@ -73,6 +77,12 @@ pub(super) fn has_all(theirs: &Info, own: &Info, fenced_at: u64, last: Option<&O
             }
             Some(_) if own.is("run_id", &last.run_id) => {
                 return Err("it began a history of its own without a restart".to_owned());
+            }
+            // A snapshot names the history that it was saved in: of an earlier restart, which may have been written to.
+            Some(_) if is_name(own.text("master_replid2")) => {
+                return Err(
+                    "it has loaded a snapshot of a history that neither that side nor this agent knows".to_owned()
+                );
             }
             Some(end) => (format!("it was fenced at offset {fenced_at} and restarted since"), end),
         },
@@ -201,6 +211,8 @@ mod tests {
         assert!(!shown(&restarted, 100, Some(&open("r1", "h", 101))), "it was seen open beyond the fork");
         assert!(!shown(&restarted, 100, Some(&open("r1", "other", 95))), "that side has lost its history's name, too");
         assert!(!shown(&restarted, 100, Some(&open("r2", "h", 95))), "it was seen open since it was restarted");
+        let twice = own("r3", "newer", 130, "master_replid2:new\nsecond_repl_offset:131\n");
+        assert!(!shown(&twice, 100, Some(&seen)), "it was restarted twice, and may have been written to in between");
         let empty = Info::parse("role:master\nmaster_replid:b\nmaster_replid2:h\nsecond_repl_offset:101\n");
         assert!(has_all(&empty, &own("r", "h", 100, ""), 100, None).is_err(), "there is nothing to be copied");
     }
