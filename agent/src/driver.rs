@@ -222,9 +222,9 @@ pub struct Rejoin {
     pub allow_rewind: bool,
     /// The operator allowed a fresh copy that discards this side's data.
     pub allow_reclone: bool,
-    /// This side was fenced for a switchover, and the upstream had everything up to there before it took over: whatever
-    /// was acknowledged here is there.
-    pub covered: bool,
+    /// This side was fenced for a switchover at this position, and the upstream had everything up to there before it took
+    /// over: whatever was acknowledged here until then is there.
+    pub covered: Option<u64>,
 }
 
 /// What changes seldom.

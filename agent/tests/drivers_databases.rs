@@ -18,6 +18,8 @@ mod postgres_in_place;
 mod postgres_moves;
 #[path = "support/redis.rs"]
 mod redis;
+#[path = "drivers_databases/redis_histories.rs"]
+mod redis_histories;
 #[path = "drivers_databases/redis_restarts.rs"]
 mod redis_restarts;
 #[path = "drivers_databases/redis_server.rs"]

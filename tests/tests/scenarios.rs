@@ -10,6 +10,8 @@ mod backup;
 mod bad_input;
 #[path = "scenarios/drill.rs"]
 mod drill;
+#[path = "scenarios/dumps.rs"]
+mod dumps;
 #[path = "scenarios/gitops.rs"]
 mod gitops;
 #[path = "scenarios/members.rs"]

@@ -19,6 +19,7 @@ mod closed;
 mod facts;
 mod fence;
 mod files;
+mod history;
 mod lab;
 mod managed;
 mod memory;
@@ -259,5 +260,9 @@ impl Driver for Redis {
     async fn rejoin(&self, rejoin: &Rejoin) -> DriverResult {
         let _changing = self.changing.lock().await;
         self.become_replica(rejoin).await
+    }
+
+    async fn divergence(&self, upstream_cluster: &str) -> Result<Option<String>, DriverError> {
+        self.measure_divergence(upstream_cluster).await
     }
 }

@@ -185,7 +185,7 @@ impl Order {
                 upstream_cluster: command.upstream_cluster.clone(),
                 allow_rewind: command.allow_rewind || planted::makes(Mistake::RewindUnasked),
                 allow_reclone: command.allow_reclone,
-                covered: command.position.is_some(),
+                covered: command.position,
             }),
             wire::StepKind::Run => Action::Run(command.command.clone()),
             wire::StepKind::Release => Action::Release,

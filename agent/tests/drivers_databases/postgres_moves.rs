@@ -29,7 +29,7 @@ async fn postgres_fails_over_and_the_old_primary_rejoins() {
     // A standby is not opened, and not promoted before the position.
     assert_eq!(driver_b.unfence().await.unwrap_err().code, "postgres-standby");
     assert_eq!(driver_b.promote(Some(u64::MAX)).await.unwrap_err().code, "postgres-behind");
-    let rejoin_b = Rejoin { upstream_cluster: "a".into(), allow_rewind: true, allow_reclone: false, covered: false };
+    let rejoin_b = Rejoin { upstream_cluster: "a".into(), allow_rewind: true, allow_reclone: false, covered: None };
     assert!(driver_b.rejoin(&rejoin_b).await.unwrap().already);
 
     // Rows that only A has, then its death at the very moment of the promotion.
@@ -52,7 +52,7 @@ async fn postgres_fails_over_and_the_old_primary_rejoins() {
 
     // A comes back, crashed and diverged.
     assert!(driver_a.fence().await.is_ok());
-    let rejoin_a = Rejoin { upstream_cluster: "b".into(), allow_rewind: true, allow_reclone: false, covered: false };
+    let rejoin_a = Rejoin { upstream_cluster: "b".into(), allow_rewind: true, allow_reclone: false, covered: None };
     // Without an operator's command it is measured, and left as it is.
     let by_itself = Rejoin { allow_rewind: false, ..rejoin_a.clone() };
     let kept = driver_a.rejoin(&by_itself).await.unwrap_err();
@@ -160,7 +160,7 @@ async fn postgres_reclone_sets_the_old_data_aside() {
             std::fs::remove_file(path).unwrap();
         }
     }
-    let mut rejoin = Rejoin { upstream_cluster: "a".into(), allow_rewind: true, allow_reclone: false, covered: false };
+    let mut rejoin = Rejoin { upstream_cluster: "a".into(), allow_rewind: true, allow_reclone: false, covered: None };
     let error = driver_b.rejoin(&rejoin).await.unwrap_err();
     assert_eq!((error.code, error.retryable), ("rewind-failed", false), "{error}");
     println!("{error}");

@@ -73,7 +73,7 @@ fn record(server: &Server) -> PathBuf {
 }
 
 fn to(cluster: &str) -> Rejoin {
-    Rejoin { upstream_cluster: cluster.into(), allow_rewind: true, allow_reclone: false, covered: false }
+    Rejoin { upstream_cluster: cluster.into(), allow_rewind: true, allow_reclone: false, covered: None }
 }
 
 fn is_closed(answer: &str) -> bool {

@@ -127,7 +127,7 @@ async fn redis_fails_over_and_the_old_primary_rejoins() {
     let driver_b = b.driver("b", &[("a", &a)]);
     driver_a.guard(&marker("a")).await.unwrap();
     assert_eq!(a.cli(&["SET", "k", "1"]), "OK");
-    let to_a = Rejoin { upstream_cluster: "a".into(), allow_rewind: true, allow_reclone: false, covered: false };
+    let to_a = Rejoin { upstream_cluster: "a".into(), allow_rewind: true, allow_reclone: false, covered: None };
     // Open as it is, B is nobody's replica.
     assert_eq!(driver_b.rejoin(&to_a).await.unwrap_err().code, "redis-writable");
     driver_b.guard(&marker("b")).await.unwrap();
@@ -154,7 +154,7 @@ async fn redis_fails_over_and_the_old_primary_rejoins() {
     until("it expires", async || b.cli(&["EXISTS", "soon"]) == "0").await;
     until("a round of expiry has passed", async || began.elapsed() > Duration::from_secs(1)).await;
     assert_eq!(driver_a.probe().await.position, fenced.position);
-    let to_b = Rejoin { upstream_cluster: "b".into(), allow_rewind: true, allow_reclone: false, covered: false };
+    let to_b = Rejoin { upstream_cluster: "b".into(), allow_rewind: true, allow_reclone: false, covered: None };
     println!("{}", driver_a.rejoin(&to_b).await.unwrap().message);
     until("A has it", async || a.cli(&["GET", "k"]) == "2").await;
     assert!(is_refused(&a.cli(&["SET", "k", "v"])));
@@ -170,7 +170,7 @@ async fn redis_fails_over_and_the_old_primary_rejoins() {
     driver_a.promote(None).await.unwrap();
     assert_eq!(a.cli(&["SET", "k", "3"]), "OK");
     let error = driver_b.rejoin(&to_a).await.unwrap_err();
-    assert_eq!((error.code, error.retryable), ("rejoin-needs-reclone", false));
+    assert_eq!((error.code, error.retryable), ("rejoin-diverged", false), "{error}");
     let allowed = Rejoin { allow_reclone: true, ..to_a };
     let done = driver_b.rejoin(&allowed).await.unwrap();
     println!("{}", done.message);
@@ -192,7 +192,7 @@ async fn redis_that_rejoined_starts_as_a_replica_until_it_is_promoted() {
         driver.fence().await.unwrap();
     }
     driver_b.promote(None).await.unwrap();
-    let to_b = Rejoin { upstream_cluster: "b".into(), allow_rewind: true, allow_reclone: false, covered: false };
+    let to_b = Rejoin { upstream_cluster: "b".into(), allow_rewind: true, allow_reclone: false, covered: None };
     driver_a.rejoin(&to_b).await.unwrap();
     assert!(driver_a.rejoin(&to_b).await.unwrap().already);
     assert!(driver_a.guard(&marker("a")).await.is_ok());
@@ -217,9 +217,9 @@ async fn redis_that_rejoined_starts_as_a_replica_until_it_is_promoted() {
     // reason to ask a human; the data is set aside all the same.
     b.end(Signal::SIGKILL);
     b.start();
-    let to_a = Rejoin { upstream_cluster: "a".into(), allow_rewind: true, allow_reclone: false, covered: false };
+    let to_a = Rejoin { upstream_cluster: "a".into(), allow_rewind: true, allow_reclone: false, covered: None };
     assert_eq!(driver_b.rejoin(&to_a).await.unwrap_err().code, "rejoin-needs-reclone");
-    let done = driver_b.rejoin(&Rejoin { covered: true, ..to_a }).await.unwrap();
+    let done = driver_b.rejoin(&Rejoin { covered: position, ..to_a }).await.unwrap();
     assert!(done.message.contains(".regent-set-aside-"), "{}", done.message);
     until("it has the data", async || b.cli(&["GET", "k"]) == "1").await;
 

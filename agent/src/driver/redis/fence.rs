@@ -108,6 +108,10 @@ impl Redis {
         self.see_nameless_refused().await?;
         self.stand_still().await;
         let info = self.info().await?;
+        if !was_closed && !info.is_replica() {
+            // The last that it had while it was open: what a restart may not have, and what another side must.
+            self.memory.saw(&info, None);
+        }
         self.close_at_rest_beside();
         Ok(Done {
             already: was_closed && !switched && cut == 0,
@@ -135,7 +139,7 @@ impl Redis {
     /// A fenced primary goes on to expire keys, and pings its replicas, which is part of its history: that would part
     /// from the one that another side takes over, and it could follow that side only by a full copy. Not needed for the
     /// fence: what does not work is passed over.
-    async fn stand_still(&self) {
+    pub(super) async fn stand_still(&self) {
         let _ = self.acting.ask::<Value>(&command(&["CLIENT", "PAUSE", STILL_FOR, "WRITE"]), COMMAND_LIMIT).await;
         if let Ok(period) = self.get(PING_PERIOD).await
             && period != NO_PINGS

@@ -23,6 +23,8 @@
 //! Once found lacking, a process stays so, though its file grows again: an expired key is a write, too. It is opened when
 //! an operator removes the record, or after a step that brought back other data.
 
+mod last;
+
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,6 +34,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::last::Open;
 use super::DISK_LIMIT;
 use super::files::{Files, Places, millis};
 use super::session::Info;

@@ -2,8 +2,9 @@
 //!
 //! Redis goes on from where it is if the upstream knows its history (a partial resynchronisation). Otherwise it takes
 //! a full copy and throws its own data away: that needs the operator's leave, and a snapshot is set aside first (S5).
-//! Leave is not needed after a switchover that found everything at the new side: a Redis that was restarted since
-//! has lost its history's name, and nothing else.
+//! Leave is not needed after a switchover that found everything at the new side, where the offsets of both show that it
+//! is so still (`history`): a Redis that was restarted since has lost its history's name, and nothing else. What it has
+//! beyond is counted, told, and left as it is.
 //! What it may follow is put into `redis.conf` before it does: whatever starts it afterwards, it comes up as a replica
 //! (safety.md, "Closed at rest"). A promotion takes that out again.
 
@@ -12,10 +13,12 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::closed::{self, Following, Kept};
+use super::history::{Parted, has_all, measured, parted};
 use super::options::RedisUpstream;
 use super::server::no_config_file;
-use super::session::{Info, Login, ask, command};
+use super::session::{Failure, Info, Login, ask, command};
 use super::{CLOSED, COMMAND_LIMIT, DISK_LIMIT, GLANCE, Redis, ok};
+use crate::driver::elsewhere::FenceAt;
 use crate::driver::process::disk;
 use crate::driver::{Done, DriverError, DriverResult, Rejoin};
 
@@ -25,14 +28,12 @@ const COPY_LIMIT: Duration = Duration::from_secs(24 * 3600);
 /// How long the link may stay down while no copy is taken.
 const LINK_LIMIT: Duration = Duration::from_secs(60);
 
+/// Its upstream had all that it had, and sent what it lacked.
+const WENT_ON: &str = "went on from where it was";
+
 impl Redis {
     pub(super) async fn become_replica(&self, rejoin: &Rejoin) -> DriverResult {
-        let upstream = self.options.upstreams.get(&rejoin.upstream_cluster).ok_or_else(|| {
-            let cluster = &rejoin.upstream_cluster;
-            let message =
-                format!("the agent's configuration has no upstreams.{cluster}; add how to reach that cluster");
-            DriverError::permanent("redis-config", message)
-        })?;
+        let upstream = self.upstream(&rejoin.upstream_cluster)?;
         let started = self.is_gone().await;
         if started {
             self.start().await?;
@@ -51,21 +52,8 @@ impl Redis {
             let message = "Redis here accepts writes; fence it before it rejoins";
             return Err(DriverError::permanent("redis-writable", message));
         }
-        let mut how = "went on from where it was".to_owned();
-        if !follows(&info, upstream) && !self.can_go_on(&info, upstream, rejoin).await? {
-            if !rejoin.allow_reclone && !rejoin.covered {
-                return Err(DriverError::permanent(
-                    "rejoin-needs-reclone",
-                    format!(
-                        "{} does not know this Redis's history, so it would be overwritten by a full copy; allow a \
-                         re-clone, which sets a snapshot aside",
-                        rejoin.upstream_cluster
-                    ),
-                ));
-            }
-            let why = if rejoin.covered { "restarted since its fence, so a full copy" } else { "full copy" };
-            how = format!("{why}, the old data is in {}", self.set_aside().await?.display());
-        }
+        let how =
+            if follows(&info, upstream) { WENT_ON.to_owned() } else { self.make_way(&info, upstream, rejoin).await? };
         let kept = self.start_as_replica(upstream).await?;
         self.follow(upstream).await?;
         // A replica expires nothing by itself; what its upstream sends must not wait.
@@ -87,32 +75,118 @@ impl Redis {
         self.let_copy().await
     }
 
-    /// Nothing of its own would be lost: it is empty, or the upstream can send what it lacks.
-    async fn can_go_on(&self, own: &Info, upstream: &RedisUpstream, rejoin: &Rejoin) -> Result<bool, DriverError> {
-        if own.has_no_keys() {
-            return Ok(true);
-        }
-        let login = Login::to(upstream);
+    /// Sees to it that nothing is lost when it follows, or refuses. How it will follow.
+    async fn make_way(&self, before: &Info, upstream: &RedisUpstream, rejoin: &Rejoin) -> Result<String, DriverError> {
         let cluster = &rejoin.upstream_cluster;
-        let mut connection = login.connect(COMMAND_LIMIT).await.map_err(|failure| {
-            DriverError::retryable("redis-upstream", format!("the login to Redis of {cluster}: {failure}"))
-        })?;
-        match ask::<String>(&mut connection, &command(&["INFO", "replication"]), COMMAND_LIMIT).await {
-            Ok(text) => {
-                let theirs = Info::parse(&text);
-                if theirs.is_replica() {
-                    let message = format!("Redis of {cluster} is no primary; rejoin once it is promoted");
-                    return Err(DriverError::retryable("redis-upstream", message));
-                }
-                Ok(knows(&theirs, own))
-            }
-            Err(_) if rejoin.allow_reclone => Ok(false),
+        if !before.is_replica() {
+            // What it expired from here on would lie beyond what is counted.
+            self.stand_still().await;
+        }
+        let own = self.info().await?;
+        if own.is_empty() {
+            return Ok(match self.set_file_aside().await? {
+                Some(aside) => format!("it had no keys; a snapshot that it had not loaded is in {}", aside.display()),
+                None => "it had no keys".to_owned(),
+            });
+        }
+        let theirs = match self.ask_primary(upstream, cluster).await? {
+            Ok(theirs) => theirs,
+            // An operator has allowed it, whatever the histories say.
+            Err(_) if rejoin.allow_reclone => Info::default(),
             Err(failure) => {
                 let message =
                     format!("cannot ask Redis of {cluster} for its history: {failure}; grant that user +info");
-                Err(DriverError::permanent("redis-upstream", message))
+                return Err(DriverError::permanent("redis-upstream", message));
             }
+        };
+        if knows(&theirs, &own) {
+            return Ok(WENT_ON.to_owned());
         }
+        let parted = parted(&theirs, &own);
+        let why = if rejoin.allow_reclone {
+            parted.map_or_else(|| "a full copy".to_owned(), |parted| format!("a full copy; {}", parted.told()))
+        } else {
+            let unshown = match rejoin.covered {
+                None => "no switchover has shown that its data is there".to_owned(),
+                Some(fenced_at) => {
+                    refuse_closed(&theirs, cluster)?;
+                    let last = self.memory.last_open().await?;
+                    match has_all(&theirs, &own, fenced_at, last.as_ref()) {
+                        Ok(shown) => return self.set_aside_whole(&own, &format!("a full copy: {shown}")).await,
+                        Err(unshown) => unshown,
+                    }
+                }
+            };
+            return Err(refused(cluster, parted, &unshown));
+        };
+        self.set_aside_whole(&own, &why).await
+    }
+
+    fn upstream(&self, cluster: &str) -> Result<&RedisUpstream, DriverError> {
+        self.options.upstreams.get(cluster).ok_or_else(|| {
+            let message =
+                format!("the agent's configuration has no upstreams.{cluster}; add how to reach that cluster");
+            DriverError::permanent("redis-config", message)
+        })
+    }
+
+    /// What the primary of another cluster says of itself; the inner failure: it may not be asked.
+    async fn ask_primary(&self, upstream: &RedisUpstream, cluster: &str) -> Result<Result<Info, Failure>, DriverError> {
+        let mut connection = Login::to(upstream).connect(COMMAND_LIMIT).await.map_err(|failure| {
+            DriverError::retryable("redis-upstream", format!("the login to Redis of {cluster}: {failure}"))
+        })?;
+        let answer = match ask::<String>(&mut connection, &command(&["INFO"]), COMMAND_LIMIT).await {
+            Ok(text) => Info::parse(&text),
+            Err(failure) => return Ok(Err(failure)),
+        };
+        if answer.is_replica() {
+            let message = format!("Redis of {cluster} is no primary; rejoin once it is promoted");
+            return Err(DriverError::retryable("redis-upstream", message));
+        }
+        Ok(Ok(answer))
+    }
+
+    /// What it has beyond the history of another cluster's primary, for humans; nothing while it follows that.
+    pub(super) async fn measure_divergence(&self, cluster: &str) -> Result<Option<String>, DriverError> {
+        let upstream = self.upstream(cluster)?;
+        let own = self.info().await?;
+        if follows(&own, upstream) && own.is("master_link_status", "up") {
+            return Ok(None);
+        }
+        let theirs = self.ask_primary(upstream, cluster).await??;
+        let last = self.memory.last_open().await?;
+        Ok(Some(measured(cluster, &theirs, &own, last.as_ref())))
+    }
+
+    /// Saves everything and puts the file aside, and sees that nothing came after that.
+    async fn set_aside_whole(&self, before: &Info, why: &str) -> Result<String, DriverError> {
+        let aside = self.set_aside().await?;
+        let after = self.info().await?;
+        let went_on = ["run_id", "master_repl_offset"].iter().any(|key| before.text(key) != after.text(key));
+        let opened = self.get("min-replicas-to-write").await? != CLOSED;
+        // What follows another has nothing of its own.
+        if !before.is_replica() && (went_on || opened) {
+            let message = format!(
+                "Redis went on after offset {} while its snapshot was set aside, so {} has not all of it",
+                before.text("master_repl_offset"),
+                aside.display()
+            );
+            return Err(DriverError::retryable("redis-save", message));
+        }
+        Ok(format!("{why}; the old data is in {}", aside.display()))
+    }
+
+    /// Where its snapshot is, and where it is set aside.
+    async fn snapshot(&self) -> Result<(PathBuf, PathBuf), DriverError> {
+        if self.options.fence == FenceAt::Remote {
+            // What is here under that name is another's.
+            return Err(DriverError::unsupported("redis", "have its snapshot set aside on another machine"));
+        }
+        let folder = PathBuf::from(self.get("dir").await?);
+        let name = self.get("dbfilename").await?;
+        let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ").to_string();
+        let aside = folder.join(format!("{name}.regent-set-aside-{now}"));
+        Ok((folder.join(name), aside))
     }
 
     /// Saves everything and puts the file aside, where neither a copy nor a save overwrites it.
@@ -135,17 +209,33 @@ impl Redis {
             }
             tokio::time::sleep(GLANCE * 4).await;
         }
-        let folder = PathBuf::from(self.get("dir").await?);
-        let name = self.get("dbfilename").await?;
-        let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ").to_string();
-        let aside = folder.join(format!("{name}.regent-set-aside-{now}"));
-        let (from, to) = (folder.join(name), aside.clone());
+        let (from, aside) = self.snapshot().await?;
+        let to = aside.clone();
         disk::bounded("redis-files", DISK_LIMIT, "setting the snapshot aside", move || {
-            std::fs::rename(from, to)?;
-            disk::sync(&folder)
+            std::fs::rename(&from, &to)?;
+            disk::sync(to.parent().unwrap_or(&to))
         })
         .await?;
         Ok(aside)
+    }
+
+    /// A snapshot that a server without keys has not loaded, where a copy would take its place; none if there is none.
+    pub(super) async fn set_file_aside(&self) -> Result<Option<PathBuf>, DriverError> {
+        if self.options.fence == FenceAt::Remote {
+            return Ok(None);
+        }
+        let (from, aside) = self.snapshot().await?;
+        let to = aside.clone();
+        let there =
+            disk::bounded("redis-files", DISK_LIMIT, "setting the snapshot aside", move || {
+                match std::fs::rename(&from, &to) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+                    Err(error) => Err(error),
+                    Ok(()) => disk::sync(to.parent().unwrap_or(&to)).map(|()| true),
+                }
+            })
+            .await?;
+        Ok(there.then_some(aside))
     }
 
     /// From here on its next start is that of a replica.
@@ -191,6 +281,34 @@ impl Redis {
                 return Err(DriverError::retryable("redis-not-linked", message));
             }
             tokio::time::sleep(GLANCE).await;
+        }
+    }
+}
+
+/// One that is not opened may have lost what it had: its own agent has not looked yet, or has found so.
+fn refuse_closed(theirs: &Info, cluster: &str) -> Result<(), DriverError> {
+    // It is told only where the number of replicas that writes need is not 0, and the agent that opens sets it to 0.
+    if theirs.number("min_slaves_good_slaves").is_none() {
+        return Ok(());
+    }
+    let message = format!("Redis of {cluster} is not open, so nobody has seen that it has all it had; open it first");
+    Err(DriverError::retryable("redis-upstream", message))
+}
+
+/// It would be overwritten by a full copy, and nobody has allowed that.
+fn refused(cluster: &str, parted: Option<Parted>, unshown: &str) -> DriverError {
+    let end = "allow a re-clone, which sets a snapshot aside";
+    match parted {
+        Some(parted) if parted.beyond > 0 => {
+            let message = format!("{}, which {cluster} lacks; look at it, then {end}", parted.told());
+            DriverError::permanent("rejoin-diverged", message)
+        }
+        Some(_) | None => {
+            let message = format!(
+                "{cluster} cannot send what this Redis lacks, so it would be overwritten by a full copy, and {unshown}; \
+                 {end}"
+            );
+            DriverError::permanent("rejoin-needs-reclone", message)
         }
     }
 }

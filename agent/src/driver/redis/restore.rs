@@ -97,7 +97,8 @@ impl Redis {
         let checks = checked?;
         // It took its time, and somebody else may have brought something better meanwhile.
         self.refuse_over(options).await?;
-        let aside = if self.info().await?.has_no_keys() { None } else { Some(self.set_aside().await?) };
+        let aside =
+            if self.info().await?.is_empty() { self.set_file_aside().await? } else { Some(self.set_aside().await?) };
         let name = self.get("dbfilename").await?;
         self.close_at_rest(true).await?;
         self.stop_by_command().await?;

@@ -200,6 +200,11 @@ impl Info {
         !self.0.keys().any(|key| key.strip_prefix("db").is_some_and(|rest| rest.parse::<u32>().is_ok()))
     }
 
+    /// There is nothing in it that a copy would take the place of: no keys, and no functions.
+    pub(super) fn is_empty(&self) -> bool {
+        self.has_no_keys() && self.number("number_of_functions").is_none_or(|functions| functions == 0)
+    }
+
     /// How many keys there are, in all databases.
     pub(super) fn keys(&self) -> u64 {
         let is_database = |key: &str| key.strip_prefix("db").is_some_and(|rest| rest.parse::<u32>().is_ok());

@@ -12,8 +12,9 @@ use crate::output::{Output, say};
 #[derive(Args)]
 #[command(after_help = "\
 Each database is rewound to where its history parts from the primary's: writes that the primary never got are gone from
-it. What cannot be rewound (another history, as that of a Redis that was killed) is refused with rejoin-needs-reclone or
-rewind-failed; with --reclone it is replaced by a fresh copy, and the old data is set aside beside it.
+it. What cannot be rewound (another history, as that of a Redis that was killed or has more than the primary) is refused
+with rejoin-needs-reclone, rejoin-diverged or rewind-failed; with --reclone it is replaced by a fresh copy, and the old
+data is set aside beside it.
 
 With --installation the agent's data directory is gone for good: the new installation that the agent's log names takes the
 place of the registered one. The cluster must be primary nowhere, its old agent voted lost, and failoverAfter have passed
