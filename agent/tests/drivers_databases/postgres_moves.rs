@@ -198,7 +198,7 @@ async fn postgres_follows_as_it_was_beside_segments_made_beforehand() {
         let segment = a.data.join(format!("pg_wal/0000000100000000000000{number:02X}"));
         crate::postgres::run("truncate", &["--size=16M", segment.to_str().unwrap()], "");
     }
-    let by_itself = Rejoin { upstream_cluster: "b".into(), allow_rewind: false, allow_reclone: false, covered: false };
+    let by_itself = Rejoin { upstream_cluster: "b".into(), allow_rewind: false, allow_reclone: false, covered: None };
     let done = driver_a.rejoin(&by_itself).await.unwrap();
     assert!(done.message.contains("followed as it was, nothing lay behind the fork"), "{}", done.message);
     b.accepts_write("app").await.unwrap();
@@ -222,7 +222,7 @@ async fn postgres_that_dies_soon_after_its_promotion_is_rewound() {
         upstream_cluster: upstream.into(),
         allow_rewind: true,
         allow_reclone: false,
-        covered: false,
+        covered: None,
     };
     driver_a.rejoin(&rejoin("b")).await.unwrap();
     until("there was a checkpoint in the new timeline", async || {
