@@ -50,9 +50,9 @@ struct Bench {
     /// Where Patroni is installed; without it Regent is measured alone.
     #[arg(long)]
     patroni: Option<PathBuf>,
-    /// Fails if the median of the column `Regent`, which is the outage, exceeds this, e.g. `300ms`. Default: no limit.
-    #[arg(long, value_parser = Span::parse)]
-    limit: Option<Span>,
+    /// Fails if the median of the column `Regent`, which is the outage, exceeds this.
+    #[arg(long, value_parser = Span::parse, default_value = "300ms")]
+    limit: Span,
 }
 
 /// Outages of one kind, over all clients and of each client, in order.
@@ -114,8 +114,7 @@ async fn main() -> Result<ExitCode> {
 }
 
 /// Holds the outage to its limit.
-fn judge(ours: &Seen, limit: Option<Span>) -> Result<ExitCode> {
-    let Some(limit) = limit else { return Ok(ExitCode::SUCCESS) };
+fn judge(ours: &Seen, limit: Span) -> Result<ExitCode> {
     ensure!(!ours.all.is_empty(), "nothing was measured, so no limit was kept");
     let outage = median(&sorted(&ours.all));
     let kept = outage <= Duration::from_millis(limit.millis());

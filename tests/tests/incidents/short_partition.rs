@@ -11,11 +11,14 @@ use regent_tests::stage::{ALL, CENTRAL, NORTH, Stage, WEST, play};
 const PARTITION: Duration = Duration::from_secs(43);
 /// The default.
 const D: Duration = Duration::from_secs(60);
+/// The default.
+const PROBES: Duration = Duration::from_secs(1);
 
 #[test]
 fn short_partition() -> Result<()> {
     play(|net| async {
-        let stage = Stage::start(net, D).await?;
+        // All else as a document and an agent have it that say nothing of it.
+        let stage = Stage::start_with(net, D, |options| options.probe_interval = PROBES).await?;
         let cut = Instant::now();
         stage.weather(|weather| weather.around(WEST, &ALL, Link::Cut)).await?;
         stage.crew.keeps_writing(WEST, Way::Name, Duration::from_secs(2), PARTITION).await?;
