@@ -31,6 +31,8 @@ mod processes;
 mod quarantine;
 #[path = "agent_world/recorder.rs"]
 mod recorder;
+#[path = "agent_world/rejoins.rs"]
+mod rejoins;
 #[path = "agent_world/repeats.rs"]
 mod repeats;
 #[path = "agent_world/world.rs"]

@@ -37,7 +37,7 @@ mod scene;
 pub mod words;
 
 pub use effects::Effects;
-pub use scene::{COMMAND, Kind, protected_application, with_a_command};
+pub use scene::{COMMAND, Kind, protected_application, quiesced_application, with_a_command, with_a_quiesce};
 
 use agents::Agent;
 

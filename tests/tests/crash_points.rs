@@ -28,7 +28,7 @@ use regent_deploy::net::Net;
 use regent_deploy::script;
 use regent_deploy::world::{Options, Programs, World};
 use regent_tests::gate::Gate;
-use regent_tests::rehearsal::{self, COMMAND, Happening, with_a_command};
+use regent_tests::rehearsal::{self, COMMAND, Happening, with_a_command, with_a_quiesce};
 use regent_tests::stage::{CENTRAL, Stage, WEST, play};
 use serde_json::{Value, json};
 
@@ -82,6 +82,11 @@ fn every_crash_point_of_a_switchover() -> Result<()> {
 }
 
 #[test]
+fn every_crash_point_of_a_quiesce() -> Result<()> {
+    play(|net| pass(net, D, asked(points(Kind::Quiesced))))
+}
+
+#[test]
 fn every_crash_point_of_a_switchover_that_is_undone() -> Result<()> {
     play(|net| pass(net, D, asked(points(Kind::Undo))))
 }
@@ -111,7 +116,12 @@ async fn pass(net: Net, failover_after: Duration, points: Vec<Point>) -> Result<
         // Before a rejoin the side that dies has rows of its own, and some of them are older than they may be by default.
         options.max_data_loss = Duration::from_secs(60);
     };
-    let mut stage = Stage::start_on(net, failover_after, change, async |world: &World| list_a_command(world)).await?;
+    let quiesced = points.iter().any(|point| point.kind == Kind::Quiesced);
+    let mut stage = Stage::start_on(net, failover_after, change, async |world: &World| {
+        list_a_command(world)?;
+        if quiesced { stop_the_service_first(world) } else { Ok(()) }
+    })
+    .await?;
     let mut sides = [WEST, CENTRAL];
     for (number, point) in points.iter().enumerate() {
         let began = std::time::Instant::now();
@@ -143,6 +153,12 @@ fn list_a_command(world: &World) -> Result<()> {
         config::write(cluster.agent.config(), &file)?;
     }
     let document = with_a_command(&std::fs::read_to_string(world.document())?)?;
+    std::fs::write(world.document(), document).context("cannot write the document")
+}
+
+/// Has a switchover quiesce the service.
+fn stop_the_service_first(world: &World) -> Result<()> {
+    let document = with_a_quiesce(&std::fs::read_to_string(world.document())?)?;
     std::fs::write(world.document(), document).context("cannot write the document")
 }
 

@@ -18,6 +18,8 @@ mod gitops;
 mod members;
 #[path = "scenarios/orders.rs"]
 mod orders;
+#[path = "scenarios/past_return.rs"]
+mod past_return;
 #[path = "scenarios/readiness.rs"]
 mod readiness;
 #[path = "scenarios/rejoin.rs"]

@@ -33,6 +33,8 @@ pub(crate) struct Recorder {
     pub(crate) slow_rest: AtomicBool,
     /// A restore never ends.
     pub(crate) slow_restore: AtomicBool,
+    /// No rejoin ends until this is taken back.
+    pub(crate) slow_rejoin: AtomicBool,
     /// A restore is ended by a signal.
     pub(crate) killed_restore: AtomicBool,
     /// What was restored does not pass.
@@ -187,6 +189,15 @@ impl Driver for Recorder {
             Rehearsal::CleanUp => self.call("clean_up"),
         }
         Self::done("rehearsed")
+    }
+
+    async fn rejoin(&self, _rejoin: &Rejoin) -> DriverResult {
+        self.call("rejoin");
+        while self.slow_rejoin.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        self.call("rejoined");
+        Self::done("follows")
     }
 
     async fn verify(&self) -> DriverResult {

@@ -229,7 +229,21 @@ fn ended(state: &State, run: &Run) -> String {
         );
     }
     if known.is_some_and(|known| known.excluded.contains_key(&run.from)) {
-        return format!("{} is quarantined: `regentctl rejoin {} {}`", run.from, run.application, run.from);
+        let left = if was_under_way(run) { BEHIND_AN_ABORT } else { "" };
+        return format!("{} is quarantined: `regentctl rejoin {} {}`{left}", run.from, run.application, run.from);
     }
     "nothing is to be done".to_owned()
+}
+
+/// Of a rejoin that was ended in its middle. Agents hear of intents only, and nothing takes one back but a higher epoch.
+const BEHIND_AN_ABORT: &str = ". If its agent is at work on a step of this run, it finishes that: the database stays closed \
+    to writes meanwhile, what was set aside is kept, and the next rejoin waits for it";
+
+/// An operator ended it while a side was being made to follow, and an agent may have begun that.
+fn was_under_way(run: &Run) -> bool {
+    let begun = |(step, progress): (&Step, &Progress)| {
+        let unheard = progress.state == StepState::Skipped && progress.token.is_some();
+        step.kind == StepKind::Action(Action::Rejoin) && unheard
+    };
+    run.status == RunStatus::Aborted && run.walk().any(begun)
 }

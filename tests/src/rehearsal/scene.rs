@@ -141,15 +141,23 @@ pub fn with_a_command(document: &str) -> Result<String> {
     Ok(document.replace(&place, &line))
 }
 
+/// The Application document with a switchover that stops the service before it fences.
+///
+/// # Errors
+/// The document has no place for it.
+pub fn with_a_quiesce(document: &str) -> Result<String> {
+    let runbook = "    switchover:\n";
+    ensure!(document.matches(runbook).count() == 1, "the document has no {runbook:?} any more");
+    Ok(document.replace(runbook, &format!("{runbook}      - quiesce: [service]\n")))
+}
+
 pub(super) fn document(kind: Kind) -> Result<Application> {
     let (from, to) = (from(), to());
     let (failover_after, loss) = (Duration::from_secs(10), Duration::from_secs(5));
     let text = config::application(&[from.as_str(), to.as_str()], failover_after, loss, "command");
     let mut text = with_a_command(&text)?;
     if kind == Kind::QuiescedUndo {
-        let runbook = "    switchover:\n";
-        ensure!(text.matches(runbook).count() == 1, "the document has no {runbook:?} any more");
-        text = text.replace(runbook, &format!("{runbook}      - quiesce: [service]\n"));
+        text = with_a_quiesce(&text)?;
     }
     parse(&text).map_err(|mistakes| anyhow::anyhow!("{mistakes:?}"))
 }
@@ -170,9 +178,21 @@ pub(super) fn has_caught_up(run: &Run) -> bool {
 /// # Errors
 /// The document is refused.
 pub fn protected_application() -> Result<ApplicationState> {
+    protected_by(document(Kind::Switchover)?)
+}
+
+/// The same with the document of [`with_a_quiesce`].
+///
+/// # Errors
+/// The document is refused.
+pub fn quiesced_application() -> Result<ApplicationState> {
+    protected_by(document(Kind::QuiescedUndo)?)
+}
+
+fn protected_by(document: Application) -> Result<ApplicationState> {
     let (mut state, mut wall) = (State::default(), 1_000_000);
     state.apply_membership(LogIndex(1), vec![(1..=3).map(CoordinatorId).collect()]);
-    for entry in protected(document(Kind::Switchover)?) {
+    for entry in protected(document) {
         super::done(&mut state, &mut wall, entry)?;
     }
     let confirmation = confirmed(&state).context("nothing to confirm")?;

@@ -12,7 +12,7 @@ use regent_core::switchover::Purpose;
 use regent_core::time::Span;
 use regent_deploy::world::REGIONS;
 use regent_tests::gate::Place;
-use regent_tests::rehearsal::protected_application;
+use regent_tests::rehearsal::{protected_application, quiesced_application};
 use regent_tests::stage::{CENTRAL, WEST};
 
 /// What is run.
@@ -20,7 +20,9 @@ use regent_tests::stage::{CENTRAL, WEST};
 pub(crate) enum Kind {
     /// By plan.
     Switchover,
-    /// The same where the new side does not catch up.
+    /// The same where the runbook stops the service first: of that step.
+    Quiesced,
+    /// A switchover where the new side does not catch up.
     Undo,
     /// From a region whose PostgreSQL died.
     Failover,
@@ -33,11 +35,17 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Switchover, Self::Undo, Self::Failover, Self::Loss, Self::Rejoin, Self::Drill];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Switchover, Self::Quiesced, Self::Undo, Self::Failover, Self::Loss, Self::Rejoin, Self::Drill];
 
     fn steps(self) -> Vec<Step> {
-        let known = protected_application().expect("a protected application");
+        let known = match self {
+            Self::Quiesced => quiesced_application(),
+            Self::Switchover | Self::Undo | Self::Failover | Self::Loss | Self::Rejoin | Self::Drill => {
+                protected_application()
+            }
+        };
+        let known = known.expect("a protected application");
         let cluster = |region: usize| ClusterId::new(REGIONS[region].1.expect("it has one")).expect("a name");
         let (from, to) = (cluster(WEST), cluster(CENTRAL));
         let of = |cause: Cause, begins: Begins| {
@@ -49,7 +57,7 @@ impl Kind {
         };
         let undoes = |step: &Step| step.stage == UNDO_STAGE;
         match self {
-            Self::Switchover => switched(),
+            Self::Switchover | Self::Quiesced => switched(),
             Self::Undo => {
                 return switched().into_iter().filter(undoes).collect();
             }
@@ -130,7 +138,9 @@ pub(crate) fn points(kind: Kind) -> Vec<Point> {
     // The decision is no agent's: before it is after what comes before, and after it is before what follows. A wait is
     // nobody's: the rehearsal ends the leader at each of its moments.
     let acts = |step: &Step| !matches!(step.kind, StepKind::Decide | StepKind::Action(Action::Wait | Action::Approve));
-    let steps = kind.steps().into_iter().filter(acts);
+    // All the others are those of a switchover.
+    let own = |step: &Step| kind != Kind::Quiesced || step.kind == StepKind::Action(Action::Quiesce);
+    let steps = kind.steps().into_iter().filter(acts).filter(own);
     let of_step = |step: Step| {
         let at = move |(place, victim)| Point {
             kind,

@@ -60,7 +60,7 @@ impl Rebuilt {
         // A PostgreSQL is rewound: its log is kept long enough. Of what a killed one alone had, there may be nothing.
         let (saved, copied) = match point.kind {
             // Everything is at the new side; a Redis that was ended by its fence has lost the name of its history.
-            Kind::Switchover => (0..=postgres, 0..=1 + redis),
+            Kind::Switchover | Kind::Quiesced => (0..=postgres, 0..=1 + redis),
             Kind::Failover => (0..=1 + postgres, 0..=1 + redis),
             Kind::Loss => (0..=1 + postgres, 1..=1 + redis),
             Kind::Rejoin => (1..=1 + postgres, 1..=1 + redis),

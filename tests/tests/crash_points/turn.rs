@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// True if the primary has moved.
 pub(crate) async fn turn(stage: &mut Stage, gate: &Gate, point: Point, sides: [usize; 2]) -> Result<bool> {
     match point.kind {
-        Kind::Switchover => switchover(stage, gate, point, sides).await.map(|()| true),
+        Kind::Switchover | Kind::Quiesced => switchover(stage, gate, point, sides).await.map(|()| true),
         Kind::Undo => undo(stage, gate, point, sides).await.map(|()| false),
         Kind::Drill => drill(stage, gate, point, sides).await.map(|()| false),
         Kind::Failover | Kind::Loss | Kind::Rejoin => failover(stage, gate, point, sides).await.map(|()| true),

@@ -5,6 +5,10 @@
 //!  after it, service not yet back ─► refused: only forward
 //!  only a side still follows      ─► it ends where it is; that side stays quarantined until a rejoin
 //! ```
+//!
+//! In the last case an agent may be in the middle of a rewind or a copy. It is not told to stop: half a rewind is worth less
+//! than a whole one. It finishes that step, and its word counts no more; a step of a later rejoin waits for the
+//! resource, and one of a higher epoch ends it.
 
 use serde::{Deserialize, Serialize};
 

@@ -296,7 +296,7 @@ fn a_side_whose_rejoin_was_aborted_stays_out_until_the_next_one() {
     world.done(abort(run));
     assert!(world.known().excluded.contains_key(&west()) && world.known().run.is_none());
     let advice = advice::of_run(&world.state, &world.state.runs[&run]);
-    assert_eq!(advice.next, "west-1 is quarantined: `regentctl rejoin shop west-1`");
+    assert!(advice.next.starts_with("west-1 is quarantined: `regentctl rejoin shop west-1`. "), "{advice:?}");
     let again = rejoining(&mut world, false);
     assert!(
         world.state.runs[&again]
@@ -304,4 +304,36 @@ fn a_side_whose_rejoin_was_aborted_stays_out_until_the_next_one() {
             .iter()
             .all(|step| { step.kind == regent_core::run::StepKind::Action(Action::Rejoin) })
     );
+}
+
+#[test]
+fn what_an_agent_ends_behind_an_abort_takes_nobody_back_and_the_advice_tells_of_it() {
+    let mut world = failed_over();
+    let untouched = rejoining(&mut world, false);
+    world.done(abort(untouched));
+    let told = |world: &World, run: RunId| advice::of_run(&world.state, &world.state.runs[&run]).next;
+    let plain = "west-1 is quarantined: `regentctl rejoin shop west-1`";
+    assert_eq!(told(&world, untouched), plain, "no agent has heard of it");
+
+    let run = rejoining(&mut world, false);
+    let begun = ["Rejoin cache@west-1", "Rejoin db@west-1"].map(|step| begin(&mut world, run, step));
+    world.done(abort(run));
+    let wanted = format!(
+        "{plain}. If its agent is at work on a step of this run, it finishes that: the database stays closed to writes \
+         meanwhile, what was set aside is kept, and the next rejoin waits for it"
+    );
+    assert_eq!(told(&world, run), wanted);
+    // Both end well, and their word counts no more: who was ended says nothing of who may be promoted.
+    for (step, attempt) in begun {
+        let late = world.apply(Entry::StepOutcome { run, step, attempt, outcome: succeeded() });
+        assert_eq!(word(&late), "no-effect");
+    }
+    assert!(world.known().excluded.contains_key(&west()));
+    assert_eq!(told(&world, run), wanted);
+
+    let next = rejoining(&mut world, false);
+    perform(&mut world, next, "Rejoin cache@west-1");
+    perform(&mut world, next, "Rejoin db@west-1");
+    assert!(world.known().excluded.is_empty());
+    assert_eq!(told(&world, run), "nothing is to be done");
 }

@@ -12,7 +12,8 @@ use crate::output::say;
 #[command(after_help = "\
 The number of an order, as `regentctl failover` and `describe` show it, takes that order back. Of a run: before the point of no return, what was done is undone and the old primary serves again. After it the command is refused
 (exit code 3): the new side may have acknowledged writes. A run in which only a side still has to follow ends where it is,
-and that side stays quarantined until it rejoins. After the abort of an automatic failover the next one waits for the
+and that side stays quarantined until it rejoins: its agent finishes the step that it has begun, and the next
+`regentctl rejoin` waits for that. After the abort of an automatic failover the next one waits for the
 cool-down, or for `regentctl ack`.
 
 Examples:
