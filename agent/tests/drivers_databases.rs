@@ -26,6 +26,8 @@ mod redis_server;
 mod restores;
 #[path = "drivers_databases/restores_again.rs"]
 mod restores_again;
+#[path = "drivers_databases/restores_whole.rs"]
+mod restores_whole;
 
 use std::time::{Duration, Instant};
 

@@ -14,6 +14,7 @@
 //!   that is closed at rest from a standby.
 //! - A fence never waits for an opening that is under way; an opening that meets a fence gives up and leaves it.
 
+mod archive;
 mod canary;
 mod checkpoint;
 mod conninfo;

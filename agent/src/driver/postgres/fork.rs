@@ -201,7 +201,7 @@ pub(super) fn history_name(timeline: u32) -> String {
 }
 
 /// `TIMELINE<tab>LSN<tab>REASON`, oldest first; comments and empty lines between.
-fn parse(history: &str) -> Vec<Left> {
+pub(super) fn parse(history: &str) -> Vec<Left> {
     let line = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         Some(Left { timeline: words.next()?.parse().ok()?, at: lsn(words.next()?)? })

@@ -19,7 +19,7 @@ use std::time::Instant;
 use super::lab::{LONG, Lab};
 use super::programs::Programs;
 use super::session::{SqlError, run};
-use super::{DISK_LIMIT, Postgres, files, follow};
+use super::{DISK_LIMIT, Postgres, archive, files, follow};
 use crate::driver::backup::{Backup, BackupKind, BackupOptions, DumpForm, Judge, Over, form, not_empty, note, unnamed};
 use crate::driver::process::Program;
 use crate::driver::scratch::{BACKUP, Ready, Scratch};
@@ -123,7 +123,7 @@ impl Postgres {
         scratch.room_for(unpacked(options, &backup))?;
         let began = Instant::now();
         let how = self.build(&lab, options, &backup).await?;
-        let found = self.verify(&lab, options, &backup).await?;
+        let found = self.verify(&lab, options, &backup).await.map_err(|error| kept(error, &scratch.place(NEW)))?;
         let message = format!("{} was restored in {:.1?}{how}; {found}", backup.words(), began.elapsed());
         // Building takes hours, and somebody else may have brought something better meanwhile.
         self.refuse_over(options).await?;
@@ -200,6 +200,12 @@ impl Postgres {
         options: &BackupOptions,
         backup: &Backup,
     ) -> Result<String, DriverError> {
+        let archive = match (&options.wal, &options.until) {
+            (Some(folder), None) => Some(self.survey(lab, backup, folder).await?),
+            // A recovery that does not come as far as is wanted fails by itself; and without an archive nothing is read but
+            // what the manifest vouches for.
+            (Some(_), Some(_)) | (None, _) => None,
+        };
         let copy = Program::at(Path::new("/bin/cp"))
             .user(&self.options.os_user)
             .argument("-a")
@@ -223,7 +229,7 @@ impl Postgres {
         })
         .await?;
         let fetch = match &options.wal {
-            Some(folder) => format!("cp \"{}/%f\" \"%p\"", folder.display()),
+            Some(folder) => archive::restore_command(folder),
             // Recovery asks for one; the WAL is in the backup itself.
             None => "false".to_owned(),
         };
@@ -232,9 +238,19 @@ impl Postgres {
         lab.isolate(&more).await?;
         lab.start().await?;
         lab.wait_until_open().await?;
+        let end = match &archive {
+            Some(archive) => match self.see_all_read(lab, archive).await {
+                Ok(end) => format!(", {end}"),
+                Err(error) => {
+                    lab.stop().await?;
+                    return Err(error);
+                }
+            },
+            None => String::new(),
+        };
         Ok(match &options.until {
             Some(until) => format!(" up to {until}"),
-            None => " to the end of its WAL".to_owned(),
+            None => format!(" to the end of its WAL{end}"),
         })
     }
 
@@ -338,6 +354,15 @@ impl Postgres {
         })
         .await
     }
+}
+
+/// What is wrong for good is not built again by itself: it can be looked at.
+fn kept(error: DriverError, place: &Path) -> DriverError {
+    if error.retryable {
+        return error;
+    }
+    let message = format!("{}; it is kept in {} until the step is tried again", error.message, place.display());
+    DriverError { message, ..error }
 }
 
 /// How large it will be: a dump is packed, and has no indexes.

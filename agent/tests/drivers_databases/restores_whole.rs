@@ -1,0 +1,133 @@
+//! Restores that would look well and lack something, or would be built again for nothing: refused, and nothing takes the place
+//! of anything.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use regent_agent::driver::backup::{BackupKind, BackupOptions, Over};
+use regent_agent::driver::postgres::Postgres;
+use regent_agent::driver::scratch::Check;
+use regent_agent::driver::{Driver, Rehearsal};
+
+use crate::postgres::{BIN, Server, folder, run};
+use crate::restores::{backups, scratch};
+
+/// Of the template's servers.
+const SEGMENT: u64 = 16 << 20;
+
+fn count(expected: &str) -> Vec<Check> {
+    vec![Check { query: "SELECT count(*) FROM rows".into(), expect: Some(expected.into()) }]
+}
+
+/// A folder that the server can write to.
+fn given_to_postgres(path: &Path) {
+    std::fs::create_dir(path).unwrap();
+    let owner = nix::unistd::User::from_name("postgres").unwrap().unwrap().uid.as_raw();
+    std::os::unix::fs::chown(path, Some(owner), None).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_backup_is_not_restored_short_of_its_archive() {
+    let place = folder();
+    let wal = place.path().join("wal");
+    given_to_postgres(&wal);
+    let a = Server::primary(&format!("archive_mode = on\narchive_command = 'cp %p {}/%f'", wal.display()));
+    a.accepts_write("app").await.unwrap();
+    let base = place.path().join("base");
+    let source = format!("host=127.0.0.1 port={} user=replicator password=replicator", a.port);
+    run(
+        &format!("{BIN}/pg_basebackup"),
+        &["-D", base.to_str().unwrap(), "-d", &source, "-c", "fast", "-X", "stream"],
+        "",
+    );
+    let mut segments = Vec::new();
+    for _ in 0..5 {
+        a.accepts_write("app").await.unwrap();
+        segments.push(a.value("SELECT pg_walfile_name(pg_switch_wal())").await);
+    }
+    let last = wal.join(&segments[4]);
+    crate::until("the archive", async || std::fs::metadata(&last).is_ok_and(|file| file.len() == SEGMENT)).await;
+
+    let b = Server::primary("");
+    b.stop();
+    std::fs::rename(&b.data, b.data.with_file_name("away")).unwrap();
+    let mut options = b.options(&[]);
+    options.checks = count("6");
+    let named = backups(BackupKind::Base, base).unwrap();
+    options.backups = Some(BackupOptions { wal: Some(wal.clone()), ..named });
+    let there = format!("-c port={} -c unix_socket_directories={}", b.port, b.socket.display());
+    options.start.extend(["-o".to_owned(), there]);
+    let driver = Postgres::new(options, "b");
+    let refused = async |run: u64, why: &str| {
+        let refused = driver.restore(run).await.unwrap_err();
+        println!("{refused}");
+        assert_eq!((refused.code, refused.retryable), ("restore-incomplete", false), "{refused}");
+        assert!(refused.message.contains(why), "{refused}");
+        assert!(!b.data.exists(), "nothing has taken the place");
+    };
+
+    // One of the middle is lost.
+    let (middle, kept) = (wal.join(&segments[2]), place.path().join("kept"));
+    std::fs::rename(&middle, &kept).unwrap();
+    refused(7, &format!("{} is missing", segments[2])).await;
+    // It is somebody else's.
+    std::fs::rename(&kept, &middle).unwrap();
+    let mode = |mode: u32| std::fs::set_permissions(&middle, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o000);
+    refused(8, &format!("{} cannot be read", segments[2])).await;
+    mode(0o600);
+    // It is there, and holds nothing: only how far recovery came tells it.
+    let whole = std::fs::read(&middle).unwrap();
+    std::fs::write(&middle, vec![0; whole.len()]).unwrap();
+    refused(9, "recovery ended at").await;
+    // It is half copied.
+    std::fs::write(&middle, &whole[..whole.len() / 2]).unwrap();
+    refused(10, &format!("{} has not the size", segments[2])).await;
+
+    std::fs::write(&middle, &whole).unwrap();
+    let done = driver.restore(11).await.unwrap();
+    println!("{}", done.message);
+    assert!(done.message.contains("to the end of its WAL, ") && done.message.contains("1 checks"), "{}", done.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_its_checks_is_kept_and_not_built_again() {
+    let place = folder();
+    let a = Server::primary("");
+    for _ in 0..3 {
+        a.accepts_write("app").await.unwrap();
+    }
+    let from = place.path().join("app.dump");
+    let port = a.port.to_string();
+    let words = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-F", "c", "-f", from.to_str().unwrap(), "app"];
+    run(&format!("{BIN}/pg_dump"), &words, "postgres");
+    let b = Server::primary("");
+    b.stop();
+    let mut options = b.options(&[]);
+    options.scratch = scratch(place.path());
+    let named = backups(BackupKind::Dump, from).unwrap();
+    options.backups = Some(BackupOptions { over: Over::SetAside, ..named });
+    let built = b.data.with_file_name("data.regent-restoring").join("new/data/PG_VERSION");
+    for check in [
+        Check { query: "SELECT count(*) FROM rows".into(), expect: Some("4".into()) },
+        Check { query: "SELECT nothing FROM rows".into(), expect: None },
+    ] {
+        options.checks = vec![check];
+        let driver = Postgres::new(options.clone(), "b");
+        let refused = driver.restore(7).await.unwrap_err();
+        println!("{refused}");
+        assert_eq!((refused.code, refused.retryable), ("scratch-check", false), "{refused}");
+        assert!(refused.message.contains("is kept in"), "{refused}");
+        assert!(built.exists() && b.data.join("PG_VERSION").exists(), "it can be looked at, and has taken no place");
+        driver.rehearse(Rehearsal::Restore, 8).await.unwrap();
+        let drilled = driver.rehearse(Rehearsal::Verify, 8).await.unwrap_err();
+        assert_eq!((drilled.code, drilled.retryable), ("scratch-check", false), "{drilled}");
+        driver.rehearse(Rehearsal::CleanUp, 8).await.unwrap();
+    }
+    options.checks = count("3");
+    let done = Postgres::new(options, "b").restore(7).await.unwrap();
+    assert!(done.message.contains("1 checks"), "{}", done.message);
+    assert!(!built.exists(), "what was kept has made room");
+}
