@@ -94,7 +94,7 @@ impl Redis {
         let keys = load(&lab, &backup).await?;
         let checked = lab.check().await;
         lab.stop().await?;
-        let checks = checked?;
+        let checks = checked.map_err(|error| kept(error, &scratch.place(NEW)))?;
         // It took its time, and somebody else may have brought something better meanwhile.
         self.refuse_over(options).await?;
         let aside = if self.info().await?.has_no_keys() { None } else { Some(self.set_aside().await?) };
@@ -182,6 +182,15 @@ impl Redis {
         }
         Ok(())
     }
+}
+
+/// What is wrong for good is not loaded again by itself: it can be looked at.
+fn kept(error: DriverError, place: &Path) -> DriverError {
+    if error.retryable {
+        return error;
+    }
+    let message = format!("{}; it is kept in {} until the step is tried again", error.message, place.display());
+    DriverError { message, ..error }
 }
 
 /// Loads a copy of the snapshot. How many keys it has.
