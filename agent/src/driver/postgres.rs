@@ -40,6 +40,7 @@ mod rehearse;
 mod rejoin;
 mod renew;
 mod restore;
+mod roles;
 mod server;
 mod session;
 mod verify;

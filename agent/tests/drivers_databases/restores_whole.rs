@@ -131,3 +131,48 @@ async fn what_fails_its_checks_is_kept_and_not_built_again() {
     assert!(done.message.contains("1 checks"), "{}", done.message);
     assert!(!built.exists(), "what was kept has made room");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_dump_finds_every_role_that_it_names() {
+    let place = folder();
+    let a = Server::primary("");
+    a.accepts_write("app").await.unwrap();
+    let client = a.connect("postgres").await.unwrap();
+    let granted =
+        "CREATE ROLE granter; CREATE ROLE \"odd name\"; CREATE ROLE watcher; CREATE ROLE maker; CREATE ROLE heir;
+        CREATE ROLE miser; CREATE ROLE \"Keeper\"; CREATE ROLE member;
+        GRANT SELECT ON rows TO granter WITH GRANT OPTION;
+        SET ROLE granter; GRANT SELECT ON rows TO member; RESET ROLE;
+        GRANT INSERT ON rows TO \"odd name\";
+        ALTER TABLE rows ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY seen ON rows FOR SELECT TO watcher USING (true);
+        ALTER DEFAULT PRIVILEGES FOR ROLE maker IN SCHEMA public GRANT SELECT ON TABLES TO heir;
+        ALTER DEFAULT PRIVILEGES FOR ROLE miser REVOKE ALL ON TABLES FROM miser;
+        CREATE SCHEMA kept AUTHORIZATION \"Keeper\"";
+    client.batch_execute(granted).await.unwrap();
+    let from = place.path().join("app.sql");
+    let port = a.port.to_string();
+    let words = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-F", "p", "-f", from.to_str().unwrap(), "app"];
+    run(&format!("{BIN}/pg_dump"), &words, "postgres");
+    let text = std::fs::read_to_string(&from).unwrap();
+    let wanted =
+        ["TO granter WITH GRANT OPTION;", "TO \"odd name\";", "TO watcher USING", "FOR ROLE maker", "FROM miser;"];
+    assert!(wanted.iter().all(|words| text.contains(words)), "the dump tries all of them: {text}");
+
+    let b = Server::primary("");
+    let mut options = b.options(&[]);
+    options.scratch = scratch(place.path());
+    options.backups = backups(BackupKind::Dump, from);
+    options.checks = vec![Check {
+        query: "SELECT string_agg(rolname, ', ' ORDER BY rolname COLLATE \"C\") FROM pg_roles
+            WHERE rolname !~ '^pg_' AND rolname <> 'regent'"
+            .into(),
+        expect: Some("Keeper, app, granter, heir, maker, member, miser, odd name, watcher".into()),
+    }];
+    let driver = Postgres::new(options, "b");
+    let done = driver.rehearse(Rehearsal::Restore, 7).await.unwrap();
+    println!("{}", done.message);
+    assert!(done.message.contains("no globals are listed"), "{}", done.message);
+    driver.rehearse(Rehearsal::Verify, 7).await.unwrap();
+    driver.rehearse(Rehearsal::CleanUp, 7).await.unwrap();
+}

@@ -19,7 +19,7 @@ use std::time::Instant;
 use super::lab::{LONG, Lab};
 use super::programs::Programs;
 use super::session::{SqlError, run};
-use super::{DISK_LIMIT, Postgres, archive, files, follow};
+use super::{DISK_LIMIT, Postgres, archive, files, follow, roles};
 use crate::driver::backup::{Backup, BackupKind, BackupOptions, DumpForm, Judge, Over, form, not_empty, note, unnamed};
 use crate::driver::process::Program;
 use crate::driver::scratch::{BACKUP, Ready, Scratch};
@@ -281,7 +281,7 @@ impl Postgres {
         let admin = lab.connect("postgres").await?;
         let (owner, database) = (identifier(&self.options.owner), identifier(&self.options.database));
         let roles = match form(&backup.path) {
-            Ok(DumpForm::Plain) if !whole => roles(&backup.path).await?,
+            Ok(DumpForm::Plain) if !whole => roles::roles(&backup.path).await?,
             _ => Vec::new(),
         };
         for role in roles.iter().chain([&self.options.owner]) {
@@ -382,28 +382,6 @@ fn sync_all(folder: &Path) -> std::io::Result<()> {
         }
     }
     files::sync(folder)
-}
-
-/// The roles that a plain dump gives things to.
-async fn roles(path: &Path) -> Result<Vec<String>, DriverError> {
-    let path = path.to_owned();
-    files::blocking(LONG, "reading the roles of a plain dump", move || {
-        use std::io::BufRead;
-        let mut roles = std::collections::BTreeSet::new();
-        for line in std::io::BufReader::new(std::fs::File::open(path)?).lines() {
-            // Data that is no text names no role.
-            let Ok(line) = line else { continue };
-            let statement = line.starts_with("ALTER ") || line.starts_with("GRANT ");
-            let name = line.strip_suffix(';').and_then(|line| {
-                line.rsplit_once(" OWNER TO ").or_else(|| line.rsplit_once(" TO ")).map(|(_, name)| name)
-            });
-            if let Some(name) = name.filter(|name| statement && *name != "PUBLIC" && !name.contains(' ')) {
-                roles.insert(name.trim_matches('"').to_owned());
-            }
-        }
-        Ok(roles.into_iter().collect())
-    })
-    .await
 }
 
 fn identifier(name: &str) -> String {
