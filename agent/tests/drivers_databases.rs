@@ -22,6 +22,8 @@ mod redis;
 mod redis_restarts;
 #[path = "drivers_databases/redis_server.rs"]
 mod redis_server;
+#[path = "drivers_databases/rejoins_unsaved.rs"]
+mod rejoins_unsaved;
 #[path = "drivers_databases/restores.rs"]
 mod restores;
 #[path = "drivers_databases/restores_again.rs"]

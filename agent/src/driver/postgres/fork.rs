@@ -113,7 +113,8 @@ impl Postgres {
         Ok(self.behind(fork).await)
     }
 
-    async fn broken_off(&self) -> Result<bool, DriverError> {
+    /// A rewind or a copy was begun here, and has not come to its end.
+    pub(super) async fn broken_off(&self) -> Result<bool, DriverError> {
         let data = self.data.clone();
         files::blocking(DISK_LIMIT, "looking for a broken-off rewind", move || {
             Ok(follow::shelf(&data).exists() || data.join("backup_label").exists())
