@@ -17,6 +17,7 @@
 mod archive;
 mod canary;
 mod checkpoint;
+mod configured;
 mod conninfo;
 mod copied;
 mod diverged;

@@ -11,7 +11,7 @@ use regent_agent::driver::postgres::Postgres;
 use regent_agent::driver::scratch::Check;
 use regent_agent::driver::{Driver, Rehearsal};
 
-use crate::postgres::{BIN, Server, folder, run};
+use crate::postgres::{BIN, Server, folder, marker, run};
 use crate::restores::{backups, scratch};
 
 /// Of the template's servers.
@@ -175,4 +175,51 @@ async fn a_plain_dump_finds_every_role_that_it_names() {
     assert!(done.message.contains("no globals are listed"), "{}", done.message);
     driver.rehearse(Rehearsal::Verify, 7).await.unwrap();
     driver.rehearse(Rehearsal::CleanUp, 7).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_comes_up_in_an_emptied_place_with_the_operators_configuration_only() {
+    let place = folder();
+    let a = Server::primary("");
+    for _ in 0..3 {
+        a.accepts_write("app").await.unwrap();
+    }
+    let (from, globals) = (place.path().join("app.dump"), place.path().join("globals.sql"));
+    let port = a.port.to_string();
+    let words = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-F", "c", "-f", from.to_str().unwrap(), "app"];
+    run(&format!("{BIN}/pg_dump"), &words, "postgres");
+    let words = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "--globals-only", "-f", globals.to_str().unwrap()];
+    run(&format!("{BIN}/pg_dumpall"), &words, "postgres");
+    let b = Server::primary("");
+    b.stop();
+    let away = b.data.with_file_name("away");
+    std::fs::rename(&b.data, &away).unwrap();
+    given_to_postgres(&b.data);
+    let mut options = b.options(&[]);
+    options.checks = count("3");
+    let named = backups(BackupKind::Dump, from).unwrap();
+    options.backups = Some(BackupOptions { globals: Some(globals), ..named });
+    let driver = Postgres::new(options, "b");
+    driver.guard(&marker("b")).await.unwrap();
+    let shelf = b.data.with_file_name("data.regent-config");
+    let refused = async |wanted: &str| {
+        let refused = driver.restore(7).await.unwrap_err();
+        println!("{refused}");
+        assert_eq!((refused.code, refused.retryable), ("restore-unconfigured", false), "{refused}");
+        assert!(refused.message.contains(&format!("put {wanted} into {}", shelf.display())), "{refused}");
+        let begun = b.data.with_file_name("data.regent-restoring").exists() || b.data.join("PG_VERSION").exists();
+        assert!(!begun, "nothing was begun");
+    };
+    refused("postgresql.conf and pg_hba.conf").await;
+    given_to_postgres(&shelf);
+    std::fs::copy(away.join("postgresql.conf"), shelf.join("postgresql.conf")).unwrap();
+    refused("pg_hba.conf").await;
+    std::fs::copy(away.join("pg_hba.conf"), shelf.join("pg_hba.conf")).unwrap();
+    let done = driver.restore(7).await.unwrap();
+    println!("{}", done.message);
+    assert!(!shelf.exists(), "it is used");
+    driver.promote(None).await.unwrap();
+    assert_eq!(b.value("SELECT count(*) FROM rows").await, "3");
+    assert_eq!(b.value("SHOW port").await, b.port.to_string());
+    b.accepts_write("app").await.unwrap();
 }

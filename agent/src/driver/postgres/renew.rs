@@ -166,7 +166,8 @@ impl Postgres {
             .is_ok_and(|finished| finished.success() && !finished.output.trim().is_empty())
     }
 
-    fn config_elsewhere(&self) -> Option<PathBuf> {
+    /// Where `postgresql.conf` is, if the server has said that it is not in PGDATA.
+    pub(super) fn config_elsewhere(&self) -> Option<PathBuf> {
         Some(self.config_file())
             .filter(|file| !file.starts_with(&self.data) && !file.starts_with(&self.options.data_directory))
     }

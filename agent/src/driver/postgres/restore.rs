@@ -116,6 +116,7 @@ impl Postgres {
         let options = self.backups()?;
         self.refuse_over(options).await?;
         self.refuse_fixed_place().await?;
+        self.refuse_unconfigured(options).await?;
         let (backup, passed_over) = options.newest(&self.judge()).await?;
         let lab = self.lab_for(scratch.place(NEW), &backup).await?;
         lab.stop().await?;
