@@ -6,12 +6,15 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use nix::sys::signal::Signal;
 use regent_agent::driver::backup::{BackupKind, BackupOptions, Over};
 use regent_agent::driver::postgres::Postgres;
+use regent_agent::driver::redis::{Redis, RedisCheck, RedisOptions};
 use regent_agent::driver::scratch::Check;
-use regent_agent::driver::{Driver, Rehearsal};
+use regent_agent::driver::{Driver, Rehearsal, Role};
 
 use crate::postgres::{BIN, Server, folder, marker, run};
+use crate::redis;
 use crate::restores::{backups, scratch};
 
 /// Of the template's servers.
@@ -222,4 +225,54 @@ async fn a_dump_comes_up_in_an_emptied_place_with_the_operators_configuration_on
     assert_eq!(b.value("SELECT count(*) FROM rows").await, "3");
     assert_eq!(b.value("SHOW port").await, b.port.to_string());
     b.accepts_write("app").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_takes_the_place_of_an_append_only_file() {
+    let a = redis::Server::new("");
+    a.cli(&["MSET", "a", "1", "b", "1", "c", "1"]);
+    a.cli(&["SAVE"]);
+    let place = folder();
+    let whole = place.path().join("whole.rdb");
+    std::fs::copy(a.folder.path().join("dump.rdb"), &whole).unwrap();
+    let b = redis::Server::new("appendonly yes");
+    b.cli(&["SET", "old", "1"]);
+    let named = backups(BackupKind::Rdb, whole).unwrap();
+    let options = RedisOptions {
+        backups: Some(BackupOptions { over: Over::SetAside, ..named }),
+        // The fence leaves the user on that the listed command stops it as.
+        clients: Vec::new(),
+        checks: vec![RedisCheck { command: vec!["GET".into(), "a".into()], expect: Some("1".into()) }],
+        ..b.options(&[])
+    };
+    let driver = Redis::new(options, "b");
+    driver.guard(&marker("b")).await.unwrap();
+    // It is seen open, with more in its append-only file than the snapshot has.
+    for _ in 0..200 {
+        b.cli(&["SET", "old", "1"]);
+    }
+    crate::until("it is written", async || b.is_written()).await;
+    assert!(driver.probe().await.writable);
+    driver.fence().await.unwrap();
+    let done = driver.restore(7).await.unwrap();
+    println!("{}", done.message);
+    assert!(done.message.contains("3 keys, 1 checks") && done.message.contains("regent-set-aside"), "{}", done.message);
+    let probe = driver.probe().await;
+    assert!(!probe.writable && probe.role == Role::Primary, "{probe:?}");
+    let names = std::fs::read_dir(b.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+    let kept = names.iter().filter(|name| name.starts_with("appendonlydir.regent-set-aside-")).count();
+    assert!(kept == 1 && !names.iter().any(|name| name == "regent-restoring"), "{names:?}");
+    assert!(driver.restore(7).await.unwrap().already);
+    driver.promote(None).await.unwrap();
+    assert_eq!(b.cli(&["MGET", "a", "b", "c"]).lines().collect::<Vec<_>>(), ["1", "1", "1"]);
+    assert_eq!(b.cli(&["EXISTS", "old"]), "0");
+
+    // It goes on keeping one: a crash takes nothing away.
+    assert_eq!(b.cli(&["CONFIG", "GET", "appendonly"]).lines().next_back(), Some("yes"));
+    assert_eq!(b.cli(&["SET", "new", "1"]), "OK");
+    crate::until("it is written", async || b.is_written()).await;
+    b.end(Signal::SIGKILL);
+    b.start();
+    assert_eq!(b.cli(&["MGET", "a", "new"]).lines().collect::<Vec<_>>(), ["1", "1"]);
 }
