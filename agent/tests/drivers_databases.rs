@@ -24,10 +24,14 @@ mod redis_histories;
 mod redis_restarts;
 #[path = "drivers_databases/redis_server.rs"]
 mod redis_server;
+#[path = "drivers_databases/rejoins_unsaved.rs"]
+mod rejoins_unsaved;
 #[path = "drivers_databases/restores.rs"]
 mod restores;
 #[path = "drivers_databases/restores_again.rs"]
 mod restores_again;
+#[path = "drivers_databases/restores_whole.rs"]
+mod restores_whole;
 
 use std::time::{Duration, Instant};
 

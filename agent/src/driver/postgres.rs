@@ -14,8 +14,10 @@
 //!   that is closed at rest from a standby.
 //! - A fence never waits for an opening that is under way; an opening that meets a fence gives up and leaves it.
 
+mod archive;
 mod canary;
 mod checkpoint;
+mod configured;
 mod conninfo;
 mod copied;
 mod diverged;
@@ -39,6 +41,7 @@ mod rehearse;
 mod rejoin;
 mod renew;
 mod restore;
+mod roles;
 mod server;
 mod session;
 mod verify;

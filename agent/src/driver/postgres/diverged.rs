@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::fork::{Behind, Left, Theirs};
 use super::session::{lsn, lsn_text};
 use super::wal::{Rest, is_written, segment_name};
-use super::{Postgres, files, follow};
+use super::{DISK_LIMIT, Postgres, files, follow};
 use crate::driver::DriverError;
 
 /// Reading what may be much WAL.
@@ -70,10 +70,7 @@ impl Postgres {
         );
         let told = format!("its history parts from the primary's {place}: beyond it lie {}{what}", measured.told());
         if !allowed {
-            // As it was found: closed, and running if it can.
-            if let Err(error) = self.start().await {
-                tracing::warn!(code = error.code, %error, "a side that diverged could not be started again");
-            }
+            self.start_as_found().await;
             return Err(DriverError::permanent(
                 "rejoin-diverged",
                 format!(
@@ -81,8 +78,39 @@ impl Postgres {
                 ),
             ));
         }
+        if let Some(why) = self.cannot_be_saved(fork).await? {
+            self.start_as_found().await;
+            return Err(DriverError::permanent("rejoin-unsaved", format!("{told}; {why}")));
+        }
         let saved = self.save_aside(fork, &told).await?;
         Ok(Some(format!("{told}; saved in {}", saved.display())))
+    }
+
+    /// As it was found: closed, and running if it can.
+    async fn start_as_found(&self) {
+        if let Err(error) = self.start().await {
+            tracing::warn!(code = error.code, %error, "a side that diverged could not be started again");
+        }
+    }
+
+    /// A rewind may go on by WAL that a `restore_command` brings, and what is saved would lack its beginning. After a rewind that was
+    /// broken off, `pg_wal` is neither side's, and what it gave up was saved before.
+    async fn cannot_be_saved(&self, fork: Option<Left>) -> Result<Option<String>, DriverError> {
+        let Some((fork, size)) = fork.zip(self.segment_size().await) else { return Ok(None) };
+        if self.broken_off().await? {
+            return Ok(None);
+        }
+        let name = segment_name(fork.timeline, fork.at, size);
+        let segment = self.data.join("pg_wal").join(&name);
+        let there =
+            files::blocking(DISK_LIMIT, "looking for the WAL at the fork", move || is_written(&segment)).await?;
+        Ok((!there).then(|| {
+            format!(
+                "it cannot be saved aside from there on, for {name} is not in pg_wal any more; stop the server, copy it from the \
+                 archive into {}, with those behind it that are missing too, and rejoin again, or allow a re-clone, which sets the old data aside as a whole",
+                self.data.join("pg_wal").display()
+            )
+        }))
     }
 
     /// The same on a server that runs, or not, in quarantine: nothing of it is stopped.

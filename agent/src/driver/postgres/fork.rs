@@ -113,7 +113,8 @@ impl Postgres {
         Ok(self.behind(fork).await)
     }
 
-    async fn broken_off(&self) -> Result<bool, DriverError> {
+    /// A rewind or a copy was begun here, and has not come to its end.
+    pub(super) async fn broken_off(&self) -> Result<bool, DriverError> {
         let data = self.data.clone();
         files::blocking(DISK_LIMIT, "looking for a broken-off rewind", move || {
             Ok(follow::shelf(&data).exists() || data.join("backup_label").exists())
@@ -201,7 +202,7 @@ pub(super) fn history_name(timeline: u32) -> String {
 }
 
 /// `TIMELINE<tab>LSN<tab>REASON`, oldest first; comments and empty lines between.
-fn parse(history: &str) -> Vec<Left> {
+pub(super) fn parse(history: &str) -> Vec<Left> {
     let line = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         Some(Left { timeline: words.next()?.parse().ok()?, at: lsn(words.next()?)? })

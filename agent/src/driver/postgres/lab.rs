@@ -193,6 +193,7 @@ impl<'p> Lab<'p> {
     /// Waits until recovery has ended by itself: the end of the WAL, or the wanted point in it.
     pub(super) async fn wait_until_open(&self) -> Result<(), DriverError> {
         let client = self.connect("postgres").await?;
+        let mut closed: Option<Instant> = None;
         loop {
             match ask(&client, "SELECT pg_is_in_recovery() AS standby").await {
                 Ok(rows) if rows.first().and_then(|row| truth(row, "standby")) == Some(false) => return Ok(()),
@@ -202,7 +203,10 @@ impl<'p> Lab<'p> {
                     let message = format!("the recovery of the backup ended: {}", self.last_words().await);
                     return Err(DriverError::permanent("restore-failed", message));
                 }
-                Err(error) if client.is_closed() => return Err(error),
+                // Its sessions end before its last process does.
+                Err(error) if client.is_closed() && closed.get_or_insert_with(Instant::now).elapsed() > SHORT => {
+                    return Err(error);
+                }
                 Err(_) => {}
             }
             tokio::time::sleep(GLANCE * 4).await;
@@ -274,7 +278,7 @@ impl<'p> Lab<'p> {
                         found.found.insert(key(table), Some(rows));
                     }
                 }
-                Ok(Err(error)) => return Err(unreadable(&format!("rows of {name} cannot be counted: {error}"))),
+                Ok(Err(error)) => return Err(refused(&error, &format!("rows of {name} cannot be counted: {error}"))),
                 Err(_) => {
                     found.exact = false;
                     break;
@@ -292,7 +296,7 @@ impl<'p> Lab<'p> {
         let client = self.connect(&self.postgres.options.database).await?;
         for check in &self.postgres.options.checks {
             let rows = match tokio::time::timeout(LONG, run(&client, &check.query)).await {
-                Ok(rows) => rows.map_err(|error| unreadable(&format!("{:?}: {error}", check.query)))?,
+                Ok(rows) => rows.map_err(|error| refused(&error, &format!("{:?}: {error}", check.query)))?,
                 Err(_) => return Err(unreadable(&format!("{:?} is not answered", check.query))),
             };
             let answer = rows.first().and_then(|row| row.try_get(0).ok().flatten());
@@ -303,7 +307,7 @@ impl<'p> Lab<'p> {
             };
             if !good {
                 let (found, wanted) = (answer.unwrap_or("nothing"), check.expect.as_deref().unwrap_or("a value"));
-                return Err(unreadable(&format!("{:?} gives {found}, expected is {wanted}", check.query)));
+                return Err(wrong(&format!("{:?} gives {found}, expected is {wanted}", check.query)));
             }
         }
         Ok(self.postgres.options.checks.len())
@@ -360,7 +364,13 @@ impl<'p> Lab<'p> {
     async fn last_words(&self) -> String {
         let text = tokio::fs::read_to_string(self.log()).await.unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(3)..].join("; ")
+        // Behind what ended it stand lines that say only that it ends.
+        let fatal = lines.iter().rposition(|line| {
+            let ends = line.contains("FATAL:") || line.contains("PANIC:");
+            ends && !line.contains("terminating connection") && !line.contains("the database system is")
+        });
+        let from = fatal.unwrap_or(lines.len()).min(lines.len().saturating_sub(3));
+        lines[from..].iter().take(3).copied().collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -369,8 +379,19 @@ async fn ask(client: &Client, statement: &str) -> Result<Vec<SimpleQueryRow>, Dr
     answer.map_err(|error| unreadable(&error.to_string()))
 }
 
+/// It could not be asked.
 fn unreadable(why: &str) -> DriverError {
     DriverError::retryable("scratch-check", format!("the scratch instance: {why}"))
+}
+
+/// What it answers will be the same however often it is built: hours of it would be thrown away for nothing.
+fn wrong(why: &str) -> DriverError {
+    DriverError::permanent("scratch-check", format!("the scratch instance: {why}"))
+}
+
+/// What the server itself says is its answer.
+fn refused(error: &SqlError, why: &str) -> DriverError {
+    if matches!(error, SqlError::Server { panic: false, .. }) { wrong(why) } else { unreadable(why) }
 }
 
 /// What cuts it off, and keeps it small beside the database that serves.
@@ -415,7 +436,7 @@ pub(super) fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-/// `pg_ctl` hands its options to a shell.
-fn shell_quoted(path: &Path) -> String {
+/// `pg_ctl` hands its options to a shell, and the server its `restore_command`.
+pub(super) fn shell_quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }

@@ -73,9 +73,17 @@ impl Postgres {
             self.take_history(&theirs).await?;
             format!("followed as it was, {}", behind.told())
         } else {
-            let saved = self.give_up(&theirs, &behind, rejoin.allow_rewind).await?;
-            self.checkpoint_upstream(&leader).await?;
-            let how = self.rebuild(&leader, &theirs.system_id, rejoin.allow_reclone).await?;
+            let (how, saved) = match self.give_up(&theirs, &behind, rejoin.allow_rewind).await {
+                Ok(saved) => {
+                    self.checkpoint_upstream(&leader).await?;
+                    (self.rebuild(&leader, &theirs.system_id, rejoin.allow_reclone).await?, saved)
+                }
+                // Then nothing needs to be saved: all of it is set aside.
+                Err(error) if error.code == "rejoin-unsaved" && rejoin.allow_reclone => {
+                    (self.reclone_instead(&leader, &error).await?, None)
+                }
+                Err(error) => return Err(error),
+            };
             let saved = saved.map_or_else(String::new, |saved| format!("; {saved}"));
             format!("{how}; {}{saved}", behind.told())
         };

@@ -31,13 +31,16 @@ impl Postgres {
         allow_reclone: bool,
     ) -> Result<String, DriverError> {
         match self.rewind(leader, their_system_id).await {
-            Err(error) if error.code == "rewind-failed" && allow_reclone => {
-                self.stop().await?;
-                let aside = self.reclone(leader).await?;
-                Ok(format!("fresh copy, the old data is in {} ({error})", aside.display()))
-            }
+            Err(error) if error.code == "rewind-failed" && allow_reclone => self.reclone_instead(leader, &error).await,
             done => done.map(str::to_owned),
         }
+    }
+
+    /// A fresh copy, and why. Says where the old data are.
+    pub(super) async fn reclone_instead(&self, leader: &Leader, why: &DriverError) -> Result<String, DriverError> {
+        self.stop().await?;
+        let aside = self.reclone(leader).await?;
+        Ok(format!("fresh copy, the old data is in {} ({why})", aside.display()))
     }
 
     async fn rewind(&self, leader: &Leader, their_system_id: &str) -> Result<&'static str, DriverError> {
@@ -163,7 +166,8 @@ impl Postgres {
             .is_ok_and(|finished| finished.success() && !finished.output.trim().is_empty())
     }
 
-    fn config_elsewhere(&self) -> Option<PathBuf> {
+    /// Where `postgresql.conf` is, if the server has said that it is not in PGDATA.
+    pub(super) fn config_elsewhere(&self) -> Option<PathBuf> {
         Some(self.config_file())
             .filter(|file| !file.starts_with(&self.data) && !file.starts_with(&self.options.data_directory))
     }

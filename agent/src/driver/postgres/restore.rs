@@ -19,7 +19,7 @@ use std::time::Instant;
 use super::lab::{LONG, Lab};
 use super::programs::Programs;
 use super::session::{SqlError, run};
-use super::{DISK_LIMIT, Postgres, files, follow};
+use super::{DISK_LIMIT, Postgres, archive, files, follow, roles};
 use crate::driver::backup::{Backup, BackupKind, BackupOptions, DumpForm, Judge, Over, form, not_empty, note, unnamed};
 use crate::driver::process::Program;
 use crate::driver::scratch::{BACKUP, Ready, Scratch};
@@ -116,6 +116,7 @@ impl Postgres {
         let options = self.backups()?;
         self.refuse_over(options).await?;
         self.refuse_fixed_place().await?;
+        self.refuse_unconfigured(options).await?;
         let (backup, passed_over) = options.newest(&self.judge()).await?;
         let lab = self.lab_for(scratch.place(NEW), &backup).await?;
         lab.stop().await?;
@@ -123,7 +124,7 @@ impl Postgres {
         scratch.room_for(unpacked(options, &backup))?;
         let began = Instant::now();
         let how = self.build(&lab, options, &backup).await?;
-        let found = self.verify(&lab, options, &backup).await?;
+        let found = self.verify(&lab, options, &backup).await.map_err(|error| kept(error, &scratch.place(NEW)))?;
         let message = format!("{} was restored in {:.1?}{how}; {found}", backup.words(), began.elapsed());
         // Building takes hours, and somebody else may have brought something better meanwhile.
         self.refuse_over(options).await?;
@@ -200,6 +201,12 @@ impl Postgres {
         options: &BackupOptions,
         backup: &Backup,
     ) -> Result<String, DriverError> {
+        let archive = match (&options.wal, &options.until) {
+            (Some(folder), None) => Some(self.survey(lab, backup, folder).await?),
+            // A recovery that does not come as far as is wanted fails by itself; and without an archive nothing is read but
+            // what the manifest vouches for.
+            (Some(_), Some(_)) | (None, _) => None,
+        };
         let copy = Program::at(Path::new("/bin/cp"))
             .user(&self.options.os_user)
             .argument("-a")
@@ -223,7 +230,7 @@ impl Postgres {
         })
         .await?;
         let fetch = match &options.wal {
-            Some(folder) => format!("cp \"{}/%f\" \"%p\"", folder.display()),
+            Some(folder) => archive::restore_command(folder),
             // Recovery asks for one; the WAL is in the backup itself.
             None => "false".to_owned(),
         };
@@ -232,9 +239,19 @@ impl Postgres {
         lab.isolate(&more).await?;
         lab.start().await?;
         lab.wait_until_open().await?;
+        let end = match &archive {
+            Some(archive) => match self.see_all_read(lab, archive).await {
+                Ok(end) => format!(", {end}"),
+                Err(error) => {
+                    lab.stop().await?;
+                    return Err(error);
+                }
+            },
+            None => String::new(),
+        };
         Ok(match &options.until {
             Some(until) => format!(" up to {until}"),
-            None => " to the end of its WAL".to_owned(),
+            None => format!(" to the end of its WAL{end}"),
         })
     }
 
@@ -265,7 +282,7 @@ impl Postgres {
         let admin = lab.connect("postgres").await?;
         let (owner, database) = (identifier(&self.options.owner), identifier(&self.options.database));
         let roles = match form(&backup.path) {
-            Ok(DumpForm::Plain) if !whole => roles(&backup.path).await?,
+            Ok(DumpForm::Plain) if !whole => roles::roles(&backup.path).await?,
             _ => Vec::new(),
         };
         for role in roles.iter().chain([&self.options.owner]) {
@@ -340,6 +357,15 @@ impl Postgres {
     }
 }
 
+/// What is wrong for good is not built again by itself: it can be looked at.
+fn kept(error: DriverError, place: &Path) -> DriverError {
+    if error.retryable {
+        return error;
+    }
+    let message = format!("{}; it is kept in {} until the step is tried again", error.message, place.display());
+    DriverError { message, ..error }
+}
+
 /// How large it will be: a dump is packed, and has no indexes.
 fn unpacked(options: &BackupOptions, backup: &Backup) -> u64 {
     backup.bytes.saturating_mul(if options.kind == BackupKind::Dump { 4 } else { 1 })
@@ -357,28 +383,6 @@ fn sync_all(folder: &Path) -> std::io::Result<()> {
         }
     }
     files::sync(folder)
-}
-
-/// The roles that a plain dump gives things to.
-async fn roles(path: &Path) -> Result<Vec<String>, DriverError> {
-    let path = path.to_owned();
-    files::blocking(LONG, "reading the roles of a plain dump", move || {
-        use std::io::BufRead;
-        let mut roles = std::collections::BTreeSet::new();
-        for line in std::io::BufReader::new(std::fs::File::open(path)?).lines() {
-            // Data that is no text names no role.
-            let Ok(line) = line else { continue };
-            let statement = line.starts_with("ALTER ") || line.starts_with("GRANT ");
-            let name = line.strip_suffix(';').and_then(|line| {
-                line.rsplit_once(" OWNER TO ").or_else(|| line.rsplit_once(" TO ")).map(|(_, name)| name)
-            });
-            if let Some(name) = name.filter(|name| statement && *name != "PUBLIC" && !name.contains(' ')) {
-                roles.insert(name.trim_matches('"').to_owned());
-            }
-        }
-        Ok(roles.into_iter().collect())
-    })
-    .await
 }
 
 fn identifier(name: &str) -> String {

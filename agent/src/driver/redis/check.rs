@@ -44,21 +44,32 @@ impl Lab<'_> {
             }
             let words: Vec<&str> = check.command.iter().map(String::as_str).collect();
             let answer = ask::<Value>(&mut connection, &command(&words), CHECK_LIMIT).await;
-            let answer = answer.map_err(|failure| wrong(format!("{shown:?}: {failure}")))?;
+            let answer = answer.map_err(|failure| refused(&shown, failure))?;
             if !fits(&answer, check.expect.as_deref()) {
                 let found = text(&answer).unwrap_or_else(|| "nothing".to_owned());
                 let wanted = check.expect.as_deref().unwrap_or("a value");
                 // It may be long, and whatever reads the journal would read it.
                 let found: String = found.chars().take(LONGEST_ANSWER).collect();
-                return Err(wrong(format!("{shown:?} gives {found}, expected is {wanted}")));
+                return Err(wrong(&format!("{shown:?} gives {found}, expected is {wanted}")));
             }
         }
         Ok(checks.len())
     }
 }
 
-fn wrong(why: String) -> DriverError {
-    unreadable(Failure::Broken(why))
+/// It will be the same however often the snapshot is loaded.
+fn wrong(why: &str) -> DriverError {
+    DriverError::permanent("scratch-check", format!("the scratch Redis: {why}"))
+}
+
+/// What Redis itself says is its answer.
+fn refused(shown: &str, failure: Failure) -> DriverError {
+    match failure {
+        Failure::Server { .. } => wrong(&format!("{shown:?}: {failure}")),
+        Failure::Refused | Failure::TimedOut(_) | Failure::Broken(_) => {
+            unreadable(Failure::Broken(format!("{shown:?}: {failure}")))
+        }
+    }
 }
 
 fn fits(answer: &Value, expect: Option<&str>) -> bool {

@@ -32,11 +32,27 @@ const NAMES: [&str; 2] = ["redis-server", "valkey-server"];
 pub(super) struct Lab<'r> {
     redis: &'r Redis,
     place: PathBuf,
+    /// What its append-only file would be called; none: it keeps none.
+    append_only: Option<AppendOnly>,
+}
+
+/// What a server calls its append-only file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AppendOnly {
+    /// The folder of its parts, in that of the data.
+    pub(super) folder: String,
+    /// How its parts begin.
+    pub(super) file: String,
 }
 
 impl<'r> Lab<'r> {
     pub(super) fn at(redis: &'r Redis, place: PathBuf) -> Self {
-        Self { redis, place }
+        Self { redis, place, append_only: None }
+    }
+
+    /// It can write an append-only file that is called so.
+    pub(super) fn with_append_only(self, append_only: Option<AppendOnly>) -> Self {
+        Self { append_only, ..self }
     }
 
     /// Where what it loads belongs.
@@ -107,7 +123,31 @@ impl<'r> Lab<'r> {
         ];
         let own = self.redis.options.scratch.as_ref().map(|scratch| &scratch.settings);
         let own = own.into_iter().flatten().map(|(key, value)| format!("{key} {value}\n"));
-        own.chain(fixed.iter().map(|(key, value)| format!("{key} {value}\n"))).collect()
+        let named = self
+            .append_only
+            .iter()
+            .map(|named| format!("appenddirname \"{}\"\nappendfilename \"{}\"\n", named.folder, named.file));
+        own.chain(named).chain(fixed.iter().map(|(key, value)| format!("{key} {value}\n"))).collect()
+    }
+
+    /// Writes all that it has into an append-only file. Its folder.
+    pub(super) async fn append(&self, named: &AppendOnly) -> Result<PathBuf, DriverError> {
+        let mut connection = self.connect().await.map_err(unreadable)?;
+        let begin = command(&["CONFIG", "SET", "appendonly", "yes"]);
+        // It answers once it has forked, which takes its time where there is much.
+        ask::<redis::Value>(&mut connection, &begin, LONG).await.map_err(unreadable)?;
+        loop {
+            let info = self.info().await.map_err(unreadable)?;
+            if info.is("aof_last_bgrewrite_status", "err") {
+                let message = "the scratch Redis cannot write its append-only file; see its log";
+                return Err(DriverError::retryable("restore-failed", message));
+            }
+            let written = info.is("aof_rewrite_in_progress", "0") && info.is("aof_rewrite_scheduled", "0");
+            if written && info.is("aof_enabled", "1") {
+                return Ok(self.place.join("data").join(&named.folder));
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
     }
 
     /// Makes it a primary and sees a write accepted. How long that took.

@@ -6,13 +6,16 @@
 //!  copy ─► dump.regent-new ─► note: regent.restoring ═ exchange: dump.rdb ═ start, closed ─► note becomes regent.restored
 //! ```
 //!
+//! Where Redis keeps an append-only file it loads that and no snapshot: so the instance that nobody reaches writes one, and its
+//! folder takes the place of the other, which is kept beside it.
+//!
 //! A note without the copy beside it says that the exchange was made: a repeat of that run goes on behind it, also after
 //! a crash. The note of another run says nothing.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::lab::Lab;
+use super::lab::{AppendOnly, Lab};
 use super::{CLOSED, DISK_LIMIT, GLANCE, Redis};
 use crate::driver::backup::{Backup, BackupKind, BackupOptions, Judge, Over, not_empty, note, unnamed};
 use crate::driver::postgres::programs::Programs;
@@ -86,20 +89,26 @@ impl Redis {
         let options = self.backups()?;
         self.refuse_over(options).await?;
         let (backup, passed_over) = options.newest(&self.judge()).await?;
-        let lab = Lab::at(self, scratch.place(NEW));
+        let append_only = self.append_only().await?;
+        let lab = Lab::at(self, scratch.place(NEW)).with_append_only(append_only.clone());
         lab.stop().await?;
         scratch.make(NEW, &["data"]).await?;
-        scratch.room_for(backup.bytes)?;
+        scratch.room_for(backup.bytes.saturating_mul(if append_only.is_some() { 2 } else { 1 }))?;
         let began = Instant::now();
         let keys = load(&lab, &backup).await?;
         let checked = lab.check().await;
+        let source = match (&append_only, &checked) {
+            (Some(named), Ok(_)) => lab.append(named).await,
+            (Some(_), Err(_)) | (None, _) => Ok(lab.dump()),
+        };
         lab.stop().await?;
-        let checks = checked?;
+        let source = source?;
+        let checks = checked.map_err(|error| kept(error, &scratch.place(NEW)))?;
         // It took its time, and somebody else may have brought something better meanwhile.
         self.refuse_over(options).await?;
         let aside =
             if self.info().await?.is_empty() { self.set_file_aside().await? } else { Some(self.set_aside().await?) };
-        let name = self.get("dbfilename").await?;
+        let target = folder.join(self.loaded(append_only.as_ref()).await?);
         self.close_at_rest(true).await?;
         self.stop_by_command().await?;
         let aside = aside.map(|path| format!("; what was there is in {}", path.display())).unwrap_or_default();
@@ -110,7 +119,6 @@ impl Redis {
             note(&passed_over)
         );
         let ready = Ready { run, message: message.clone(), rehearsed_ms: None };
-        let (source, target) = (lab.dump(), folder.join(&name));
         disk::bounded("redis-files", COPY_LIMIT, "putting the snapshot into its place", move || {
             exchange(&source, &target, &ready)
         })
@@ -122,8 +130,30 @@ impl Redis {
             let message = "Redis came up without the snapshot; see its log";
             return Err(DriverError::retryable("restore-failed", message));
         }
+        self.memory.forget().await?;
         note_the_end(folder).await?;
         Ok(Done { message, position: info.position(), ..Done::default() })
+    }
+
+    /// What its append-only file is called; none if it keeps none.
+    async fn append_only(&self) -> Result<Option<AppendOnly>, DriverError> {
+        if self.get("appendonly").await? != "yes" {
+            return Ok(None);
+        }
+        let (folder, file) = (self.get("appenddirname").await?, self.get("appendfilename").await?);
+        if folder.is_empty() {
+            let message = "Redis before 7 loads its append-only file and no snapshot; set appendonly no, and yes again after the promotion";
+            return Err(DriverError::permanent("restore-appendonly", message));
+        }
+        Ok(Some(AppendOnly { folder, file }))
+    }
+
+    /// What it loads when it is started, in the folder of its data.
+    async fn loaded(&self, append_only: Option<&AppendOnly>) -> Result<String, DriverError> {
+        match append_only {
+            Some(named) => Ok(named.folder.clone()),
+            None => self.get("dbfilename").await,
+        }
     }
 
     /// What the same run has brought here before, also where it died before it could say so.
@@ -132,13 +162,14 @@ impl Redis {
             return Ok(Some(ready.message));
         }
         let Some(ready) = noted(&folder.join(RESTORING), run).await else { return Ok(None) };
-        let copy = waiting(&folder.join(self.get("dbfilename").await?));
+        let copy = waiting(&folder.join(self.loaded(self.append_only().await?.as_ref()).await?));
         let info = self.info().await?;
         // It was not exchanged yet, or is not what was loaded: from the beginning, and what is in the way is refused as ever.
         if tokio::fs::try_exists(&copy).await.unwrap_or(true) || info.is_replica() || info.has_no_keys() {
             return Ok(None);
         }
         self.refuse_what_serves().await?;
+        self.memory.forget().await?;
         note_the_end(folder.to_owned()).await?;
         Ok(Some(ready.message))
     }
@@ -162,11 +193,8 @@ impl Redis {
             let message = "the replica here is linked: a backup would only put it back; stop what it follows, or leave the step out";
             return Err(DriverError::permanent("restore-follows", message));
         }
-        if self.get("appendonly").await? == "yes" {
-            let message = "Redis loads its append-only file and no snapshot; set appendonly no, and yes again after the promotion";
-            return Err(DriverError::permanent("restore-appendonly", message));
-        }
-        Ok(())
+        // What cannot be replaced is said before anything is built.
+        self.append_only().await.map(drop)
     }
 
     /// What it saves as it ends lies beside what was set aside before.
@@ -183,6 +211,15 @@ impl Redis {
         }
         Ok(())
     }
+}
+
+/// What is wrong for good is not loaded again by itself: it can be looked at.
+fn kept(error: DriverError, place: &Path) -> DriverError {
+    if error.retryable {
+        return error;
+    }
+    let message = format!("{}; it is kept in {} until the step is tried again", error.message, place.display());
+    DriverError { message, ..error }
 }
 
 /// Loads a copy of the snapshot. How many keys it has.
@@ -214,21 +251,44 @@ async fn note_the_end(folder: PathBuf) -> Result<(), DriverError> {
     .await
 }
 
-/// The file in the place of another, owned like the folder; noted before.
+/// The file, or the folder of files, in the place of another, owned like the folder of both; noted before. A folder that was there is
+/// kept beside it.
 fn exchange(source: &Path, target: &Path, ready: &Ready) -> std::io::Result<()> {
     use std::os::unix::fs::MetadataExt;
     let folder = target.parent().ok_or_else(|| std::io::Error::other("a path without a folder"))?;
     let new = waiting(target);
-    std::fs::copy(source, &new)?;
     let owner = std::fs::metadata(folder)?;
-    if nix::unistd::geteuid().is_root() {
-        std::os::unix::fs::chown(&new, Some(owner.uid()), Some(owner.gid()))?;
+    let give = |path: &Path| {
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid()))?;
+        }
+        disk::sync(path)
+    };
+    if source.is_dir() {
+        // Of an attempt that was broken off.
+        if new.exists() {
+            std::fs::remove_dir_all(&new)?;
+        }
+        std::fs::create_dir(&new)?;
+        for entry in std::fs::read_dir(source)? {
+            let entry = entry?;
+            let copy = new.join(entry.file_name());
+            std::fs::copy(entry.path(), &copy)?;
+            give(&copy)?;
+        }
+    } else {
+        std::fs::copy(source, &new)?;
     }
-    disk::sync(&new)?;
+    give(&new)?;
     // The copy is found after a crash wherever the note is: that it is gone will say that it was exchanged.
     disk::sync(folder)?;
     let text = serde_json::to_vec(ready).map_err(std::io::Error::other)?;
     disk::replace(&folder.join(RESTORING), &text, disk::Durability::Synced)?;
+    if target.is_dir() {
+        let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ");
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        std::fs::rename(target, folder.join(format!("{name}.regent-set-aside-{now}")))?;
+    }
     std::fs::rename(&new, target)?;
     disk::sync(folder)
 }
