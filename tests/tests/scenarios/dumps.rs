@@ -84,7 +84,16 @@ async fn knows_backups(scene: &Scene, folder: &Path, saved: &Saved) -> Result<()
 /// The disks of the other side's databases are new. Its Redis stays switched off: it would copy the old side.
 async fn is_emptied(cluster: &Cluster) -> Result<()> {
     cluster.postgres.kill_and_switch_off().await?;
-    std::fs::remove_dir_all(cluster.postgres.data())?;
+    let data = cluster.postgres.data();
+    // A dump brings no configuration: the operator puts it beside PGDATA.
+    let shelf = data.with_file_name("data.regent-config");
+    std::fs::create_dir(&shelf)?;
+    place::give_to_postgres(&shelf)?;
+    for name in ["postgresql.conf", "pg_hba.conf"] {
+        std::fs::copy(data.join(name), shelf.join(name))?;
+        place::give_to_postgres(&shelf.join(name))?;
+    }
+    std::fs::remove_dir_all(&data)?;
     cluster.postgres.switch_on()?;
     cluster.redis.kill_and_switch_off().await?;
     let config = cluster.redis.config_file();

@@ -51,7 +51,6 @@ fn what_follows_another_side_may_lack_anything() {
     let mut document = accepting.known().document.clone();
     document.automation.beyond_max_data_loss = regent_core::application::Beyond::Accept;
     accepting.done(Entry::Applied { application: Box::new(document), by: "ann".into() });
-    accepting.confirm(&west());
     let candidate = first(&accepting, &evidence).unwrap();
     assert_eq!(candidate.loss, None);
     let told = candidate.sentences().join("; ");
@@ -120,6 +119,8 @@ fn what_was_a_rogue_writer_is_no_candidate_until_it_has_rejoined() {
 fn the_timeline_of_a_promotion_is_known_without_a_sighting() {
     let mut world = ready();
     let run = lost(&mut world);
+    world.confirm(&central());
+    assert_eq!(world.known().databases[&central()][&resource("db")].timeline, 1, "as it was before");
     let begun = begin(&mut world, run, "Promote db@central-1");
     end(&mut world, run, begun, Outcome::Succeeded(Report { timeline: 7, ..Report::default() }));
     assert_eq!(world.known().databases[&central()][&resource("db")].timeline, 7);
