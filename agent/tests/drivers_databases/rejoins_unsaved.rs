@@ -44,7 +44,7 @@ async fn what_diverged_is_not_given_up_without_its_beginning() {
         std::fs::rename(&segment, &archived).unwrap();
         driver_a.fence().await.unwrap();
 
-        let rejoin = Rejoin { upstream_cluster: "b".into(), allow_rewind: true, allow_reclone, covered: false };
+        let rejoin = Rejoin { upstream_cluster: "b".into(), allow_rewind: true, allow_reclone, covered: None };
         if allow_reclone {
             let done = driver_a.rejoin(&rejoin).await.unwrap();
             println!("{}", done.message);

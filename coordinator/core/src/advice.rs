@@ -7,7 +7,7 @@ use crate::application::Action;
 use crate::breaker::is_frozen;
 use crate::decide::awaits;
 use crate::id::{ApplicationId, ClusterId};
-use crate::run::{Run, RunStatus, StepKind, StepState};
+use crate::run::{Progress, Run, RunStatus, Step, StepKind, StepState};
 use crate::state::{ApplicationState, Order, OrderState, State};
 use crate::time::Timestamp;
 use crate::verdict::is_lost;

@@ -132,7 +132,7 @@ async fn an_undo_that_is_stuck_is_told_with_the_ways_out_of_it() {
     let abort = wire::AbortRequest { request_id: "two".into(), run, reason: "not now".into() };
     assert_eq!(runs.abort(abort).await.unwrap().into_inner().advice.unwrap().state, "undoing");
     let get = wire::RunServiceGetRequest { run, stale_ok: true };
-    let seen = runs.get(get.clone()).await.unwrap().into_inner().run.unwrap();
+    let seen = runs.get(get).await.unwrap().into_inner().run.unwrap();
     assert_eq!(seen.status(), wire::RunStatus::Undoing);
     let step = seen.steps.iter().find(|step| step.kind == "unfence").unwrap();
     assert!(step.remedies.is_empty(), "{step:?}");
