@@ -129,6 +129,7 @@ pub fn ordered(scene: &Scene<'_>, view: Viewpoint, wish: &Wish) -> Shown {
     shown.notes.extend(refusals.into_iter().map(Note::from));
     shown.notes.extend(readiness::before_failover(scene, view.wall));
     shown.notes.push(preflight::remark("way", way.sentence()));
+    shown.notes.extend(preflight::ends_run(scene));
     if scene.verdict() == Verdict::Healthy {
         let detail = format!("{} serves: `regentctl switchover` would lose nothing", scene.primary);
         shown.notes.push(preflight::warning("primary-serves", detail));

@@ -53,3 +53,4 @@ mod undoing;
 mod untouched;
 mod voting;
 mod waiting;
+mod warning;
