@@ -321,6 +321,13 @@ impl Run {
         self.decided.is_some() || self.status == RunStatus::Undoing || self.walk().any(closing)
     }
 
+    /// Since when the old side has been told to take no more; none if it has not. What a plan expects as its outage and what
+    /// a run is measured by both begin here.
+    #[must_use]
+    pub fn kept_out_since(&self) -> Option<Timestamp> {
+        self.walk().filter(|(step, _)| keeps_out(step.kind)).filter_map(|(_, progress)| progress.started).min()
+    }
+
     /// A failover does not wait for it: it moves no primary and can be begun again. Of a switchover that is the end,
     /// when only the old side is still to follow.
     #[must_use]
