@@ -21,6 +21,7 @@ mod committing;
 mod copying;
 mod deciding;
 mod drilling;
+mod expecting;
 mod failing;
 mod finding;
 mod fixture;
