@@ -107,9 +107,12 @@ pub(crate) fn of_move(scene: &Scene<'_>, shown: &Shown, max_write_outage: Span, 
         steps.iter().filter(rejoins).any(|step| step.resource.as_ref() == Some(resource))
     };
     if let Some(left) = known.document.guarded().iter().find(|resource| !rejoined(resource)) {
+        let window = known.document.automation.commit_within.map_or("", |_| ", and no commit window opens before");
         notes.push(warning(
             "old-side-left",
-            format!("no rejoin of {left} in the runbook {SWITCHOVER}: the old side stays quarantined until it rejoins"),
+            format!(
+                "no rejoin of {left} in the runbook {SWITCHOVER}: the old side stays quarantined until it rejoins{window}"
+            ),
         ));
     }
     for cluster in scene.others().filter(|cluster| steps.iter().all(|step| step.cluster != **cluster)) {

@@ -63,7 +63,7 @@ pub struct Run {
     /// The order that it carries out, or the question that was answered.
     #[serde(default)]
     pub order: Option<Order>,
-    /// A switchover's way back has been opened: that happens once.
+    /// A switchover's way back has been opened, or its turn has passed since the document wanted none: that happens once.
     #[serde(default)]
     pub way_back_opened: bool,
 }
