@@ -151,6 +151,19 @@ fn so_it_is_where_the_rejoin_may_fail_and_does() {
 }
 
 #[test]
+fn a_document_whose_window_waits_for_a_rejoin_is_remarked_on() {
+    let (world, _) = switched();
+    let mut document = world.known().document.clone();
+    assert_eq!(document.remarks(), Vec::<String>::new());
+    let switchover = document.runbooks.get_mut("switchover").unwrap();
+    switchover.lines.retain(|line| line.action != Action::Rejoin);
+    let told = document.remarks();
+    assert!(matches!(&told[..], [one] if one.contains("has no rejoin of cache")), "{told:?}");
+    document.automation.commit_within = None;
+    assert_eq!(document.remarks(), Vec::<String>::new());
+}
+
+#[test]
 fn a_window_that_the_document_did_not_want_in_time_is_not_opened_by_a_later_rejoin() {
     let mut world = ready();
     let run = moved(&mut world);
