@@ -20,6 +20,7 @@ mod closed;
 mod committing;
 mod copying;
 mod deciding;
+mod declining;
 mod drilling;
 mod expecting;
 mod failing;
