@@ -103,7 +103,7 @@ fn a_humans_order_takes_its_place() {
 }
 
 #[test]
-fn what_is_due_anew_is_asked_anew() {
+fn a_no_ends_with_what_was_asked_about() {
     let (mut world, _, id) = declined(OnSilence::Refuse);
     for observer in [1, 2] {
         world.done(withdraw(observer, 1, &west(), 2));
