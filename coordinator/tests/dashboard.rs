@@ -214,6 +214,7 @@ fn order(reason: &str) -> Order {
         since: Timestamp(0),
         within: ORDER_STANDS,
         run: None,
+        declined: None,
     }
 }
 

@@ -37,7 +37,7 @@ pub fn of_application(state: &State, id: &ApplicationId, known: &ApplicationStat
         return advice("not-adopted", format!("no primary is known yet; `regentctl why {id}` says what is missing"));
     };
     // A question goes before a run: the source of a switchover may have died under it.
-    if let Some(order) = known.order.as_ref().filter(|order| !order.is_given()) {
+    if let Some(order) = known.order.as_ref().filter(|order| !order.is_given() && order.declined.is_none()) {
         return of_order(order, id, primary);
     }
     if let Some(run) = known.run.and_then(|run| state.runs.get(&run)) {
@@ -92,6 +92,7 @@ pub fn of_application(state: &State, id: &ApplicationId, known: &ApplicationStat
 
 fn of_order(order: &Order, id: &ApplicationId, primary: &ClusterId) -> Advice {
     let state = match order.state {
+        OrderState::Asked | OrderState::Silent if order.declined.is_some() => "declined",
         OrderState::Asked => "asking",
         OrderState::Silent => "unanswered",
         OrderState::Given { .. } => "ordered",

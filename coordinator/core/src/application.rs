@@ -23,6 +23,7 @@ mod order;
 mod parse;
 mod print;
 mod promotion;
+mod remark;
 mod resource;
 mod runbook;
 mod schema;

@@ -288,7 +288,7 @@ pub enum Entry {
         /// The order's number.
         order: LogIndex,
     },
-    /// An order is taken back, or what it was for is over.
+    /// An order is taken back, a question is declined, or what it was for is over.
     OrderClosed {
         /// Which application.
         application: ApplicationId,
@@ -298,6 +298,9 @@ pub enum Entry {
         by: String,
         /// Why.
         reason: String,
+        /// An operator says it, not the leader: a question then stays declined. False in entries of before that.
+        #[serde(default)]
+        by_human: bool,
     },
     /// A finished switchover stands: its commit window closes.
     Committed {

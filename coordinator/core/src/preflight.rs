@@ -4,9 +4,11 @@
 use serde::Serialize;
 
 use crate::application::Action;
+use crate::entry::Cause;
 use crate::plan::{SWITCHOVER, Shown, keeps_out};
 use crate::readiness;
-use crate::run::{Step, StepKind};
+use crate::run::{Run, Step, StepKind};
+use crate::switchover::Purpose;
 use crate::time::{Span, Timestamp};
 use crate::verdict::Scene;
 use crate::why::Rule;
@@ -67,7 +69,10 @@ pub(crate) fn of_move(scene: &Scene<'_>, shown: &Shown, max_write_outage: Span, 
     let mut notes = readiness::before_move(scene, to, wall);
     notes.retain(|note| !refused.iter().any(|blocker| (&blocker.code, &blocker.detail) == (&note.code, &note.detail)));
     let known = scene.known;
-    if let Some(window) = &known.window {
+    notes.extend(ends_run(scene));
+    // The way back ends the matter by using it.
+    let rolls_back = matches!(shown.cause, Cause::Switchover { purpose: Purpose::Rollback { .. }, .. });
+    if let Some(window) = known.window.as_ref().filter(|_| !rolls_back) {
         notes.push(warning(
             "commits-earlier-run",
             format!(
@@ -86,8 +91,9 @@ pub(crate) fn of_move(scene: &Scene<'_>, shown: &Shown, max_write_outage: Span, 
             ),
         ));
     }
-    let closing = steps.iter().position(|step| keeps_out(step.kind)).unwrap_or_default();
-    let waits = steps.iter().take(closing).filter(|step| step.kind == StepKind::Action(Action::Wait));
+    let closing = steps.iter().position(|step| keeps_out(step.kind));
+    let waits =
+        steps.iter().take(closing.unwrap_or_default()).filter(|step| step.kind == StepKind::Action(Action::Wait));
     if let Some(longest) = waits.map(|step| step.duration).max() {
         let shortens = steps.iter().take(closing).any(Step::is_ttl_alone);
         let meanwhile = if shortens {
@@ -106,9 +112,12 @@ pub(crate) fn of_move(scene: &Scene<'_>, shown: &Shown, max_write_outage: Span, 
         steps.iter().filter(rejoins).any(|step| step.resource.as_ref() == Some(resource))
     };
     if let Some(left) = known.document.guarded().iter().find(|resource| !rejoined(resource)) {
+        let window = known.document.automation.commit_within.map_or("", |_| ", and no commit window opens before");
         notes.push(warning(
             "old-side-left",
-            format!("no rejoin of {left} in the runbook {SWITCHOVER}: the old side stays quarantined until it rejoins"),
+            format!(
+                "no rejoin of {left} in the runbook {SWITCHOVER}: the old side stays quarantined until it rejoins{window}"
+            ),
         ));
     }
     for cluster in scene.others().filter(|cluster| steps.iter().all(|step| step.cluster != **cluster)) {
@@ -121,7 +130,8 @@ pub(crate) fn of_move(scene: &Scene<'_>, shown: &Shown, max_write_outage: Span, 
     for (position, step) in steps.iter().enumerate() {
         if step.kind == StepKind::Action(Action::Approve) {
             let question = &step.question;
-            notes.push(if position < decided {
+            let closed = closing.is_some_and(|closing| closing < position);
+            notes.push(if closed && position < decided {
                 warning(
                     "asks-while-closed",
                     format!("step {} asks before the decision, within maxWriteOutage: {question}", step.id),
@@ -132,4 +142,33 @@ pub(crate) fn of_move(scene: &Scene<'_>, shown: &Shown, max_write_outage: Span, 
         }
     }
     notes
+}
+
+/// What is under way and gives way to a run that moves the primary: it ends without having come to its end.
+pub(crate) fn ends_run(scene: &Scene<'_>) -> Option<Note> {
+    let run = scene.known.run.and_then(|run| scene.state.runs.get(&run))?;
+    if !run.gives_way() || run.is_cleaning_up() {
+        return None;
+    }
+    let Run { id, from, .. } = run;
+    let detail = match &run.cause {
+        Cause::Drill { .. } => {
+            format!("run {id}, a drill, is under way and ends when this one begins; it proves nothing then")
+        }
+        Cause::Rejoin { reclone: true, .. } => format!(
+            "run {id}, which makes {from} follow with a fresh copy if need be, is under way and ends when this one begins: \
+             what was copied until then is lost, and {from} has to rejoin anew"
+        ),
+        Cause::Rejoin { reclone: false, .. }
+        | Cause::RegionLost
+        | Cause::ResourceFailed { .. }
+        | Cause::AgentUnreachable
+        | Cause::SelfFenced
+        | Cause::Switchover { .. }
+        | Cause::Forced { .. }
+        | Cause::Recovered => format!(
+            "run {id}, which makes {from} follow, is under way and ends when this one begins: {from} has to rejoin anew"
+        ),
+    };
+    Some(warning("ends-run", detail))
 }

@@ -65,7 +65,7 @@ pub struct Run {
     /// The order that it carries out, or the question that was answered.
     #[serde(default)]
     pub order: Option<Order>,
-    /// A switchover's way back has been opened: that happens once.
+    /// A switchover's way back has been opened, or its turn has passed since the document wanted none: that happens once.
     #[serde(default)]
     pub way_back_opened: bool,
 }
@@ -337,6 +337,13 @@ impl Run {
         }
         let closing = |(step, progress): (&Step, &Progress)| keeps_out(step.kind) && progress.token.is_some();
         self.decided.is_some() || self.status == RunStatus::Undoing || self.walk().any(closing)
+    }
+
+    /// Since when the old side has been told to take no more; none if it has not. What a plan expects as its outage and what
+    /// a run is measured by both begin here.
+    #[must_use]
+    pub fn kept_out_since(&self) -> Option<Timestamp> {
+        self.walk().filter(|(step, _)| keeps_out(step.kind)).filter_map(|(_, progress)| progress.started).min()
     }
 
     /// A failover does not wait for it: it moves no primary and can be begun again. Of a switchover that is the end,

@@ -38,7 +38,7 @@ pub(crate) mod window;
 
 pub use audit::{AUDIT_LIMIT, AuditRecord};
 pub use drill::{Drilled, Rehearsed};
-pub use order::{ORDER_STANDS, Order, OrderState, Origin, Wish};
+pub use order::{Declined, ORDER_STANDS, Order, OrderState, Origin, Wish};
 pub use two_person::Dropped;
 pub use window::{CommitWindow, rolls_back};
 

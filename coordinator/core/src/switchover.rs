@@ -12,14 +12,14 @@ use crate::application::{Action, Application};
 use crate::entry::{Cause, Finding, Gap};
 use crate::evidence::{Health, LeaseState};
 use crate::id::{ApplicationId, ClusterId, ResourceId, RunId};
-use crate::plan::{SWITCHOVER, keeps_out, switchover_lines};
+use crate::plan::{SWITCHOVER, switchover_lines};
 use crate::preflight::Severity;
 use crate::readiness;
 use crate::readiness_found;
 use crate::run::{Run, RunStatus, StepKind, StepState};
 use crate::target::{self, Candidate};
 use crate::terms::Window;
-use crate::time::{Span, Timestamp, Waits};
+use crate::time::{Span, Waits};
 use crate::verdict::{Scene, rule};
 use crate::why::Rule;
 
@@ -267,7 +267,7 @@ pub(crate) fn gives_up(scene: &Scene<'_>, run: &Run, waits: Waits) -> Option<Str
     if !open || !run.cause.moves_primary() {
         return None;
     }
-    let since = kept_out_since(run)?;
+    let since = run.kept_out_since()?;
     if scene.known.paused.is_some() || scene.state.paused.is_some() {
         return Some("paused: nothing is decided".to_owned());
     }
@@ -285,11 +285,6 @@ pub(crate) fn gives_up(scene: &Scene<'_>, run: &Run, waits: Waits) -> Option<Str
     };
     let silent = scene.known.document.guarded().into_iter().find(|resource| !told(resource))?;
     Some(format!("{silent} in {} is fenced and tells no final position", run.from))
-}
-
-/// Since when the old side has been told to take no more.
-fn kept_out_since(run: &Run) -> Option<Timestamp> {
-    run.walk().filter(|(step, _)| keeps_out(step.kind)).filter_map(|(_, progress)| progress.started).min()
 }
 
 /// What the run's own steps reported: the last position of the old side, and that the new side has it.

@@ -25,12 +25,13 @@ impl Candidate {
     /// The expected loss, one sentence for each database.
     #[must_use]
     pub fn sentences(&self) -> Vec<String> {
-        let of = |(resource, gap): (&ResourceId, &Gap)| {
-            let time = gap.lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string());
-            format!("{resource}: {time} ({})", gap.text)
-        };
-        self.gaps.iter().map(of).collect()
+        self.gaps.iter().map(|(resource, gap)| sentence(resource, gap)).collect()
     }
+}
+
+fn sentence(resource: &ResourceId, gap: &Gap) -> String {
+    let time = gap.lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string());
+    format!("{resource}: {time} ({})", gap.text)
 }
 
 /// Why a cluster cannot take over.
@@ -152,6 +153,24 @@ pub(crate) fn at_hand(scene: &Scene<'_>, cluster: &ClusterId) -> BTreeMap<Resour
         Some((resource, gap))
     };
     scene.known.document.guarded().into_iter().filter_map(of).collect()
+}
+
+/// The expected loss in a cluster that may not take over as it stands, one sentence for each database: whoever overrules what
+/// speaks against it has to know the loss.
+pub(crate) fn sentences_of_unfit(scene: &Scene<'_>, cluster: &ClusterId) -> Vec<String> {
+    let of = |resource: ResourceId| {
+        let Some(seen) = scene.evidence.sighting(cluster, scene.application, &resource) else {
+            return format!("{resource}: unknown; it has not been reported from {cluster}");
+        };
+        if !seen.is_fresh(scene.now) {
+            return format!("{resource}: unknown; the last report from {cluster} is older than three probes");
+        }
+        match fitness(scene, &resource, seen) {
+            Ok(position) => sentence(&resource, &gap(scene, cluster, &resource, position).0),
+            Err((_, why)) => format!("{resource}: unknown; in {cluster} {why}"),
+        }
+    };
+    scene.known.document.guarded().into_iter().map(of).collect()
 }
 
 /// What a database has that could be promoted as it is: its position; else why not, by a stable code and for humans.

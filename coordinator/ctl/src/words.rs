@@ -176,6 +176,7 @@ pub(crate) fn order(order: &wire::Order) -> &'static str {
         wire::OrderState::Asked => "asks for a yes",
         wire::OrderState::Silent => "was not answered",
         wire::OrderState::Given => "is ordered",
+        wire::OrderState::Declined => "was declined",
     }
 }
 

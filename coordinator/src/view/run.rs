@@ -341,14 +341,12 @@ impl RecoveryView {
     }
 }
 
-/// Since when service is away: a lost primary since it was last heard, a healthy one since it was fenced.
+/// Since when service is away: a lost primary since it was last heard, a healthy one since it takes no more writes.
 fn beginning(run: &Run) -> (&'static str, Timestamp) {
     if let (false, Some(at)) = (run.cause.is_planned(), run.finding.last_contact) {
         return ("last-contact", at.min(run.started));
     }
-    let stops = |kind| matches!(kind, StepKind::Action(Action::Fence | Action::Quiesce));
-    let fences = run.walk().filter(|(step, _)| stops(step.kind)).filter_map(|(_, progress)| progress.started);
-    fences.min().map_or(("run-start", run.started), |at| ("first-fence", at))
+    run.kept_out_since().map_or(("run-start", run.started), |at| ("first-fence", at))
 }
 
 /// When service was back: the end of the last step that brings it back, if all of these have ended.

@@ -175,6 +175,11 @@ async fn the_plan_that_was_seen_is_the_run_that_begins() {
     let garbled = wire::SwitchoverRequest { plan: "latest".into(), ..switchover("two") };
     let garbled = runs.switchover(garbled).await.unwrap_err();
     assert_eq!(garbled.get_details_bad_request().unwrap().field_violations[0].field, "plan");
+    // The document says 7 s.
+    let longer = Some(prost_types::Duration { seconds: 30, nanos: 0 });
+    let longer =
+        wire::SwitchoverRequest { plan: seen.digest.clone(), max_write_outage: longer, ..switchover("seen-for-less") };
+    assert_eq!(rule(&runs.switchover(longer).await.unwrap_err()), "plan-changed");
     let exactly = wire::SwitchoverRequest { plan: seen.digest.clone(), ..switchover("three") };
     let run = runs.switchover(exactly).await.unwrap().into_inner().run;
     let begun = runs.get(wire::RunServiceGetRequest { run, stale_ok: true }).await.unwrap().into_inner().run.unwrap();

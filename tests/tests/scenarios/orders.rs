@@ -93,6 +93,18 @@ async fn a_failover_that_is_never_automatic_waits_for_its_word() -> Result<()> {
     scene.old().lose().await?;
     why_says(&scene, "regentctl approve").await?;
     ensure!(scene.world.ctl().runs().await?.is_empty(), "it did not wait");
+
+    // A no is one: the leader, which goes on to see the reason, asks no second time.
+    let told = scene.world.ctl().run(&["describe", APPLICATION]).await?;
+    let question = told.split("regentctl abort ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+    bob.run(&["abort", question, "--reason", "the site is being moved"]).await?;
+    why_says(&scene, "bob declined it: the site is being moved").await?;
+    let told = scene.world.ctl().run(&["describe", APPLICATION]).await?;
+    ensure!(told.contains("was declined") && told.contains("regentctl failover"), "{told}");
+    let audit = scene.world.ctl().run(&["audit", APPLICATION]).await?;
+    ensure!(audit.matches("failover-asked").count() == 1 && audit.contains("failover-declined"), "{audit}");
+    ensure!(scene.world.ctl().runs().await?.is_empty(), "a no began something");
+
     bob.run(&["approve", APPLICATION, "--reason", "yes, eu-west is gone"]).await?;
     scene.first_write_at_the_other_side(&writer, PATIENCE).await?;
     let run = scene.finished_run().await?;

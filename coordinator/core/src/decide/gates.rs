@@ -7,7 +7,7 @@ use crate::breaker::{is_frozen, lost_clusters};
 use crate::id::{ClusterId, ResourceId};
 use crate::planted::{self, Mistake};
 use crate::run::Run;
-use crate::state::OrderState;
+use crate::state::{Order, OrderState};
 use crate::terms::Window;
 use crate::time::{Span, Timestamp};
 use crate::verdict::{Scene, rule};
@@ -84,8 +84,15 @@ fn unanswered(scene: &Scene<'_>, view: Viewpoint) -> Option<Rule> {
         Some(order) if order.is_given() => return None,
         Some(order) if order.state == OrderState::Asked => {
             let left = order.left(view.wall);
-            format!("a human is asked; {left} left: `regentctl approve {} --reason WHY`", scene.application)
+            format!(
+                "a human is asked; {left} left: `regentctl approve {} --reason WHY`; no: `regentctl abort {} --reason WHY`",
+                scene.application, order.id
+            )
         }
+        Some(Order { declined: Some(declined), .. }) => format!(
+            "{} declined it: {}; to have it after all: `regentctl approve {} --reason WHY`",
+            declined.by, declined.reason, scene.application
+        ),
         Some(_) => format!("nobody has answered; a late yes counts: `regentctl approve {}`", scene.application),
         None => "the document asks for a human's approval".to_owned(),
     };

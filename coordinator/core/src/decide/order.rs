@@ -154,7 +154,8 @@ pub(super) fn of_order(
             // Only who has looked may say that it is over.
             let over = assessment.trigger == Trigger::None && scene.not_looked_for().is_none() && order.run.is_none();
             let reason = format!("{} is not known to be lost any more", scene.primary);
-            over.then_some(Entry::OrderClosed { application, order: order.id, by: "leader".to_owned(), reason })
+            let by = "leader".to_owned();
+            over.then_some(Entry::OrderClosed { application, order: order.id, by, reason, by_human: false })
         }
         Origin::Operator(wish) if order.is_given() => carry_out(scene, order, wish, run, view),
         Origin::Operator(_) => None,
@@ -250,13 +251,24 @@ fn reasons(wish: &Wish, order: &Order) -> Vec<String> {
 #[must_use]
 pub fn awaits(order: &Order, application: &ApplicationId, primary: &ClusterId) -> String {
     let id = order.id;
+    let yes = || format!("`regentctl approve {application} --reason WHY`");
+    if let (Some(declined), Origin::Due { detail }) = (&order.declined, &order.origin) {
+        return format!(
+            "a failover is due and {} declined it: {}. It is not asked again while it is due ({detail}). To have it after all: \
+             {}, or `regentctl failover {application} --to CLUSTER`",
+            declined.by,
+            declined.reason,
+            yes()
+        );
+    }
     match (&order.state, &order.origin) {
         (OrderState::Asked, Origin::Due { detail }) => {
-            format!("a failover is due: {detail}. Yes: `regentctl approve {application} --reason WHY`")
+            format!("a failover is due: {detail}. Yes: {}; no: `regentctl abort {id} --reason WHY`", yes())
         }
         (OrderState::Silent, Origin::Due { detail }) => format!(
-            "a failover is due and nobody has answered in time: {detail}. A late yes still counts: `regentctl approve \
-             {application} --reason WHY`"
+            "a failover is due and nobody has answered in time: {detail}. A late yes still counts: {}; no: `regentctl abort \
+             {id} --reason WHY`",
+            yes()
         ),
         (OrderState::Asked | OrderState::Silent, Origin::Operator(wish)) => format!(
             "{} wants a failover to {}: {}. Another operator has to confirm it: `regentctl approve {id} --reason WHY`; or \
@@ -270,8 +282,9 @@ pub fn awaits(order: &Order, application: &ApplicationId, primary: &ClusterId) -
              take it back: `regentctl abort {id} --reason WHY`",
             wish.to, wish.by
         ),
-        (OrderState::Given { .. }, Origin::Due { .. }) => {
-            format!("the failover is approved and starts when no other rule holds it: `regentctl why {application}`")
-        }
+        (OrderState::Given { .. }, Origin::Due { .. }) => format!(
+            "the failover is approved and starts when no other rule holds it: `regentctl why {application}`; to decline it \
+             after all: `regentctl abort {id} --reason WHY`"
+        ),
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{ApplicationId, ClusterId, Epoch};
 use crate::run::Step;
+use crate::time::Span;
 
 /// Sixteen hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,6 +29,14 @@ impl Digest {
         // Only ordered types: the same bytes wherever it is made. They cannot fail to be written.
         let bytes = serde_json::to_vec(&(application, epoch, from, to, steps)).unwrap_or_default();
         Self(format!("{:016x}", fnv1a(&bytes)))
+    }
+
+    /// The name of a planned move with this digest that may keep writes out for so long. People are shown this one, and what
+    /// they name is compared with it before anything is proposed; the log has the digest of the steps alone, and the time
+    /// beside it.
+    #[must_use]
+    pub fn within(&self, max_write_outage: Span) -> Self {
+        Self(format!("{:016x}", fnv1a(format!("{self} {}", max_write_outage.millis()).as_bytes())))
     }
 
     /// As it is printed.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Begins, Digest, Forecast, forecast, of, spared};
+use super::{Begins, Digest, Estimate, Forecast, forecast, of, spared};
 use crate::decide::{self, Assessment, Trigger, Viewpoint, Way, look_at_order};
 use crate::entry::Cause;
 use crate::id::{ApplicationId, ClusterId, Epoch};
@@ -30,12 +30,15 @@ pub struct Shown {
     pub from: ClusterId,
     /// Where it goes; none if nowhere.
     pub to: Option<ClusterId>,
-    /// Its name; none without a target.
+    /// The digest of its steps, which a log entry carries; none without a target. People name it by [`Shown::name`].
     pub digest: Option<Digest>,
     /// In order.
     pub steps: Vec<Step>,
     /// How long it is expected to take.
     pub forecast: Forecast,
+    /// How long the old side is silent before this can be decided, which `forecast` does not count: `failoverAfter` of a
+    /// failover that begins with its decision. None where the old side serves, or is fenced first.
+    pub detection: Option<Span>,
     /// What would be lost, one sentence for each database.
     pub expected_loss: Vec<String>,
     /// The worst first.
@@ -60,6 +63,30 @@ impl Shown {
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.notes.iter().any(|note| note.severity == Severity::Blocker)
+    }
+
+    /// For how long no write succeeds, as a report measures it: since the last contact where silence comes first.
+    #[must_use]
+    pub fn outage(&self) -> Estimate {
+        let Estimate { span, unknown } = self.forecast.outage;
+        Estimate { span: span.plus(self.detection.unwrap_or_default()), unknown }
+    }
+
+    /// The name of the plan for people: of its steps, and of how long a planned move may keep writes out.
+    #[must_use]
+    pub fn name(&self) -> Option<Digest> {
+        let digest = self.digest.as_ref()?;
+        Some(match self.cause {
+            Cause::Switchover { max_write_outage, .. } => digest.within(max_write_outage),
+            Cause::RegionLost
+            | Cause::ResourceFailed { .. }
+            | Cause::AgentUnreachable
+            | Cause::SelfFenced
+            | Cause::Forced { .. }
+            | Cause::Rejoin { .. }
+            | Cause::Recovered
+            | Cause::Drill { .. } => digest.clone(),
+        })
     }
 }
 
@@ -113,9 +140,7 @@ pub(crate) fn assessed(scene: &Scene<'_>, assessment: &Assessment) -> Shown {
     let to = assessment.target.as_ref().map(|candidate| candidate.cluster.clone());
     let to = to.or_else(|| scene.others().next().cloned());
     let mut shown = show(scene, cause, to, begins, assessment.target.as_ref());
-    if let Some(candidate) = &assessment.target {
-        shown.expected_loss = candidate.sentences();
-    }
+    shown.expected_loss = losses(scene, shown.to.as_ref(), assessment.target.as_ref());
     shown
 }
 
@@ -129,14 +154,22 @@ pub fn ordered(scene: &Scene<'_>, view: Viewpoint, wish: &Wish) -> Shown {
     shown.notes.extend(refusals.into_iter().map(Note::from));
     shown.notes.extend(readiness::before_failover(scene, view.wall));
     shown.notes.push(preflight::remark("way", way.sentence()));
+    shown.notes.extend(preflight::ends_run(scene));
     if scene.verdict() == Verdict::Healthy {
         let detail = format!("{} serves: `regentctl switchover` would lose nothing", scene.primary);
         shown.notes.push(preflight::warning("primary-serves", detail));
     }
-    if let Some(candidate) = &candidate {
-        shown.expected_loss = candidate.sentences();
-    }
+    shown.expected_loss = losses(scene, shown.to.as_ref(), candidate.as_ref());
     finish(shown)
+}
+
+/// What would be lost there. If it is not fit, as far as its databases tell: whoever asks has to decide on that very loss.
+fn losses(scene: &Scene<'_>, to: Option<&ClusterId>, fit: Option<&Candidate>) -> Vec<String> {
+    match (fit, to) {
+        (Some(candidate), _) => candidate.sentences(),
+        (None, Some(to)) => target::sentences_of_unfit(scene, to),
+        (None, None) => Vec::new(),
+    }
 }
 
 fn show(
@@ -166,6 +199,7 @@ fn show(
         to,
         digest,
         forecast: forecast(scene.state, scene.application, &steps),
+        detection: (begins == Begins::Decided).then(|| scene.fail_over_after()),
         steps,
         expected_loss: Vec::new(),
         notes: left_out.unwrap_or_default(),
@@ -175,8 +209,14 @@ fn show(
 /// Says what is expected, and orders the notes.
 fn finish(mut shown: Shown) -> Shown {
     if !shown.steps.is_empty() {
-        let forecast = &shown.forecast;
-        let text = format!("writes are kept out for {}; the whole takes {}", forecast.outage, forecast.total);
+        let Forecast { outage, total, .. } = &shown.forecast;
+        let text = match (shown.detection, shown.outage()) {
+            (Some(detection), all) => format!(
+                "the primary is silent for {detection} until it is decided (failoverAfter), and writes are kept out for {outage} \
+                 after that: since the last contact {all}, which the report will measure; the run takes {total}"
+            ),
+            (None, _) => format!("writes are kept out for {outage}; the whole takes {total}"),
+        };
         shown.notes.push(preflight::remark("expected-time", text));
     }
     shown.notes.sort_by_key(|note| note.severity);

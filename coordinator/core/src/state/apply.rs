@@ -141,8 +141,8 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
             order::approved(applying, application, *order, by, reason)
         }
         Entry::OrderTimedOut { application, order } => order::timed_out(applying, application, *order),
-        Entry::OrderClosed { application, order, by, reason } => {
-            order::closed(applying, application, *order, by, reason)
+        Entry::OrderClosed { application, order, by, reason, by_human } => {
+            order::closed(applying, application, *order, by, reason, *by_human)
         }
         Entry::Held { application, by, reason } => hold::held(applying, application, by, reason),
         Entry::Unheld { application, by } => hold::unheld(applying, application, by),

@@ -5,7 +5,8 @@
 //!  FailoverOrdered (an operator's) ─┬─ given ───────────────────────────┬─► a run takes it along: done
 //!                                   └─ asked: a second person ─ yes ────┤
 //!  FailoverDue (`mode: approve`) ──── asked ── yes, or silence proceeds ┘
-//!                                       └─ silence ─► silent: a late yes still counts ─► closed when it is not due any more
+//!                                       ├─ silence ─► silent: a late yes still counts ─► closed when it is not due any more
+//!                                       └─ no ──────► declined: silent, and nothing asks again; the same ways on
 //! ```
 //!
 //! An order is for one epoch: the next change of primary ends it, whatever made that. It opens no rule of safety: with it
@@ -41,6 +42,19 @@ pub struct Order {
     pub within: Span,
     /// The run that carries it out and is not decided yet.
     pub run: Option<RunId>,
+    /// A human has said no to a question. It stands as [`OrderState::Silent`], so that it is not asked again, until what it
+    /// asks about is over or a human wants the failover after all.
+    #[serde(default)]
+    pub declined: Option<Declined>,
+}
+
+/// A human's no.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declined {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// Whose an order is.
@@ -189,6 +203,7 @@ pub(super) fn ordered(applying: &mut Applying<'_>, application: &ApplicationId, 
         since: at,
         within: ORDER_STANDS,
         run: None,
+        declined: None,
     });
     let second = if asks { "; it waits for a second person" } else { "" };
     let detail = format!("order {id} {}{second}", wish.sentence());
@@ -216,7 +231,8 @@ pub(super) fn due(applying: &mut Applying<'_>, application: &ApplicationId, epoc
         OnSilence::Proceed => "then it starts",
     };
     let origin = Origin::Due { detail: detail.to_owned() };
-    known.order = Some(Order { id, epoch, origin, state: OrderState::Asked, since: at, within, run: None });
+    let state = OrderState::Asked;
+    known.order = Some(Order { id, epoch, origin, state, since: at, within, run: None, declined: None });
     let detail = format!("question {id}: {detail}; {within} for an answer, {silence}");
     applying.audit("failover-asked", Some(application), None, "leader", detail);
     applying.done()
@@ -243,6 +259,7 @@ pub(super) fn approved(
         return refused("same-person", format!("{by} gave the order: another operator has to confirm it"));
     }
     order.state = OrderState::Given { by: Some(by.to_owned()), reason: reason.to_owned() };
+    order.declined = None;
     order.since = at;
     order.within = ORDER_STANDS;
     applying.audit("approved", Some(application), None, by, format!("order {id}: {reason}"));
@@ -286,14 +303,17 @@ pub(super) fn timed_out(applying: &mut Applying<'_>, application: &ApplicationId
     applying.done()
 }
 
-/// It is taken back, or what it was for is over.
+/// It is taken back or declined, or what it was for is over. A question that is declined stands: with it gone, the leader
+/// would ask the same at once.
 pub(super) fn closed(
     applying: &mut Applying<'_>,
     application: &ApplicationId,
     id: LogIndex,
     by: &str,
     reason: &str,
+    by_human: bool,
 ) -> Applied {
+    let at = applying.at;
     let order = match stands(applying, application, id) {
         Ok(order) => order,
         Err(not) => return not,
@@ -301,7 +321,18 @@ pub(super) fn closed(
     if let Some(run) = order.run {
         return refused("run-under-way", format!("run {run} carries it out; `regentctl abort {run}` ends that"));
     }
-    close(applying, application, by, reason);
+    match order.origin {
+        Origin::Due { .. } if by_human => {
+            if order.declined.is_some() {
+                return ignored("it was declined before");
+            }
+            order.declined = Some(Declined { by: by.to_owned(), reason: reason.to_owned() });
+            order.state = OrderState::Silent;
+            order.since = at;
+            applying.audit("failover-declined", Some(application), None, by, format!("question {id}: {reason}"));
+        }
+        Origin::Due { .. } | Origin::Operator(_) => close(applying, application, by, reason),
+    }
     applying.done()
 }
 

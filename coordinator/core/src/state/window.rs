@@ -1,13 +1,14 @@
 //! The commit window: for a while after a switchover the way back is open, until it is committed.
 //!
 //! ```text
-//!  switchover succeeded ─► window ─┬─ rollback decided ──────► closed: rolled back
+//!  the old side follows ─► window ─┬─ rollback decided ──────► closed: rolled back
 //!                                  ├─ commit, or time over ──► closed: committed
 //!                                  ├─ another switchover ────► closed: committed by it
 //!                                  └─ failover ──────────────► closed: the old side is no way back any more
 //! ```
 //!
-//! A switchover has succeeded when its old side follows; where that takes a rejoin of its own, the window opens with its end.
+//! It opens when the old side follows: with the end of the switchover if the runbook made it follow, else with the end of a
+//! rejoin of its own. A side in quarantine is no way back, and a clock that ran meanwhile would count for nothing.
 //! It promises no more than a switchover does: a rollback is one, with a cause of its own.
 
 use serde::{Deserialize, Serialize};
@@ -47,22 +48,26 @@ impl CommitWindow {
     }
 }
 
-/// A switchover has succeeded.
+/// A switchover has succeeded. Where its old side does not follow, since no line of the runbook says so, or one may fail and
+/// has, a rejoin opens the way back.
 pub(crate) fn open(applying: &mut Applying<'_>, id: RunId) {
-    let run = applying.state.runs.get(&id);
-    if run.is_some_and(|run| run.status == RunStatus::Succeeded && opens(&run.cause)) {
+    let Some(run) = applying.state.runs.get(&id) else { return };
+    let known = applying.state.applications.get(&run.application);
+    let follows = known.is_some_and(|known| !known.excluded.contains_key(&run.from));
+    if run.status == RunStatus::Succeeded && opens(&run.cause) && follows {
         open_of(applying, id);
     }
 }
 
-/// The old side of a switchover follows by a rejoin of its own, since the one at the end of the switchover was stuck or given
-/// up: the way back opens as if it had gone well.
+/// The old side of a switchover follows by a rejoin of its own, since the one at the end of the switchover was stuck, failed,
+/// was given up or never was: the way back opens as if it had gone well.
 pub(crate) fn open_late(applying: &mut Applying<'_>, rejoin: RunId, cluster: &ClusterId) {
     let Some(rejoin) = applying.state.runs.get(&rejoin).filter(|run| matches!(run.cause, Cause::Rejoin { .. })) else {
         return;
     };
     let of_this_epoch = |run: &&Run| {
-        let left = matches!(run.status, RunStatus::Superseded | RunStatus::Aborted) && !run.way_back_opened;
+        let ended = matches!(run.status, RunStatus::Succeeded | RunStatus::Superseded | RunStatus::Aborted);
+        let left = ended && !run.way_back_opened;
         let decided = run.decided.as_ref().is_some_and(|decided| decided.epoch == rejoin.epoch_before);
         left && decided && opens(&run.cause) && run.application == rejoin.application && run.from == *cluster
     };
@@ -77,8 +82,9 @@ fn open_of(applying: &mut Applying<'_>, id: RunId) {
     let Some(run) = applying.state.runs.get_mut(&id) else { return };
     let (application, back_to) = (run.application.clone(), run.from.clone());
     let Some(known) = applying.state.applications.get_mut(&application) else { return };
-    let Some(within) = known.document.automation.commit_within else { return };
+    // Once, by the document of that moment: a later rejoin opens nothing.
     run.way_back_opened = true;
+    let Some(within) = known.document.automation.commit_within else { return };
     known.window = Some(CommitWindow { run: id, back_to: back_to.clone(), since: at, within });
     let detail = format!("it can be rolled back to {back_to} for {within}");
     applying.audit("commit-window", Some(&application), Some(id), "leader", detail);

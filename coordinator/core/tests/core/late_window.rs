@@ -1,6 +1,7 @@
 //! The commit window of a switchover whose old side needed a rejoin of its own: the way back opens all the same, once.
 
 use regent_core::advice;
+use regent_core::application::{Action, Line, OnFailure};
 use regent_core::entry::{Cause, Entry, Finding};
 use regent_core::id::RunId;
 use regent_core::run::RunStatus;
@@ -101,6 +102,75 @@ fn a_switchover_that_opened_it_itself_opens_it_once() {
     world.done(Entry::Committed { application: app(), run, by: Some("ann".into()) });
     let again = rejoining(&mut world, false);
     follow(&mut world, again);
+    assert_eq!(open(&world), None);
+}
+
+/// A switchover by a runbook with these changes, to its end; the west does not follow.
+fn left_behind(change: impl FnOnce(&mut Vec<Line>)) -> (World, RunId) {
+    let mut world = ready();
+    with_window(&mut world);
+    let mut changed = world.known().document.clone();
+    change(&mut changed.runbooks.get_mut("switchover").unwrap().lines);
+    world.done(Entry::Applied { application: Box::new(changed), by: "ann".into() });
+    let run = moved(&mut world);
+    (world, run)
+}
+
+/// No way back is told of before the west follows, however long that takes; then it is open for its whole time.
+fn opens_with_a_rejoin(mut world: World, run: RunId) {
+    assert_eq!(world.state.runs[&run].status, RunStatus::Succeeded);
+    assert!(world.known().excluded.contains_key(&west()));
+    assert_eq!(open(&world), None, "a side in quarantine is no way back");
+    let told = advice::of_application(&world.state, &app(), world.known(), Timestamp(world.wall));
+    assert_eq!(told.state, "quarantined");
+    assert!(told.next.contains("regentctl rejoin shop west-1"), "{}", told.next);
+    assert!(!advice::of_run(&world.state, &world.state.runs[&run]).next.contains("rolled back"));
+    world.wall += i64::try_from(WINDOW.millis()).unwrap();
+    let rejoin = rejoining(&mut world, false);
+    follow(&mut world, rejoin);
+    let window = open(&world).unwrap();
+    assert_eq!((window.run, window.back_to.clone(), window.within), (run, west(), WINDOW));
+    assert_eq!(window.since, Timestamp(world.wall), "from when it follows");
+}
+
+#[test]
+fn a_runbook_that_makes_the_old_side_not_follow_opens_nothing_before_a_rejoin() {
+    let (world, run) = left_behind(|lines| lines.retain(|line| line.action != Action::Rejoin));
+    opens_with_a_rejoin(world, run);
+}
+
+#[test]
+fn so_it_is_where_the_rejoin_may_fail_and_does() {
+    let (mut world, run) = left_behind(|lines| {
+        let rejoins = lines.iter_mut().filter(|line| line.action == Action::Rejoin);
+        rejoins.for_each(|line| line.on_failure = OnFailure::Continue);
+    });
+    reach(&mut world, run, "Rejoin db@west-1", failed(false));
+    perform(&mut world, run, "Rejoin cache@west-1");
+    opens_with_a_rejoin(world, run);
+}
+
+#[test]
+fn a_document_whose_window_waits_for_a_rejoin_is_remarked_on() {
+    let (world, _) = switched();
+    let mut document = world.known().document.clone();
+    assert_eq!(document.remarks(), Vec::<String>::new());
+    let switchover = document.runbooks.get_mut("switchover").unwrap();
+    switchover.lines.retain(|line| line.action != Action::Rejoin);
+    let told = document.remarks();
+    assert!(matches!(&told[..], [one] if one.contains("has no rejoin of cache")), "{told:?}");
+    document.automation.commit_within = None;
+    assert_eq!(document.remarks(), Vec::<String>::new());
+}
+
+#[test]
+fn a_window_that_the_document_did_not_want_in_time_is_not_opened_by_a_later_rejoin() {
+    let mut world = ready();
+    let run = moved(&mut world);
+    follow(&mut world, run);
+    with_window(&mut world);
+    let rejoin = rejoining(&mut world, false);
+    follow(&mut world, rejoin);
     assert_eq!(open(&world), None);
 }
 

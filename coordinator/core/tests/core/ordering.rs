@@ -16,7 +16,7 @@ use crate::fixture::*;
 use crate::running::perform;
 use crate::switching::{NOW, well};
 
-fn wish() -> Wish {
+pub fn wish() -> Wish {
     Wish { by: "ann".into(), to: central(), reason: "it burns".into(), allow_data_loss: None, attestation: None }
 }
 
@@ -28,12 +28,12 @@ fn ordered(world: &World, wish: Wish) -> Entry {
     Entry::FailoverOrdered { application: app(), epoch: world.known().epoch, wish }
 }
 
-fn order(world: &mut World, wish: Wish) -> LogIndex {
+pub fn order(world: &mut World, wish: Wish) -> LogIndex {
     let entry = ordered(world, wish);
     world.done(entry)
 }
 
-fn yes(order: LogIndex, by: &str) -> Entry {
+pub fn yes(order: LogIndex, by: &str) -> Entry {
     Entry::OrderApproved { application: app(), order, by: by.into(), reason: "by phone".into() }
 }
 
@@ -46,7 +46,7 @@ fn with(change: impl FnOnce(&mut regent_core::application::Automation)) -> World
     world
 }
 
-fn proposals(world: &World, evidence: &Evidence) -> Vec<Entry> {
+pub fn proposals(world: &World, evidence: &Evidence) -> Vec<Entry> {
     decide(&world.state, evidence, view(NOW, world))
 }
 
@@ -214,7 +214,13 @@ fn by(operator: &str) -> Wish {
 fn waits(world: &mut World, operator: &str) -> bool {
     let id = order(world, by(operator));
     let waits = !world.known().order.as_ref().unwrap().is_given();
-    let back = Entry::OrderClosed { application: app(), order: id, by: operator.into(), reason: "not needed".into() };
+    let back = Entry::OrderClosed {
+        application: app(),
+        order: id,
+        by: operator.into(),
+        reason: "not needed".into(),
+        by_human: true,
+    };
     world.done(back);
     waits
 }
@@ -241,7 +247,13 @@ fn whoever_drops_the_second_person_still_needs_one() {
     let id = order(&mut world, by("eve"));
     assert_eq!(world.refused(yes(id, "eve")), "same-person");
     world.done(yes(id, "bob"));
-    world.done(Entry::OrderClosed { application: app(), order: id, by: "bob".into(), reason: "no".into() });
+    world.done(Entry::OrderClosed {
+        application: app(),
+        order: id,
+        by: "bob".into(),
+        reason: "no".into(),
+        by_human: true,
+    });
     // Another person applies the very same.
     let revision = world.known().revision;
     world.done(Entry::Applied { application: Box::new(changed.clone()), by: "bob".into() });
@@ -330,7 +342,13 @@ fn an_order_without_an_answer_or_a_way_expires_and_one_can_be_taken_back() {
     assert_eq!(world.refused(yes(id, "bob")), "no-order");
 
     let again = order(&mut world, wish());
-    let back = Entry::OrderClosed { application: app(), order: again, by: "ann".into(), reason: "not needed".into() };
+    let back = Entry::OrderClosed {
+        application: app(),
+        order: again,
+        by: "ann".into(),
+        reason: "not needed".into(),
+        by_human: true,
+    };
     world.done(back);
     assert!(world.known().order.is_none());
 }
@@ -392,7 +410,7 @@ fn a_pause_holds_an_order_and_does_not_lose_it() {
 }
 
 /// Votes stand and the bound has passed, and the document asks.
-fn asking(on_silence: OnSilence) -> (World, Evidence) {
+pub fn asking(on_silence: OnSilence) -> (World, Evidence) {
     let mut world = with(|automation| {
         automation.mode = Mode::Approve;
         automation.approve_within = Span::from_secs(60);

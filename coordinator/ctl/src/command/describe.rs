@@ -70,9 +70,9 @@ fn text(application: &wire::Application, document: &str) -> String {
         line("Protected:", &format!("{word}: {}", protection.sentence));
     }
     if let Some(order) = &application.order {
-        let left = words::maybe(order.left.as_ref());
+        let left = order.left.as_ref().map(|left| format!(", {} left", words::maybe(Some(left)))).unwrap_or_default();
         let whose = if order.by.is_empty() { "Regent asks".to_owned() } else { format!("ordered by {}", order.by) };
-        line("Failover:", &format!("{}, {whose}, {left} left: {}", words::order(order), order.next));
+        line("Failover:", &format!("{}, {whose}{left}: {}", words::order(order), order.next));
     }
     if let Some(window) = &application.commit_window {
         line(

@@ -18,7 +18,8 @@ use crate::words;
 #[command(after_help = "\
 Steps with the same number under STAGE go side by side. EXPECTED is the median of the same step in earlier runs. Notes
 come worst first: with a blocker it would not start. What is shown is what is carried out: begun now, the run has these
-very steps. `--plan DIGEST` of `switchover`, `failback` and `rollback` begins this plan or none.
+very steps. `--plan DIGEST` of `switchover`, `failback` and `rollback` begins this plan or none; the digest names the time
+of --max-write-outage, too, so give both the same.
 
 Examples:
   regentctl plan shop                        a switchover to the first fit cluster
@@ -93,7 +94,7 @@ fn text(plan: &wire::Plan) -> String {
         let _ = writeln!(text, "Digest:   {}", plan.digest);
     }
     let _ = writeln!(text, "Starts:   {}", starts(plan));
-    let _ = writeln!(text, "Outage:   {}", words::expected(plan.outage.as_ref()));
+    let _ = writeln!(text, "Outage:   {}", outage(plan));
     let _ = writeln!(text, "In all:   {}", words::expected(plan.total.as_ref()));
     for sentence in &plan.expected_loss {
         let _ = writeln!(text, "Loss:     {sentence}");
@@ -114,6 +115,19 @@ fn text(plan: &wire::Plan) -> String {
         let _ = write!(text, "\nOnly if it is given up before the point of no return:\n{}", steps(&undone));
     }
     text
+}
+
+/// A lost side is silent for long before anything is done about it, and the report of the run counts that.
+fn outage(plan: &wire::Plan) -> String {
+    let by_run = words::expected(plan.outage.as_ref());
+    match &plan.detection {
+        None => by_run,
+        Some(detection) => format!(
+            "since the last contact {}; of that {} until it is decided (failoverAfter), then {by_run}",
+            words::expected(plan.since_contact.as_ref()),
+            words::maybe(Some(detection))
+        ),
+    }
 }
 
 fn starts(plan: &wire::Plan) -> &'static str {

@@ -45,9 +45,13 @@ pub(super) fn read(file: &str) -> Result<String, Failure> {
     fs::read_to_string(file).map_err(unreadable)
 }
 
-/// A valid application, or all mistakes with their places.
+/// A valid application, or all mistakes with their places. What is no mistake and may surprise is told beside the answer.
 pub(super) fn check(file: &str, text: &str) -> Result<Application, Failure> {
-    parse(text).map_err(|mistakes| Failure::failed(show(shown(file), text, &mistakes)))
+    let application = parse(text).map_err(|mistakes| Failure::failed(show(shown(file), text, &mistakes)))?;
+    for remark in application.remarks() {
+        eprintln!("note: {remark}");
+    }
+    Ok(application)
 }
 
 fn shown(file: &str) -> &str {

@@ -132,6 +132,14 @@ async fn each_mistake_of_a_document_is_shown_at_its_place() {
     assert_eq!(applied.code, 1);
     holds(&applied.err, &["has 2 mistakes"]);
 
+    let surprising = authority.path().join("surprising.yaml");
+    let text = include_str!("../../../core/src/application/sample.yaml")
+        .replace("mode: automatic", "mode: automatic\n    commitWithin: 1h");
+    std::fs::write(&surprising, text).unwrap();
+    let said = finish(bare(&["validate", "-f", surprising.to_str().unwrap()])).await;
+    assert_eq!(said.code, 0, "it is no mistake: {}", said.err);
+    holds(&said.err, &["note: spec.automation.commitWithin is 1h", "no commit window ever opens"]);
+
     for (content, name) in [("{", "broken.yaml"), ("", "empty.yaml")] {
         let path = authority.path().join(name);
         std::fs::write(&path, content).unwrap();

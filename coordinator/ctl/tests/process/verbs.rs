@@ -67,7 +67,11 @@ async fn a_plan_is_shown_and_begun_by_its_digest() {
     let other = operator.run(&["switchover", "shop", "--plan", "0123456789abcdef"]).await;
     assert_eq!(other.code, 3);
     holds(&other.err, &["plan-changed"]);
-    holds(&operator.does(&["plan", "shop", "--failover"]).await, &["region-lost of shop", "no: see the blockers"]);
+    let failover = operator.does(&["plan", "shop", "--failover"]).await;
+    holds(
+        &failover,
+        &["region-lost of shop", "no: see the blockers", "Outage:   since the last contact", "(failoverAfter)"],
+    );
     let ordered = operator.does(&["plan", "shop", "--failover", "--to", "eu-central-1"]).await;
     holds(&ordered, &["forced of shop", "yes, now", "primary-serves", "told to fence first"]);
     let contradicting = operator.run(&["plan", "shop", "--failover", "--max-write-outage", "5s"]).await;

@@ -122,7 +122,8 @@ impl Operators {
     ) -> Result<wire::AbortResponse, Status> {
         let (id, reason) = (request_id(&asked.request_id)?, reason(&asked.reason)?);
         let order = LogIndex(asked.run);
-        let entry = Entry::OrderClosed { application: application.clone(), order, by: by.to_owned(), reason };
+        let by = by.to_owned();
+        let entry = Entry::OrderClosed { application: application.clone(), order, by, reason, by_human: true };
         let index = self.propose(id, application.as_str(), entry).await?;
         let wall = self.node().wall();
         let advice = self.node().replica.read(|state| {
@@ -148,6 +149,7 @@ pub(in crate::api) fn order(
 ) -> wire::Order {
     let (approved_by, approval, state) = match &order.state {
         OrderState::Asked => (String::new(), String::new(), wire::OrderState::Asked),
+        OrderState::Silent if order.declined.is_some() => (String::new(), String::new(), wire::OrderState::Declined),
         OrderState::Silent => (String::new(), String::new(), wire::OrderState::Silent),
         OrderState::Given { by, reason } => (by.clone().unwrap_or_default(), reason.clone(), wire::OrderState::Given),
     };
@@ -157,9 +159,12 @@ pub(in crate::api) fn order(
         approved_by,
         approval,
         since: Some(time(order.since)),
-        left: Some(span(order.left(wall))),
+        // Nothing runs out for what was declined, or not answered in time.
+        left: (order.state != OrderState::Silent).then(|| span(order.left(wall))),
         run: order.run.map_or(0, |run| run.0),
         next: awaits(order, application, from),
+        declined_by: order.declined.as_ref().map(|declined| declined.by.clone()).unwrap_or_default(),
+        decline_reason: order.declined.as_ref().map(|declined| declined.reason.clone()).unwrap_or_default(),
         ..wire::Order::default()
     };
     match &order.origin {

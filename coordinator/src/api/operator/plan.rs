@@ -115,12 +115,14 @@ fn plan(shown: &Shown) -> wire::Plan {
         kind: cause_kind(&shown.cause).to_owned(),
         from: shown.from.to_string(),
         to: shown.to.as_ref().map(ToString::to_string).unwrap_or_default(),
-        digest: shown.digest.as_ref().map(ToString::to_string).unwrap_or_default(),
+        digest: shown.name().map(|name| name.to_string()).unwrap_or_default(),
         steps: steps.collect(),
         notes: shown.notes.iter().map(note).collect(),
         expected_loss: shown.expected_loss.clone(),
         total: Some(expected(shown.forecast.total)),
         outage: Some(expected(shown.forecast.outage)),
+        detection: shown.detection.map(span),
+        since_contact: shown.detection.map(|_| expected(shown.outage())),
     }
 }
 

@@ -50,12 +50,7 @@ fn service_lost(run: &Run) -> Option<Timestamp> {
         }
         Cause::ResourceFailed { .. } | Cause::AgentUnreachable | Cause::SelfFenced => Some(run.started),
         // A healthy side serves until it is told to stop.
-        Cause::Switchover { .. } => {
-            let stops = |kind| matches!(kind, StepKind::Action(Action::Fence | Action::Quiesce));
-            let stopped =
-                run.walk().filter(|(step, _)| stops(step.kind)).filter_map(|(_, progress)| progress.started).min();
-            Some(stopped.unwrap_or(run.started))
-        }
+        Cause::Switchover { .. } => Some(run.kept_out_since().unwrap_or(run.started)),
         Cause::Rejoin { .. } | Cause::Recovered | Cause::Drill { .. } => None,
     }
 }
@@ -236,6 +231,32 @@ mod tests {
         let objective = rto(Span::from_secs(12), lost, service_restored(&run), Timestamp(99_000));
         assert_eq!(objective.achieved, Some(span(Span::from_secs(13))));
         assert_eq!(objective.judgement(), wire::Judgement::Missed);
+    }
+
+    #[test]
+    fn a_switchover_takes_service_away_by_whatever_stops_first() {
+        let mut switched = run(gap(Some(10), Some(10), Some(0)));
+        let purpose = regent_core::switchover::Purpose::Switchover;
+        switched.cause = Cause::Switchover { by: "ann".to_owned(), max_write_outage: Span::from_secs(30), purpose };
+        let step = |kind: Action| Step {
+            id: StepId(0),
+            stage: 0,
+            after: Vec::new(),
+            kind: StepKind::Action(kind),
+            resource: Some(ResourceId::new("orders").unwrap()),
+            cluster: ClusterId::new("eu-west-1").unwrap(),
+            timeout: Span::ZERO,
+            retries: 0,
+            on_failure: OnFailure::Stuck,
+            detached: false,
+            command: String::new(),
+            duration: Span::ZERO,
+            question: String::new(),
+        };
+        switched.steps = vec![step(Action::Wait), step(Action::Deactivate), step(Action::Fence)];
+        let began = |at| Progress { started: Some(Timestamp(at)), ..Progress::default() };
+        switched.progress = vec![began(61_000), began(66_000), began(96_000)];
+        assert_eq!(service_lost(&switched), Some(Timestamp(66_000)), "not from the fence, half a minute later");
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! says whether both sides are ready, then the run begins.
 
 use regent_core::decide::Viewpoint;
-use regent_core::entry::{Cause, Entry};
+use regent_core::entry::{Cause, Entry, Finding};
 use regent_core::id::{ApplicationId, ClusterId, RequestId, RunId};
-use regent_core::plan::Digest;
+use regent_core::plan::{self, Begins, Digest};
+use regent_core::state::ApplicationState;
 use regent_core::switchover::{self, Purpose, WRITE_OUTAGES};
 use regent_core::target;
 use regent_core::time::Span;
@@ -90,7 +91,8 @@ impl Operators {
         wish("to", &asked.to)?;
         self.fresh(false).await?;
         let application = self.known(&asked.application)?;
-        let to = if self.is_repeat(&request) {
+        let repeated = self.is_repeat(&request);
+        let to = if repeated {
             asked.to
         } else {
             let question = wire::PlanRequest {
@@ -107,6 +109,7 @@ impl Operators {
             }
             plan.to
         };
+        let plan = plan.filter(|_| !repeated);
         let wanted = Wanted { to: &to, by, kind: asked.kind, max_write_outage, plan };
         let entry = self.move_entry(&application, wanted)?;
         let index = self.propose(request, application.as_str(), entry).await?;
@@ -134,15 +137,17 @@ impl Operators {
                 let candidate = ranked.into_iter().find(|candidate| candidate.cluster == to);
                 let finding = match scene.as_ref().zip(candidate.as_ref()) {
                     Some((scene, candidate)) => target::finding(scene, candidate, reasons, view.wall),
-                    None => regent_core::entry::Finding { reasons, ..Default::default() },
+                    None => Finding { reasons, ..Finding::default() },
                 };
+                let cause = Cause::Switchover { by, max_write_outage, purpose: purpose(kind, known) };
+                let begun = plan.map(|seen| as_seen(known, &cause, &to, &finding, &seen, max_write_outage));
                 Ok(Entry::RunStarted {
                     application: application.clone(),
                     epoch: known.epoch,
-                    cause: Cause::Switchover { by, max_write_outage, purpose: purpose(kind, known) },
+                    cause,
                     to,
                     finding,
-                    plan,
+                    plan: begun.transpose()?,
                 })
             })
         })
@@ -171,6 +176,32 @@ pub(super) fn wish(field: &'static str, to: &str) -> Result<Option<ClusterId>, F
     }
     let cluster = ClusterId::new(to).map_err(|error| Fault::Field { field, problem: error.to_string() })?;
     Ok(Some(cluster))
+}
+
+/// The digest of the steps that would be begun now, if they and the outage are those of the plan that was seen. The log
+/// has the outage by itself, so it is compared here; that the steps are still these is checked again where they begin.
+fn as_seen(
+    known: &ApplicationState,
+    cause: &Cause,
+    to: &ClusterId,
+    finding: &Finding,
+    seen: &Digest,
+    max_write_outage: Span,
+) -> Result<Digest, Fault> {
+    let steps = plan::of(known, cause, to, Begins::Before, &finding.gaps);
+    // Before there is a primary nothing begins.
+    let Some((from, steps)) = known.primary.as_ref().zip(steps) else { return Ok(seen.clone()) };
+    let application = &known.document.name;
+    let digest = Digest::of(application, known.epoch, from, to, &steps);
+    let now = digest.within(max_write_outage);
+    if now == *seen {
+        return Ok(digest);
+    }
+    let detail = format!(
+        "plan {seen} was seen; now, with writes kept out for {max_write_outage} at most, it would be {now}: look again with \
+         `regentctl plan`, and give both the same --max-write-outage"
+    );
+    Err(Fault::Refused { subject: application.to_string(), rule: "plan-changed".to_owned(), detail })
 }
 
 fn digest(plan: &str) -> Result<Option<Digest>, Fault> {
