@@ -45,6 +45,7 @@ mod running;
 mod several;
 mod sparing;
 mod straying;
+mod streaming;
 mod stuck;
 mod switching;
 mod target_lost;
