@@ -131,6 +131,8 @@ impl Fact {
             short: self.found.findings.short.clone(),
             managed: self.found.findings.managed.clone(),
             listed: self.found.findings.listed.as_ref().map(listed),
+            rights_unknown: self.found.findings.rights_unknown.clone(),
+            capacity_unknown: self.found.findings.capacity_unknown.clone(),
         }
     }
 }

@@ -50,6 +50,8 @@ fn findings(found: &wire::ResourceFacts) -> Findings {
         short: cut_all(&found.short),
         managed: cut_all(&found.managed),
         listed: found.listed.as_ref().and_then(listed),
+        rights_unknown: cut(&found.rights_unknown),
+        capacity_unknown: cut(&found.capacity_unknown),
     }
 }
 
