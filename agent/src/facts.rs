@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use regent_core::facts::{BackupFacts, DnsFacts, Listed, PostgresFacts, RedisFacts};
+use regent_core::facts::{BackupFacts, DnsFacts, Listed, PostgresFacts, RedisFacts, SlotLimit};
 use regent_core::id::{ApplicationId, ResourceId};
 use regent_core::time::Span;
 use regent_proto::agent::v1 as wire;
@@ -131,6 +131,8 @@ impl Fact {
             short: self.found.findings.short.clone(),
             managed: self.found.findings.managed.clone(),
             listed: self.found.findings.listed.as_ref().map(listed),
+            rights_unknown: self.found.findings.rights_unknown.clone(),
+            capacity_unknown: self.found.findings.capacity_unknown.clone(),
         }
     }
 }
@@ -153,6 +155,13 @@ fn postgres(facts: &PostgresFacts) -> wire::PostgresFacts {
         synchronous: facts.synchronous,
         slots: slots.collect(),
         settings: facts.settings.clone().into_iter().collect(),
+        slot_limit_bytes: match facts.slot_limit {
+            SlotLimit::Unknown => None,
+            SlotLimit::Unlimited => Some(-1),
+            SlotLimit::Bytes(bytes) => Some(i64::try_from(bytes).unwrap_or(i64::MAX)),
+        },
+        max_wal_bytes: facts.max_wal_bytes,
+        archive_fails: facts.archive_fails.clone(),
     }
 }
 

@@ -317,7 +317,12 @@ impl Driver for CommandDriver {
 
     async fn facts(&self) -> Option<Found> {
         let (lacks, short) = (self.lacking().await, self.short().await);
-        let findings = Findings { lacks, short, listed: Some(self.listed()), ..Findings::default() };
+        let capacity_unknown = if self.options.capacity.is_some() {
+            String::new()
+        } else {
+            "no capacity command is listed in agent.yaml: whether there is room for it was not looked at".to_owned()
+        };
+        let findings = Findings { lacks, short, listed: Some(self.listed()), capacity_unknown, ..Findings::default() };
         Some(Found { findings, ..Found::default() })
     }
 

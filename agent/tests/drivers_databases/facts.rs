@@ -6,7 +6,7 @@ use regent_agent::driver::Driver;
 use regent_agent::driver::postgres::Postgres;
 use regent_agent::driver::redis::Redis;
 use regent_agent::secret::Secret;
-use regent_core::facts::SlotFacts;
+use regent_core::facts::{SlotFacts, SlotLimit};
 
 use crate::postgres::Server;
 use crate::{redis, until};
@@ -37,6 +37,8 @@ async fn postgres_tells_of_its_settings_and_of_slots_that_are_idle_or_lost() {
     assert!(facts.rewindable && facts.hot_standby && !facts.synchronous, "{facts:?}");
     assert_eq!(facts.settings["max_connections"], "50");
     assert_eq!(facts.settings["wal_level"], "logical");
+    assert_eq!((facts.slot_limit, facts.max_wal_bytes), (SlotLimit::Bytes(1 << 20), 1 << 30));
+    assert_eq!(facts.archive_fails, "", "nothing is archived");
     let mut slots: BTreeMap<String, SlotFacts> =
         facts.slots.into_iter().map(|slot| (slot.name.clone(), slot)).collect();
     let (gone, idle) = (slots.remove("gone").unwrap(), slots.remove("idle").unwrap());
@@ -85,6 +87,50 @@ async fn both_sides_of_postgres_tell_what_they_should_share_and_whether_the_othe
     standby.stop();
     let found = primary.driver("a", &[("b", &standby)]).facts().await.unwrap();
     assert!(found.reaches["b"].is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wal_that_cannot_be_archived_is_told_until_it_is() {
+    let server = Server::primary("archive_mode = on\narchive_command = 'false'");
+    let driver = server.driver("a", &[]);
+    let admin = server.connect("postgres").await.unwrap();
+    let found = async || driver.facts().await.unwrap().postgres.unwrap();
+    let first = found().await;
+    assert_eq!((first.archive_fails.as_str(), first.slot_limit), ("", SlotLimit::Unlimited));
+    let file = server.value("SELECT pg_walfile_name(pg_current_wal_lsn())").await;
+    server.accepts_write("app").await.unwrap();
+    admin.batch_execute("SELECT pg_switch_wal()").await.unwrap();
+    until("the archiver fails", async || !found().await.archive_fails.is_empty()).await;
+    assert_eq!(found().await.archive_fails, file);
+    admin.batch_execute("ALTER SYSTEM SET archive_command = 'true'").await.unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    until("the archiver goes on", async || found().await.archive_fails.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_sides_of_postgres_tell_what_would_let_a_standby_stop_or_lose_writes() {
+    let primary = Server::primary("");
+    let standby = Server::standby_of(&primary);
+    let conf = standby.data.join("postgresql.conf");
+    let text = std::fs::read_to_string(&conf).unwrap();
+    let own = "max_wal_senders = 12\nwal_log_hints = off\nsynchronous_commit = local\nsynchronous_standby_names = 'a'";
+    std::fs::write(&conf, format!("{text}\n{own}\n")).unwrap();
+    standby.restart();
+    let here = primary.driver("a", &[]).facts().await.unwrap().postgres.unwrap();
+    let there = standby.driver("b", &[]).facts().await.unwrap().postgres.unwrap();
+    let differ: Vec<&String> =
+        here.settings.keys().filter(|name| here.settings.get(*name) != there.settings.get(*name)).collect();
+    // Which standbys are named is each side's own affair.
+    assert_eq!(differ, ["max_wal_senders", "synchronous_commit", "wal_log_hints"]);
+    assert_eq!(here.settings["data_checksums"], there.settings["data_checksums"]);
+    assert!(!here.synchronous && !there.synchronous, "local waits for nobody");
+    let admin = standby.connect("postgres").await.unwrap();
+    admin.batch_execute("ALTER SYSTEM SET synchronous_commit = 'on'").await.unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    until("it would wait for a standby", async || {
+        standby.driver("b", &[]).facts().await.unwrap().postgres.unwrap().synchronous
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

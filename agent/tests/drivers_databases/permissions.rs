@@ -161,6 +161,21 @@ async fn what_the_acl_of_redis_does_not_let_the_agent_do_is_named() {
     assert!(told.len() == 1 && told[0].contains("upstreams.b lacks +info +replconf"), "{told:?}");
 }
 
+/// What a server before Redis 6 says of ACL at all, and one before Redis 7 of a dry run: an error that is no refusal.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_redis_cannot_be_asked_for_rights_they_are_not_called_known() {
+    let (able, unable) = (redis::Server::new(""), redis::Server::new("rename-command ACL \"\""));
+    let known = able.driver("a", &[]).facts().await.unwrap().findings;
+    assert_eq!((known.rights_unknown.as_str(), known.lacks), ("", vec![]));
+    let found = unable.driver("a", &[]).facts().await.unwrap();
+    assert!(found.redis.is_some() && found.findings.lacks.is_empty(), "{found:?}");
+    let why = found.findings.rights_unknown;
+    assert!(why.contains("the ACL user regent") && why.contains("ACL DRYRUN") && why.contains("ERR"), "{why}");
+    // One that does not answer is told of elsewhere.
+    unable.end(Signal::SIGKILL);
+    assert_eq!(unable.driver("a", &[]).facts().await.unwrap().findings.rights_unknown, "");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn programs_of_redis_and_a_process_that_is_not_found_are_named() {
     let server = redis::Server::new("");

@@ -291,4 +291,8 @@ async fn what_a_capacity_command_says_last_is_what_there_is_too_little_of() {
     assert_eq!(secret, ["***"]);
     let missing = driver("kind: command\ncapacity: [/nowhere/program]").facts().await.unwrap().findings;
     assert!(missing.short.is_empty() && missing.lacks[0].starts_with("capacity: there is no program"), "{missing:?}");
+    assert_eq!(missing.capacity_unknown, "");
+    let unlisted = driver("kind: command\nactivate: [/bin/true]").facts().await.unwrap().findings;
+    let why = unlisted.capacity_unknown;
+    assert!(unlisted.short.is_empty() && why.starts_with("no capacity command is listed"), "{why}");
 }

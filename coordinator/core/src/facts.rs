@@ -62,8 +62,26 @@ pub struct PostgresFacts {
     pub synchronous: bool,
     /// Replication slots.
     pub slots: Vec<SlotFacts>,
+    /// How much WAL a slot may hold back.
+    pub slot_limit: SlotLimit,
+    /// `max_wal_size`: about how much is written between two checkpoints; 0 if unknown.
+    pub max_wal_bytes: u64,
+    /// The WAL file whose archiving failed last, and was not made up for; empty if there is none.
+    pub archive_fails: String,
     /// Settings that both sides should share.
     pub settings: BTreeMap<String, String>,
+}
+
+/// `max_slot_wal_keep_size`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SlotLimit {
+    /// The agent does not say.
+    #[default]
+    Unknown,
+    /// There is none.
+    Unlimited,
+    /// In bytes. Beyond it the WAL goes, and the slot is lost.
+    Bytes(u64),
 }
 
 /// A replication slot.

@@ -21,6 +21,7 @@ mod moving;
 mod rehearsed;
 mod service;
 mod sides;
+mod wal;
 
 pub use self::age::age;
 

@@ -43,10 +43,14 @@ pub(crate) fn of_all(
 fn of_place(facts: &Facts, declared: &Resource, primary: bool) -> Vec<Note> {
     let lacks = facts.findings.lacks.iter();
     let mut notes: Vec<Note> = lacks.map(|lack| note(Severity::Warning, "permission-missing", lack.clone())).collect();
+    let unknown = Some(&facts.findings.rights_unknown).filter(|why| !why.is_empty());
+    notes.extend(unknown.map(|why| note(Severity::Info, "permission-unknown", why)));
     notes.extend(managed::of_place(facts));
     // Where it serves, whatever it needs is there.
     let short = facts.findings.short.iter().filter(|_| !primary);
     notes.extend(short.map(|short| note(Severity::Warning, "capacity-short", short.clone())));
+    let unknown = Some(&facts.findings.capacity_unknown).filter(|why| !primary && !why.is_empty());
+    notes.extend(unknown.map(|why| note(Severity::Info, "capacity-unknown", why)));
     if let (Some(found), Some(name)) = (&facts.findings.dns, &declared.dns) {
         notes.extend(dns::of_name(found, name));
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use regent_core::facts::{Findings, PostgresFacts, SlotFacts};
+use regent_core::facts::{Findings, PostgresFacts, SlotFacts, SlotLimit};
 
 use super::Postgres;
 use super::session::{SqlError, connect, login, number, run, text, truth};
@@ -23,7 +23,13 @@ SELECT current_setting('server_version_num') AS version,
        current_setting('wal_log_hints') = 'on' OR current_setting('data_checksums') = 'on' AS rewindable,
        current_setting('hot_standby') = 'on' AS hot_standby,
        current_setting('synchronous_standby_names') <> ''
-           AND current_setting('synchronous_commit') NOT IN ('off', 'local') AS synchronous";
+           AND current_setting('synchronous_commit') NOT IN ('off', 'local') AS synchronous,
+       pg_size_bytes(current_setting('max_slot_wal_keep_size')) AS slot_limit,
+       pg_size_bytes(current_setting('max_wal_size')) AS max_wal,
+       (SELECT coalesce(last_failed_wal, '?') FROM pg_stat_archiver
+        WHERE (current_setting('archive_mode') = 'always'
+               OR current_setting('archive_mode') = 'on' AND NOT pg_is_in_recovery())
+          AND last_failed_time > coalesce(last_archived_time, '-infinity')) AS archive_fails";
 
 const SLOTS: &str = "
 SELECT slot_name AS name, active, coalesce(wal_status = 'lost', false) AS lost,
@@ -31,11 +37,11 @@ SELECT slot_name AS name, active, coalesce(wal_status = 'lost', false) AS lost,
                        restart_lsn)::bigint AS retained
 FROM pg_replication_slots WHERE NOT temporary";
 
-/// What both sides should share.
+/// What both sides should share. Whether commits wait for a standby is told beside: the names of the standbys may differ.
 const SHARED: &str = "
-SELECT name, setting FROM pg_settings WHERE name IN ('max_connections', 'max_worker_processes',
+SELECT name, setting FROM pg_settings WHERE name IN ('max_connections', 'max_worker_processes', 'max_wal_senders',
     'max_prepared_transactions', 'max_locks_per_transaction', 'shared_preload_libraries', 'server_encoding',
-    'wal_level', 'TimeZone')";
+    'wal_level', 'wal_log_hints', 'data_checksums', 'synchronous_commit', 'TimeZone')";
 
 impl Postgres {
     pub(super) async fn look_around(&self) -> Found {
@@ -82,6 +88,11 @@ impl Postgres {
                     lost: truth(slot, "lost") == Some(true),
                 })
                 .collect(),
+            slot_limit: number::<i64>(&row, "slot_limit").map_or(SlotLimit::Unknown, |bytes| {
+                u64::try_from(bytes).map_or(SlotLimit::Unlimited, SlotLimit::Bytes)
+            }),
+            max_wal_bytes: number(&row, "max_wal").unwrap_or(0),
+            archive_fails: word("archive_fails"),
             settings: shared
                 .iter()
                 .filter_map(|row| Some((text(row, "name")?.to_owned(), text(row, "setting")?.to_owned())))

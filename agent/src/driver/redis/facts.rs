@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use regent_core::facts::{Findings, RedisFacts};
 
-use super::permission::lacking_there;
+use super::permission::{Lacking, lacking_there};
 use super::session::{Failure, Login, ask, command};
 use super::{COMMAND_LIMIT, Redis};
 use crate::driver::Found;
@@ -26,12 +26,12 @@ impl Redis {
             self.options.upstreams.iter().map(|(cluster, upstream)| async move {
                 (cluster.clone(), reach(cluster, &Login::to(upstream)).await)
             });
-        let (mut lacks, managed, looks) =
-            tokio::join!(self.lacking(), self.managers(), futures::future::join_all(looks));
+        let (found, managed, looks) = tokio::join!(self.lacking(), self.managers(), futures::future::join_all(looks));
+        let Lacking { mut lacks, rights_unknown } = found;
         let reaches = gather(looks, &mut lacks);
         let looked = self.look_at_settings().await;
         let problem = looked.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        let findings = Findings { lacks, managed, ..Findings::default() };
+        let findings = Findings { lacks, managed, rights_unknown, ..Findings::default() };
         Found { postgres: None, redis: looked.ok(), backup, reaches, problem, findings }
     }
 

@@ -30,12 +30,34 @@ const COMMANDS: [(&str, &[&str]); 14] = [
 /// What a replica's login needs there and can be tried; PSYNC cannot, it would begin to copy.
 const THERE: [(&str, &[&str]); 2] = [("+info", &["INFO", "replication"]), ("+replconf", &["REPLCONF", "capa", "eof"])];
 
+/// What was found out here, whatever the other clusters say.
+pub(super) struct Lacking {
+    /// What is lacking, each with what to do.
+    pub(super) lacks: Vec<String>,
+    /// Why the rights of the agent's user are not known; empty if they are, or the server does not answer at all.
+    pub(super) rights_unknown: String,
+}
+
+/// What the server says of the rights of the agent's user.
+enum Rights {
+    /// Nothing is lacking.
+    All,
+    /// What is, with what to do.
+    Lack(String),
+    /// Why it cannot say.
+    Unknown(String),
+}
+
 impl Redis {
     /// What is lacking here, whatever the other clusters say.
-    pub(super) async fn lacking(&self) -> Vec<String> {
-        let mut lacks = Vec::new();
-        // What cannot be asked is not known.
-        lacks.extend(self.not_allowed().await.ok().flatten());
+    pub(super) async fn lacking(&self) -> Lacking {
+        let (mut lacks, mut rights_unknown) = (Vec::new(), String::new());
+        match self.rights().await {
+            Ok(Rights::Lack(lack)) => lacks.push(lack),
+            Ok(Rights::Unknown(why)) => rights_unknown = why,
+            // That it does not answer is told with its settings.
+            Ok(Rights::All) | Err(_) => {}
+        }
         if let Err(error) = self.can_end().await {
             lacks.push(format!("the hard fence: {}", error.message));
         }
@@ -44,11 +66,11 @@ impl Redis {
         if self.options.fence == FenceAt::Remote {
             lacks.extend(obstacle("hardFence", &self.options.hard_fence, None).await);
         }
-        lacks
+        Lacking { lacks, rights_unknown }
     }
 
     /// By the server's own dry run, which is there from Redis 7 on.
-    async fn not_allowed(&self) -> Result<Option<String>, Failure> {
+    async fn rights(&self) -> Result<Rights, Failure> {
         let user = self.options.user.as_str();
         let mut connection = self.probing.login.connect(COMMAND_LIMIT).await?;
         let mut grants = Vec::new();
@@ -62,14 +84,22 @@ impl Redis {
                     grants = vec!["+acl"];
                     break;
                 }
-                Err(Failure::Server { .. }) => return Ok(None),
+                Err(Failure::Server { code, .. }) => {
+                    return Ok(Rights::Unknown(format!(
+                        "whether the ACL user {user} may do what steps need is not known: the server answers ACL DRYRUN, which \
+                         came with Redis 7, with {code}"
+                    )));
+                }
                 Err(failure) => return Err(failure),
             }
         }
-        Ok((!grants.is_empty()).then(|| {
-            let grants = grants.join(" ");
-            format!("the ACL user {user} lacks {grants}; ACL SETUSER {user} {grants}, and where its rules are kept")
-        }))
+        if grants.is_empty() {
+            return Ok(Rights::All);
+        }
+        let grants = grants.join(" ");
+        let lack =
+            format!("the ACL user {user} lacks {grants}; ACL SETUSER {user} {grants}, and where its rules are kept");
+        Ok(Rights::Lack(lack))
     }
 }
 

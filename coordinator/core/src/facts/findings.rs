@@ -17,6 +17,10 @@ pub struct Findings {
     pub managed: Vec<String>,
     /// What agent.yaml lists under a service; none: its kind lists nothing, or the agent does not say.
     pub listed: Option<Listed>,
+    /// Why it is not known whether a step would be allowed; empty if it is, or the agent does not say.
+    pub rights_unknown: String,
+    /// Why it is not known whether there is room for the service here; the same.
+    pub capacity_unknown: String,
 }
 
 /// The programs of a service by name. Coordinators name them, and agents alone have them.

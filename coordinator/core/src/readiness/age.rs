@@ -71,7 +71,7 @@ fn basis(place: &Place, code: &str) -> Basis {
         },
         (Some(_), Some(_)) => match code {
             "lag-near-limit" | "lag-grows" | "not-probed" | "stale" | "driver-unknown" | "probe-failed" => Basis::Probe,
-            "versions-differ" | "settings-differ" => Basis::Looks,
+            "versions-differ" | "settings-differ" | "synchronous-differs" => Basis::Looks,
             "restore-old" | "resource-missing" | "dns-would-be-empty" => Basis::Agreed,
             _ => Basis::Look,
         },

@@ -83,6 +83,7 @@ impl Looking<'_> {
         for slot in &facts.slots {
             self.of_slot(here, slot);
         }
+        self.of_wal(here, facts);
         let primary = here.cluster.is_some() && here.cluster == self.known.primary;
         if primary && !facts.synchronous {
             let detail = "replication is asynchronous: in a failover the last writes may be lost";

@@ -40,6 +40,17 @@ impl Looking<'_> {
             let detail = format!("PostgreSQL {other} here, {one} in {primary}");
             self.add(here.clone(), Severity::Warning, "versions-differ", detail);
         }
+        if ours.synchronous && !theirs.synchronous {
+            let detail = format!(
+                "commits wait for a standby in {primary}, and would not here: after a move a failover may lose the last writes"
+            );
+            self.add(here.clone(), Severity::Warning, "synchronous-differs", detail);
+        } else if theirs.synchronous && !ours.synchronous {
+            let detail = format!(
+                "commits would wait for a standby here, and do not in {primary}: after a move writes stand until one follows"
+            );
+            self.add(here.clone(), Severity::Warning, "synchronous-differs", detail);
+        }
         self.of_settings(here, primary, &ours.settings, &theirs.settings);
     }
 

@@ -135,6 +135,23 @@ fn too_little_room_is_told_of_where_the_application_does_not_serve() {
 }
 
 #[test]
+fn what_could_not_be_looked_at_is_worth_knowing() {
+    let (world, mut evidence) = well();
+    for at in [west(), central()] {
+        find(&mut evidence, &at, "core", Findings { capacity_unknown: "not listed".into(), ..Findings::default() });
+        facts(&mut evidence, &at, "cache").findings.rights_unknown = "no dry run".into();
+    }
+    // Where it serves there is room.
+    let all = [
+        "info permission-unknown central-1/cache",
+        "info capacity-unknown central-1/core",
+        "info permission-unknown west-1/cache",
+    ];
+    assert_eq!(readying::notes(&world, &evidence), all);
+    assert_eq!(notes(&world, &evidence, &central(), "core", NOW), ["info capacity-unknown: not listed"]);
+}
+
+#[test]
 fn another_manager_refuses_every_planned_move_and_warns_before_a_failover() {
     let (world, mut evidence) = well();
     let at = view(NOW, &world);

@@ -50,6 +50,7 @@ mod several;
 mod shortening;
 mod sparing;
 mod straying;
+mod streaming;
 mod stuck;
 mod switching;
 mod target_lost;

@@ -14,7 +14,7 @@ use regent_core::verdict::Scene;
 use regent_core::why::explain;
 
 use crate::fixture::*;
-use crate::readying::{NOW, facts, later, node, notes, pg, service, well};
+use crate::readying::{NOW, both, facts, later, node, notes, pg, service, well};
 
 /// A world that is well, with a third cluster that is as well as the second one.
 pub fn three() -> (World, Evidence) {
@@ -100,7 +100,7 @@ fn a_planned_move_goes_to_the_first_cluster_that_lacks_nothing() {
 #[test]
 fn before_a_failover_it_is_told_what_may_be_lost_and_what_nobody_has_tried() {
     let (mut world, mut evidence) = well();
-    pg(&mut evidence).synchronous = false;
+    both(&mut evidence, |facts| facts.synchronous = false);
     world.state.applications.get_mut(&app()).unwrap().rehearsed.drills.clear();
     let (application, at) = (app(), view(NOW, &world));
     let scene = Scene::new(&world.state, &evidence, NOW, at.me, &application).unwrap();

@@ -7,7 +7,7 @@ use regent_core::entry::{Coordinator, Entry};
 use regent_core::evidence::{Evidence, Health, Sighting};
 use regent_core::facts::{
     BackupFacts, Facts, Findings, NO_STATUS_COMMAND, NewestBackup, NodeFacts, Papers, PostgresFacts, RedisFacts,
-    SlotFacts,
+    SlotFacts, SlotLimit,
 };
 use regent_core::id::{ClusterId, CoordinatorId, IdentityId, RegionId, ResourceId, RunId};
 use regent_core::plan::{Asked, show_failover, show_switchover};
@@ -38,6 +38,9 @@ fn postgres() -> PostgresFacts {
         hot_standby: true,
         synchronous: true,
         slots: vec![],
+        slot_limit: SlotLimit::Unlimited,
+        max_wal_bytes: 1 << 30,
+        archive_fails: String::new(),
         settings: [("max_connections".to_owned(), "100".to_owned())].into(),
     }
 }
@@ -256,12 +259,13 @@ fn each_fact_that_will_hurt_has_its_note() {
         ("warning wal-not-kept west-1/db", |e, _| pg(e).wal_keep_bytes = 0),
         ("warning not-rewindable west-1/db", |e, _| pg(e).rewindable = false),
         ("warning hot-standby-off west-1/db", |e, _| pg(e).hot_standby = false),
-        ("info asynchronous west-1/db", |e, _| pg(e).synchronous = false),
+        ("info asynchronous west-1/db", |e, _| both(e, |facts| facts.synchronous = false)),
         ("warning slot-lost west-1/db", |e, _| {
             pg(e).slots = vec![SlotFacts { name: "a".into(), lost: true, ..SlotFacts::default() }]
         }),
         ("warning slot-idle west-1/db", |e, _| {
             pg(e).slots = vec![SlotFacts { name: "a".into(), retained_bytes: Some(1 << 31), ..SlotFacts::default() }];
+            pg(e).slot_limit = SlotLimit::Bytes(1 << 40);
         }),
         ("blocker versions-differ central-1/db", |e, _| pg(e).version = 160_001),
         ("warning versions-differ central-1/db", |e, _| pg(e).version = 150_007),
@@ -382,7 +386,7 @@ fn what_was_never_rehearsed_is_told_and_what_was_long_ago_warned_of() {
 fn the_worst_comes_first() {
     let (world, mut evidence) = well();
     pg(&mut evidence).version = 160_001;
-    pg(&mut evidence).synchronous = false;
+    both(&mut evidence, |facts| facts.synchronous = false);
     pg(&mut evidence).rewindable = false;
     let all = readiness::notes(&world.state, &evidence, view(NOW, &world), &app()).unwrap();
     let severities: Vec<Severity> = all.iter().map(|(_, note)| note.severity).collect();
@@ -433,6 +437,13 @@ fn fails(evidence: &mut Evidence, at: &ClusterId, name: &str) {
 
 pub fn pg(evidence: &mut Evidence) -> &mut PostgresFacts {
     facts(evidence, &west(), "db").postgres.as_mut().unwrap()
+}
+
+/// The same at both sides.
+pub fn both(evidence: &mut Evidence, change: impl Fn(&mut PostgresFacts)) {
+    for cluster in [west(), central()] {
+        change(facts(evidence, &cluster, "db").postgres.as_mut().unwrap());
+    }
 }
 
 pub fn node(evidence: &mut Evidence, node: NodeFacts) {

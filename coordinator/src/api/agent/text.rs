@@ -139,6 +139,8 @@ mod tests {
             problem: endless.clone(),
             listed: Some(wire::Listed { commands: lacks.clone(), ..wire::Listed::default() }),
             short: lacks.clone(),
+            rights_unknown: endless.clone(),
+            capacity_unknown: endless.clone(),
             lacks,
             dns: Some(dns),
             ..wire::ResourceFacts::default()
@@ -151,8 +153,9 @@ mod tests {
         let facts = &contact.facts[&application][&resource];
         let dns = facts.findings.dns.as_ref().unwrap();
         assert_eq!(seen.system_id.0, "", "cut, two databases would be one");
+        let unknown = [&facts.findings.rights_unknown, &facts.findings.capacity_unknown];
         let texts = [&seen.position_text, &seen.detail, &facts.problem, &dns.zone, &dns.update];
-        for text in texts.into_iter().chain(&facts.findings.lacks).chain(&facts.findings.short) {
+        for text in texts.into_iter().chain(unknown).chain(&facts.findings.lacks).chain(&facts.findings.short) {
             assert!(text.len() <= TEXT_LIMIT && text.ends_with(MARK), "{} bytes", text.len());
         }
         assert_eq!((facts.findings.lacks.len(), facts.findings.short.len()), (LIST_LIMIT, LIST_LIMIT));

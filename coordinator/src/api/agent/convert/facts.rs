@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use regent_core::facts::{
     AuthorityFacts, BackupFacts, DnsFacts, Facts, Findings, Listed, NewestBackup, NodeFacts, PostgresFacts, RedisFacts,
-    ResolverFacts, SlotFacts,
+    ResolverFacts, SlotFacts, SlotLimit,
 };
 use regent_core::id::ClusterId;
 use regent_core::time::{Moment, Span, Timestamp};
@@ -50,6 +50,8 @@ fn findings(found: &wire::ResourceFacts) -> Findings {
         short: cut_all(&found.short),
         managed: cut_all(&found.managed),
         listed: found.listed.as_ref().and_then(listed),
+        rights_unknown: cut(&found.rights_unknown),
+        capacity_unknown: cut(&found.capacity_unknown),
     }
 }
 
@@ -106,6 +108,11 @@ fn postgres(found: &wire::PostgresFacts) -> PostgresFacts {
         hot_standby: found.hot_standby,
         synchronous: found.synchronous,
         slots: slots.collect(),
+        slot_limit: found
+            .slot_limit_bytes
+            .map_or(SlotLimit::Unknown, |bytes| u64::try_from(bytes).map_or(SlotLimit::Unlimited, SlotLimit::Bytes)),
+        max_wal_bytes: found.max_wal_bytes,
+        archive_fails: cut(&found.archive_fails),
         settings: settings(&found.settings),
     }
 }
