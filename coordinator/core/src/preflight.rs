@@ -92,10 +92,10 @@ pub(crate) fn of_move(scene: &Scene<'_>, shown: &Shown, max_write_outage: Span, 
         ));
     }
     let closing = steps.iter().position(|step| keeps_out(step.kind));
-    let waits =
-        steps.iter().take(closing.unwrap_or_default()).filter(|step| step.kind == StepKind::Action(Action::Wait));
+    let before = || steps.iter().take(closing.unwrap_or_default());
+    let waits = before().filter(|step| step.kind == StepKind::Action(Action::Wait));
     if let Some(longest) = waits.map(|step| step.duration).max() {
-        let shortens = steps.iter().take(closing).any(Step::is_ttl_alone);
+        let shortens = before().any(Step::is_ttl_alone);
         let meanwhile = if shortens {
             "no more is touched than the TTL of names, and `regentctl abort` ends it and restores that"
         } else {
