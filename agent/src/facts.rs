@@ -153,6 +153,7 @@ fn postgres(facts: &PostgresFacts) -> wire::PostgresFacts {
         synchronous: facts.synchronous,
         slots: slots.collect(),
         settings: facts.settings.clone().into_iter().collect(),
+        grace_ms: facts.grace.map(Span::millis),
     }
 }
 

@@ -64,6 +64,8 @@ pub struct PostgresFacts {
     pub slots: Vec<SlotFacts>,
     /// Settings that both sides should share.
     pub settings: BTreeMap<String, String>,
+    /// How long a quiesce lets transactions end, by agent.yaml; none: the agent does not say.
+    pub grace: Option<Span>,
 }
 
 /// A replication slot.

@@ -7,6 +7,7 @@ use crate::application::Action;
 use crate::plan::{SWITCHOVER, Shown, keeps_out};
 use crate::readiness;
 use crate::run::{Step, StepKind};
+use crate::switchover;
 use crate::time::{Span, Timestamp};
 use crate::verdict::Scene;
 use crate::why::Rule;
@@ -86,6 +87,8 @@ pub(crate) fn of_move(scene: &Scene<'_>, shown: &Shown, max_write_outage: Span, 
             ),
         ));
     }
+    let grace = switchover::of_quiesces(scene, max_write_outage).filter(|(_, note)| note.severity == Severity::Warning);
+    notes.extend(grace.map(|(place, note)| place.before(note)));
     let closing = steps.iter().position(|step| keeps_out(step.kind)).unwrap_or_default();
     let waits = steps.iter().take(closing).filter(|step| step.kind == StepKind::Action(Action::Wait));
     if let Some(longest) = waits.map(|step| step.duration).max() {

@@ -39,6 +39,7 @@ fn postgres() -> PostgresFacts {
         synchronous: true,
         slots: vec![],
         settings: [("max_connections".to_owned(), "100".to_owned())].into(),
+        grace: Some(Span::from_millis(100)),
     }
 }
 

@@ -107,6 +107,7 @@ fn postgres(found: &wire::PostgresFacts) -> PostgresFacts {
         synchronous: found.synchronous,
         slots: slots.collect(),
         settings: settings(&found.settings),
+        grace: found.grace_ms.map(Span::from_millis),
     }
 }
 
