@@ -16,6 +16,8 @@ mod gitops;
 mod members;
 #[path = "scenarios/orders.rs"]
 mod orders;
+#[path = "scenarios/quiesce.rs"]
+mod quiesce;
 #[path = "scenarios/readiness.rs"]
 mod readiness;
 #[path = "scenarios/rejoin.rs"]
