@@ -318,6 +318,11 @@ pub trait Driver: Send + Sync {
         Err(DriverError::unsupported(self.kind(), "be quiesced"))
     }
 
+    /// The undo of a quiesce waits behind it: one that lets transactions end waits no longer for them, and ends with an error.
+    /// By then it has written all that it writes, and nothing of it is left to come; what it refuses stays refused. A fence
+    /// is not meant, nor is a quiesce that begins later.
+    fn break_off(&self) {}
+
     /// Waits until everything up to the position is received and applied here.
     async fn catch_up(&self, _position: u64) -> DriverResult {
         Err(DriverError::unsupported(self.kind(), "catch up"))

@@ -162,6 +162,7 @@ fn postgres(facts: &PostgresFacts) -> wire::PostgresFacts {
         },
         max_wal_bytes: facts.max_wal_bytes,
         archive_fails: facts.archive_fails.clone(),
+        grace_ms: facts.grace.map(Span::millis),
     }
 }
 

@@ -104,6 +104,7 @@ impl Steps {
             return vec![said];
         }
         let mut ending = self.supersede(&order);
+        ending.extend(self.giving_way(&order));
         ending.extend(clear(&order));
         vec![self.begin(order, ending)]
     }
@@ -370,6 +371,17 @@ impl Steps {
             }
         }
         ending
+    }
+
+    /// A quiesce gives way to what lifts it, and is awaited by it: an undo waits for no transactions. It is not dropped: what
+    /// it has begun in files would come after.
+    fn giving_way(&self, order: &Order) -> Vec<CancellationToken> {
+        let quiets = |active: &&Active| {
+            let (running, same) = (&active.order, active.order.resource == order.resource);
+            running.action == Action::Quiesce && running.application == order.application && same
+        };
+        let lifts = order.action == Action::Unfence;
+        self.active.values().filter(quiets).filter(|_| lifts).map(|active| active.stopped.clone()).collect()
     }
 
     fn remember_attached(&self, order: &Order) {

@@ -29,6 +29,8 @@ mod looking;
 mod processes;
 #[path = "agent_world/quarantine.rs"]
 mod quarantine;
+#[path = "agent_world/quiescing.rs"]
+mod quiescing;
 #[path = "agent_world/recorder.rs"]
 mod recorder;
 #[path = "agent_world/rejoins.rs"]

@@ -304,6 +304,12 @@ spec:
     )
 }
 
+/// The same document with a switchover that begins with a quiesce of PostgreSQL.
+#[must_use]
+pub(crate) fn quiesced_first(document: &str) -> String {
+    document.replace("    switchover:\n", &format!("    switchover:\n      - quiesce: [{DATABASE}]\n"))
+}
+
 /// Writes a value as YAML.
 ///
 /// # Errors
@@ -317,6 +323,7 @@ fn secret(path: &Path) -> String {
     format!("${{file:{}}}", path.display())
 }
 
-fn milliseconds(span: Duration) -> String {
+/// As documents and files have it.
+pub(crate) fn milliseconds(span: Duration) -> String {
     format!("{}ms", span.as_millis())
 }

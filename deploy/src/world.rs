@@ -72,6 +72,8 @@ pub struct Options {
     /// By cluster the kubeconfig of an API server whose Deployment the service is; where there is none, a command starts
     /// it.
     pub kubernetes: BTreeMap<String, PathBuf>,
+    /// How long transactions of PostgreSQL may take to end when it is quiesced; a switchover begins with that, where it is said.
+    pub grace: Option<Duration>,
 }
 
 impl Options {
@@ -90,6 +92,7 @@ impl Options {
             disks: Vec::new(),
             wall_clocks: false,
             kubernetes: BTreeMap::new(),
+            grace: None,
         }
     }
 }

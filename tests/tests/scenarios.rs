@@ -20,6 +20,8 @@ mod members;
 mod orders;
 #[path = "scenarios/past_return.rs"]
 mod past_return;
+#[path = "scenarios/quiesce.rs"]
+mod quiesce;
 #[path = "scenarios/readiness.rs"]
 mod readiness;
 #[path = "scenarios/rejoin.rs"]

@@ -154,10 +154,12 @@ impl Postgres {
 }
 
 /// Orders fences before openings: a fence counts itself before it touches the file, an opening takes the block out
-/// only while the count is the one it began with.
+/// only while the count is the one it began with. A quiesce lets transactions end only while nobody has told it to break off
+/// since it began.
 #[derive(Debug, Default, Clone)]
 struct Gate {
     fences: Arc<AtomicU64>,
+    broken_off: Arc<AtomicU64>,
     file: Arc<Mutex<()>>,
 }
 
@@ -170,6 +172,11 @@ impl Gate {
     /// A fence begins.
     fn fence_begins(&self) {
         self.fences.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How often a quiesce was told to break off.
+    fn broken_off(&self) -> u64 {
+        self.broken_off.load(Ordering::SeqCst)
     }
 
     /// Refuses to go on opening once a fence has begun.
@@ -240,6 +247,10 @@ impl Driver for Postgres {
 
     async fn quiesce(&self) -> DriverResult {
         self.fence_gently(self.options.grace).await
+    }
+
+    fn break_off(&self) {
+        self.gate.broken_off.fetch_add(1, Ordering::SeqCst);
     }
 
     async fn catch_up(&self, position: u64) -> DriverResult {

@@ -14,6 +14,9 @@ use crate::driver::{Driver, Marker};
 use crate::journal::Record;
 use crate::lease::Reading;
 
+/// Between two words to a quiesce that it is to break off.
+const TOLD_AGAIN: Duration = Duration::from_millis(10);
+
 impl Bench {
     /// What opens and meets a promise begins when it has run out, by the slower clock.
     pub(super) async fn wait_for_promise(
@@ -70,19 +73,23 @@ impl Bench {
         closing.get(&(application.clone(), resource.clone())).is_some_and(|ended| !ended.is_cancelled())
     }
 
-    /// A fence of a lower token that is carried out again would close what this step opens. It is not broken off: what
-    /// it has begun in files could still come after.
+    /// A fence of a lower token that is carried out again would close what this step opens. It is not dropped: what it has
+    /// begun in files could still come after. A quiesce gives way to what opens.
     pub(super) async fn wait_for_closing(
         &self,
         order: &Order,
-        resource: &ResourceId,
+        (resource, driver): (&ResourceId, &Arc<dyn Driver>),
         waits: &(dyn Fn(String) + Send + Sync),
     ) {
         let name = (order.application.clone(), resource.clone());
         let ended = self.closing.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
         if let Some(ended) = ended.filter(|ended| !ended.is_cancelled()) {
             waits("waits for an older fence that is being repeated".to_owned());
-            ended.cancelled().await;
+            if order.action.opens() {
+                break_off(driver, ended.cancelled()).await;
+            } else {
+                ended.cancelled().await;
+            }
         }
     }
 
@@ -158,6 +165,18 @@ impl Bench {
             driver.guard(&marker).await.map_err(refused)?;
         }
         Ok(())
+    }
+}
+
+/// Waits for the end of a quiesce, which waits for no transactions from here on. It is told again and again: it may only be
+/// about to begin.
+pub(super) async fn break_off<T>(driver: &Arc<dyn Driver>, ended: impl Future<Output = T>) {
+    let mut ended = std::pin::pin!(ended);
+    loop {
+        driver.break_off();
+        if tokio::time::timeout(TOLD_AGAIN, &mut ended).await.is_ok() {
+            return;
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::guard::Drivers;
 use crate::guard::clock::Clock;
 use crate::journal::{Begun, Hold, Journal, JournalError, Outcome, Record, Stale};
 use crate::probe::millis;
+use crate::steps::before::break_off;
 use crate::steps::drill;
 use crate::steps::order::{Action, Order, Refused};
 use crate::witness::Promises;
@@ -174,7 +175,7 @@ impl Bench {
             return done;
         }
         if order.action.opens() {
-            return self.open(order, &targets, waits, storing).await;
+            return self.open(order, ending, &targets, waits, storing).await;
         }
         storing.await?;
         if order.action.closes() {
@@ -193,11 +194,11 @@ impl Bench {
         let (resource, driver) = only(targets)?;
         let _one_at_a_time = self.take_turn(order, resource, waits).await;
         if let Action::Rejoin(_) = order.action {
-            self.wait_for_closing(order, resource, waits).await;
+            self.wait_for_closing(order, (resource, driver), waits).await;
             self.refuse_rejoin_of_a_primary(order, driver).await?;
         }
         if order.action == Action::Restore {
-            self.wait_for_closing(order, resource, waits).await;
+            self.wait_for_closing(order, (resource, driver), waits).await;
             self.refuse_restore_of_what_serves(order, resource, driver).await?;
         }
         self.show(order, Side::Before).await;
@@ -217,15 +218,20 @@ impl Bench {
         self.note_effect(order, resource, outcome(done.map_err(refused)?, took)).await
     }
 
-    /// What opens writes: under the lease of its epoch, from before it begins until after it has ended.
+    /// What opens writes: under the lease of its epoch, from before it begins until after it has ended. What it undoes, and
+    /// may only be about to begin, ends before its turn comes.
     async fn open(
         &self,
         order: &Order,
+        ending: &[CancellationToken],
         targets: &Targets,
         waits: &(dyn Fn(String) + Send + Sync),
         storing: impl Future<Output = Result<(), Refused>>,
     ) -> Result<Carried, Refused> {
         let (resource, driver) = only(targets)?;
+        if order.action == Action::Unfence {
+            break_off(driver, futures::future::join_all(ending.iter().map(CancellationToken::cancelled))).await;
+        }
         let _one_at_a_time = self.take_turn(order, resource, waits).await;
         let preparing = async {
             storing.await?;
@@ -239,7 +245,7 @@ impl Bench {
         };
         let waiting = async {
             self.wait_for_promise(order, waits).await?;
-            self.wait_for_closing(order, resource, waits).await;
+            self.wait_for_closing(order, (resource, driver), waits).await;
             self.wait_for_lease(order, waits).await
         };
         tokio::try_join!(preparing, waiting)?;

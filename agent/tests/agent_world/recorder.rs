@@ -47,6 +47,10 @@ pub(crate) struct Recorder {
     pub(crate) finds: AtomicBool,
     /// No look ends until this is taken back.
     pub(crate) slow_facts: AtomicBool,
+    /// It can be quiesced, and lets transactions end until it is told to break off.
+    pub(crate) busy: AtomicBool,
+    /// How often it was told to.
+    told: AtomicU64,
 }
 
 impl Recorder {
@@ -140,6 +144,24 @@ impl Driver for Recorder {
         }
         self.writable.store(true, Ordering::Relaxed);
         Self::done("open")
+    }
+
+    async fn quiesce(&self) -> DriverResult {
+        let told = self.told.load(Ordering::Relaxed);
+        if !self.busy.load(Ordering::Relaxed) {
+            return Err(DriverError::unsupported(self.kind(), "be quiesced"));
+        }
+        self.call("quiesce");
+        self.writable.store(false, Ordering::Relaxed);
+        while self.told.load(Ordering::Relaxed) == told {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        self.call("broken_off");
+        Err(DriverError::permanent("recorder", "broken off"))
+    }
+
+    fn break_off(&self) {
+        self.told.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn promote(&self, _position: Option<u64>) -> DriverResult {

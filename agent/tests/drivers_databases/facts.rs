@@ -7,6 +7,7 @@ use regent_agent::driver::postgres::Postgres;
 use regent_agent::driver::redis::Redis;
 use regent_agent::secret::Secret;
 use regent_core::facts::{SlotFacts, SlotLimit};
+use regent_core::time::Span;
 
 use crate::postgres::Server;
 use crate::{redis, until};
@@ -35,6 +36,7 @@ async fn postgres_tells_of_its_settings_and_of_slots_that_are_idle_or_lost() {
     assert_eq!((facts.wal_level.as_str(), facts.wal_keep_bytes), ("logical", 0));
     assert_eq!((facts.max_wal_senders, facts.wal_senders), (10, 0));
     assert!(facts.rewindable && facts.hot_standby && !facts.synchronous, "{facts:?}");
+    assert_eq!(facts.grace, Some(Span::from_millis(100)), "of its configuration");
     assert_eq!(facts.settings["max_connections"], "50");
     assert_eq!(facts.settings["wal_level"], "logical");
     assert_eq!((facts.slot_limit, facts.max_wal_bytes), (SlotLimit::Bytes(1 << 20), 1 << 30));

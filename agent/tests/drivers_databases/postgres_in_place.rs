@@ -218,6 +218,50 @@ async fn postgres_lets_transactions_end_within_the_grace_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn postgres_breaks_a_quiesce_off_where_it_lets_transactions_end() {
+    let grace = Duration::from_secs(20);
+    let server = Server::primary("");
+    let driver = Arc::new(Postgres::new(PostgresOptions { grace, ..server.options(&[]) }, "a"));
+    driver.guard(&marker("a")).await.unwrap();
+    // One that begins later is not meant.
+    driver.break_off();
+    let long = server.connect("app").await.unwrap();
+    long.batch_execute("BEGIN; INSERT INTO rows (said) VALUES ('long')").await.unwrap();
+    let refuses = async || server.accepts_write("app").await.is_err_and(|error| code(&error) == "28000");
+
+    let quiescing = Arc::clone(&driver);
+    let quiescing = tokio::spawn(async move { quiescing.quiesce().await });
+    until("new logins are refused", &refuses).await;
+    assert!(!quiescing.is_finished(), "a transaction is open");
+    let word = Instant::now();
+    driver.break_off();
+    let error = quiescing.await.unwrap().unwrap_err();
+    println!("broken off: {:?}, {error}", word.elapsed());
+    assert!(word.elapsed() < Duration::from_secs(1), "{:?}", word.elapsed());
+    assert_eq!((error.code, error.retryable), ("postgres-quiesce-broken-off", false));
+    assert!(refuses().await, "only its undo opens");
+    driver.unfence().await.unwrap();
+    println!("open again: {:?}", word.elapsed());
+    for _ in 0..20 {
+        server.accepts_write("app").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!std::fs::read_to_string(server.data.join("pg_hba.conf")).unwrap().contains("reject"));
+    // Nobody was cut.
+    long.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(server.value("SELECT count(*) FROM rows WHERE said = 'long'").await, "1");
+
+    // A fence waits for nobody, so there is nothing of it to break off; and the next quiesce is another one.
+    long.batch_execute("BEGIN; INSERT INTO rows (said) VALUES ('fenced')").await.unwrap();
+    driver.break_off();
+    driver.fence().await.unwrap();
+    assert!(long.batch_execute("COMMIT").await.is_err());
+    driver.unfence().await.unwrap();
+    assert!(!driver.quiesce().await.unwrap().already);
+    driver.unfence().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn postgres_fence_does_not_wait_for_a_lost_synchronous_standby() {
     let primary = Server::primary("synchronous_standby_names = '*'");
     let driver = primary.driver("a", &[]);

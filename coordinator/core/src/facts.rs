@@ -70,6 +70,8 @@ pub struct PostgresFacts {
     pub archive_fails: String,
     /// Settings that both sides should share.
     pub settings: BTreeMap<String, String>,
+    /// How long a quiesce lets transactions end, by agent.yaml; none: the agent does not say.
+    pub grace: Option<Span>,
 }
 
 /// `max_slot_wal_keep_size`.

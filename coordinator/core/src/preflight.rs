@@ -8,7 +8,7 @@ use crate::entry::Cause;
 use crate::plan::{SWITCHOVER, Shown, keeps_out};
 use crate::readiness;
 use crate::run::{Run, Step, StepKind};
-use crate::switchover::Purpose;
+use crate::switchover::{self, Purpose};
 use crate::time::{Span, Timestamp};
 use crate::verdict::Scene;
 use crate::why::Rule;
@@ -91,6 +91,8 @@ pub(crate) fn of_move(scene: &Scene<'_>, shown: &Shown, max_write_outage: Span, 
             ),
         ));
     }
+    let grace = switchover::of_quiesces(scene, max_write_outage).filter(|(_, note)| note.severity == Severity::Warning);
+    notes.extend(grace.map(|(place, note)| place.before(note)));
     let closing = steps.iter().position(|step| keeps_out(step.kind));
     let before = || steps.iter().take(closing.unwrap_or_default());
     let waits = before().filter(|step| step.kind == StepKind::Action(Action::Wait));

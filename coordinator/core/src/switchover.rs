@@ -24,8 +24,10 @@ use crate::verdict::{Scene, rule};
 use crate::why::Rule;
 
 mod ahead;
+mod grace;
 
 pub(crate) use ahead::certain_to_fail;
+pub(crate) use grace::of_quiesces;
 
 /// A write outage that can be allowed: no promise is made by zero, and none for longer than a day.
 pub const WRITE_OUTAGES: std::ops::RangeInclusive<Span> = Span::from_millis(100)..=Span::from_secs(24 * 3600);
@@ -60,12 +62,13 @@ impl Purpose {
 /// No cluster is fit, and none was named.
 pub(crate) const NO_TARGET: &str = "no-target";
 
-/// Whether a planned move may start now; with the cluster it would go to. Without a wish that is the first fit one.
+/// Whether a planned move may start now; with the cluster it would go to. Without a wish that is the first fit one. It keeps
+/// writes out for as long as the document allows.
 ///
 /// # Errors
 /// The first rule that refuses it.
 pub fn preflight(scene: &Scene<'_>, purpose: Purpose, wish: Option<&ClusterId>) -> Result<Candidate, Rule> {
-    let (candidate, refusals) = look(scene, purpose, wish);
+    let (candidate, refusals) = look(scene, purpose, wish, scene.known.document.automation.max_write_outage);
     match (refusals.into_iter().next(), candidate) {
         (Some(refusal), _) => Err(refusal),
         (None, Some(candidate)) => Ok(candidate),
@@ -74,7 +77,12 @@ pub fn preflight(scene: &Scene<'_>, purpose: Purpose, wish: Option<&ClusterId>) 
 }
 
 /// Every rule that refuses a planned move now, most important first, and the cluster it would go to if it is fit.
-pub(crate) fn look(scene: &Scene<'_>, purpose: Purpose, wish: Option<&ClusterId>) -> (Option<Candidate>, Vec<Rule>) {
+pub(crate) fn look(
+    scene: &Scene<'_>,
+    purpose: Purpose,
+    wish: Option<&ClusterId>,
+    max_write_outage: Span,
+) -> (Option<Candidate>, Vec<Rule>) {
     let mut refusals = of_application(scene);
     let to = match destination(scene, purpose, wish) {
         Ok(to) => to,
@@ -85,6 +93,8 @@ pub(crate) fn look(scene: &Scene<'_>, purpose: Purpose, wish: Option<&ClusterId>
     };
     let (candidate, unready) = obstacles(scene, &to);
     refusals.extend(unready);
+    let grace = of_quiesces(scene, max_write_outage).filter(|(_, note)| note.severity == Severity::Blocker);
+    refusals.extend(grace.map(|(place, note)| rule(&note.code, format!("{place}: {}", note.detail))));
     (candidate, refusals)
 }
 

@@ -134,7 +134,11 @@ impl World {
                 kubernetes: self.options.kubernetes.get(&cluster.name).map(PathBuf::as_path),
                 service_address: SocketAddr::new(cluster.address, self.service_port),
             };
-            config::write(cluster.agent.config(), &file.value()?)?;
+            let mut file = file.value()?;
+            if let Some(grace) = self.options.grace {
+                file["applications"][APPLICATION][DATABASE]["grace"] = config::milliseconds(grace).into();
+            }
+            config::write(cluster.agent.config(), &file)?;
             cluster.postgres.write_passwords()?;
             cluster.redis.write_passwords()?;
             let service = DemoConfig {
@@ -149,7 +153,10 @@ impl World {
         let clusters: Vec<&str> = REGIONS.iter().filter_map(|(_, cluster)| *cluster).collect();
         let service = if self.options.kubernetes.is_empty() { "command" } else { "kubernetes" };
         let (failover_after, max_data_loss) = (self.options.failover_after, self.options.max_data_loss);
-        let document = config::application(&clusters, failover_after, max_data_loss, service);
+        let mut document = config::application(&clusters, failover_after, max_data_loss, service);
+        if self.options.grace.is_some() {
+            document = config::quiesced_first(&document);
+        }
         std::fs::write(self.document(), document).context("cannot write the Application document")
     }
 }

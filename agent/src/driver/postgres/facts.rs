@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use regent_core::facts::{Findings, PostgresFacts, SlotFacts, SlotLimit};
+use regent_core::time::Span;
 
 use super::Postgres;
 use super::session::{SqlError, connect, login, number, run, text, truth};
 use crate::driver::Found;
 use crate::driver::reached::gather;
+use crate::probe::millis;
 
 /// One look.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
@@ -97,6 +99,7 @@ impl Postgres {
                 .iter()
                 .filter_map(|row| Some((text(row, "name")?.to_owned(), text(row, "setting")?.to_owned())))
                 .collect(),
+            grace: Some(Span::from_millis(millis(self.options.grace))),
         })
     }
 }

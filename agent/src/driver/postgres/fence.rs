@@ -40,6 +40,14 @@ WHERE (backend_type = 'client backend' OR (backend_type = 'walsender' AND datid 
   AND pid <> pg_backend_pid()
   AND NOT (usename = session_user AND client_addr IS NULL AND client_port = -1)";
 
+/// How long transactions may take to end by themselves.
+#[derive(Debug, Clone, Copy)]
+struct Grace {
+    span: Duration,
+    /// How often a quiesce had been told to break off when this one began.
+    told: u64,
+}
+
 impl Postgres {
     /// Writes the marker and closes the database at rest. A primary's leftover `primary_conninfo` is emptied.
     pub(super) async fn take_into_guard(&self, marker: &Marker) -> DriverResult {
@@ -59,16 +67,18 @@ impl Postgres {
         })
     }
 
-    /// Fences; live sessions may finish within `grace`.
-    pub(super) async fn fence_gently(&self, grace: Duration) -> DriverResult {
+    /// Fences; live sessions may finish within this grace. It can be broken off while they do, and is a fence that is not
+    /// confirmed then; without a grace it cannot.
+    pub(super) async fn fence_gently(&self, span: Duration) -> DriverResult {
         self.gate.fence_begins();
-        match tokio::time::timeout(FENCE_LIMIT + grace, self.fence_within(grace)).await {
+        let grace = Grace { span, told: self.gate.broken_off() };
+        match tokio::time::timeout(FENCE_LIMIT + span, self.fence_within(grace)).await {
             Ok(done) => done,
             Err(_) => Err(unconfirmed("the server did not settle")),
         }
     }
 
-    async fn fence_within(&self, grace: Duration) -> DriverResult {
+    async fn fence_within(&self, grace: Grace) -> DriverResult {
         if self.is_gone().await {
             return self.fence_at_rest().await;
         }
@@ -95,7 +105,7 @@ impl Postgres {
         false
     }
 
-    async fn fence_running(&self, grace: Duration) -> DriverResult {
+    async fn fence_running(&self, grace: Grace) -> DriverResult {
         let canary = self.take_canary().await;
         let put = self.put_fence(Durability::Written, WRITE_LIMIT).await?;
         self.reload().await?;
@@ -231,12 +241,19 @@ impl Postgres {
         Ok(rows.iter().filter_map(|row| number(row, "pid")).collect())
     }
 
-    /// Waits until no client is in a transaction, or until the grace is over.
-    async fn drain(&self, grace: Duration) -> Result<(), DriverError> {
-        let deadline = Instant::now() + grace;
+    /// Waits until no client is in a transaction, or until the grace is over. The block stands and is in force by then: told
+    /// to break off it leaves nothing that could be written behind whoever lifts it, and has cut nobody.
+    async fn drain(&self, grace: Grace) -> Result<(), DriverError> {
+        let deadline = Instant::now() + grace.span;
         // Whoever streams is busy all the time, and finishes nothing.
         let busy = format!("SELECT count(*) AS busy {CLIENTS} AND backend_type = 'client backend' AND state <> 'idle'");
         while Instant::now() < deadline {
+            if self.gate.broken_off() != grace.told {
+                return Err(DriverError::permanent(
+                    "postgres-quiesce-broken-off",
+                    "broken off while transactions were let end: the database is to be opened again, so nobody was cut",
+                ));
+            }
             if number(&self.acting.row(&busy, STATEMENT_LIMIT).await?, "busy") == Some(0_u64) {
                 return Ok(());
             }

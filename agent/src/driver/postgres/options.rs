@@ -52,8 +52,8 @@ pub struct PostgresOptions {
     /// Stops the server and returns.
     pub stop: Vec<String>,
     /// How long transactions may take to end by themselves once a `quiesce` step has shut the doors to new logins; then
-    /// they are cut. It counts within `maxWriteOutage`, and an undo waits for it. No fence waits. Default: `100ms`; at
-    /// most `30s`; `0s` cuts at once.
+    /// they are cut. It counts within `maxWriteOutage`. No fence waits for it, and no undo: that breaks it off. Default:
+    /// `100ms`; at most `30s`; `0s` cuts at once.
     #[serde(default = "grace", deserialize_with = "limited")]
     pub grace: Duration,
     /// Where its processes are: `remote` if not on this machine, and PGDATA is only reached from here. Default: `local`.

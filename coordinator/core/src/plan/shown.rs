@@ -93,9 +93,9 @@ impl Shown {
 /// The plan of a planned move.
 #[must_use]
 pub fn switchover(scene: &Scene<'_>, view: Viewpoint, asked: &Asked<'_>) -> Shown {
-    let (candidate, refusals) = switchover::look(scene, asked.purpose, asked.to);
     let automation = &scene.known.document.automation;
     let max_write_outage = asked.max_write_outage.unwrap_or(automation.max_write_outage);
+    let (candidate, refusals) = switchover::look(scene, asked.purpose, asked.to, max_write_outage);
     let cause = Cause::Switchover { by: asked.by.to_owned(), max_write_outage, purpose: asked.purpose };
     // With something in the way the plan is shown all the same.
     let to = candidate.as_ref().map(|candidate| candidate.cluster.clone());

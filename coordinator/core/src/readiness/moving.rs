@@ -87,6 +87,7 @@ impl Looking<'_> {
         if let Err(rule) = switchover::primary_serves(&scene) {
             self.add(Place::of(scene.primary), Severity::Blocker, &rule.code, rule.detail);
         }
+        self.notes.extend(switchover::of_quiesces(&scene, self.document().automation.max_write_outage));
         if obstacles.is_empty() {
             self.add(Place::default(), Severity::Blocker, NO_TARGET, "no other cluster is listed");
         }

@@ -65,7 +65,9 @@ impl Turn {
         let stage = match self {
             Self::Undo => {
                 let same = |other: &Step| other.resource == step.resource && other.cluster == step.cluster;
-                let closing = run.walk().any(|(other, progress)| same(other) && self.awaits(other, progress));
+                let closing = run
+                    .walk()
+                    .any(|(other, progress)| same(other) && self.awaits(other, progress) && !gives_way(other, step));
                 step.stage == UNDO_STAGE && !closing
             }
             Self::Stage(stage) => {
@@ -86,6 +88,12 @@ impl Turn {
             || step.is_ttl_alone();
         self == Self::Undo && step.stage != UNDO_STAGE && closes && progress.state == StepState::Running
     }
+}
+
+/// The quiesce of a database may let transactions end for long, and refuses all others meanwhile: its agent breaks it off for
+/// the undo, which waits there until it has ended. By its token the undo is the newer one, whichever comes first.
+fn gives_way(closing: &Step, undo: &Step) -> bool {
+    closing.kind == StepKind::Action(Action::Quiesce) && undo.kind == StepKind::Unfence
 }
 
 /// True if nothing holds a step of a later stage up but what is stuck with another resource.

@@ -39,6 +39,7 @@ mod moving;
 mod observing;
 mod ordering;
 mod planning;
+mod quiescing;
 mod random;
 mod readying;
 mod recovering;

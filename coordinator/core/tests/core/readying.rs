@@ -42,6 +42,7 @@ fn postgres() -> PostgresFacts {
         max_wal_bytes: 1 << 30,
         archive_fails: String::new(),
         settings: [("max_connections".to_owned(), "100".to_owned())].into(),
+        grace: Some(Span::from_millis(100)),
     }
 }
 

@@ -114,6 +114,7 @@ fn postgres(found: &wire::PostgresFacts) -> PostgresFacts {
         max_wal_bytes: found.max_wal_bytes,
         archive_fails: cut(&found.archive_fails),
         settings: settings(&found.settings),
+        grace: found.grace_ms.map(Span::from_millis),
     }
 }
 
