@@ -27,6 +27,7 @@ mod fixture;
 mod installing;
 mod intervening;
 mod judging;
+mod lagging;
 mod late;
 mod late_window;
 mod measuring;
