@@ -3,6 +3,8 @@
 //! Evidence is never replicated. Each coordinator has its own; followers relay theirs to the leader with ages, and
 //! the leader dates them by its own clock. Stale or missing telemetry is *unknown*: never healthy, never dead.
 
+mod track;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::facts::{Facts, NodeFacts, Papers};
@@ -12,6 +14,8 @@ use crate::id::{
 };
 use crate::restore::AgentReport;
 use crate::time::{Moment, Span};
+
+pub use self::track::{Course, Growth, Pace, Track};
 
 /// Everything one coordinator knows beside the applied state.
 #[derive(Debug, Clone, Default)]
@@ -177,8 +181,8 @@ pub struct Sighting {
     pub closed_since: Option<Moment>,
     /// Since which probe, without a break, a standby has had no link to its upstream; none while it has one.
     pub unlinked_since: Option<Moment>,
-    /// Since when, and from what, a standby's lag has grown without ever falling; none where no lag is known.
-    pub lag_rising: Option<(Moment, Span)>,
+    /// Of the last ten minutes; see [`Sighting::track_after`].
+    pub track: Track,
     /// The last position that was reported, with its date: a database that has failed reports none.
     pub last_position: Option<LastPosition>,
     /// For humans.
@@ -235,17 +239,6 @@ impl Sighting {
         let unlinked = self.upstream.as_ref().is_some_and(|upstream| !upstream.connected);
         let since = self.without_break(before).and_then(|before| before.unlinked_since);
         unlinked.then(|| since.unwrap_or(self.at))
-    }
-
-    /// Since when, and from what, the lag has grown without ever falling, given the sighting before. While it stays what it
-    /// was at first, it does not grow yet.
-    #[must_use]
-    pub fn lag_rising_after(&self, before: Option<&Self>) -> Option<(Moment, Span)> {
-        let lag_of = |seen: &Self| seen.upstream.as_ref().and_then(|upstream| upstream.lag);
-        let lag = lag_of(self)?;
-        let before = self.without_break(before).filter(|before| lag_of(before).is_some_and(|last| last <= lag));
-        let since = before.and_then(|before| before.lag_rising).filter(|(_, from)| *from < lag);
-        Some(since.unwrap_or((self.at, lag)))
     }
 
     /// The sighting before, unless so much time lies between that anything may have happened.

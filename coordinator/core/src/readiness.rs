@@ -16,6 +16,7 @@ use crate::verdict::Scene;
 
 mod age;
 mod database;
+mod lag;
 mod machines;
 mod moving;
 mod rehearsed;

@@ -19,7 +19,7 @@ use regent_core::entry::{
     Agent, Coordinator, Database, Endpoint, Entry, FORMAT, Finding, Gap, Ground, Outcome, Record, Report, StaleAnswer,
 };
 use regent_core::evidence::{
-    Beat, Contact, FenceState, Health, LastPosition, LeaseState, Role, Sighting, UpstreamSight,
+    Beat, Contact, FenceState, Health, LastPosition, LeaseState, Role, Sighting, Track, UpstreamSight,
 };
 use regent_core::id::{
     ApplicationId, Attempt, ClusterId, CoordinatorId, Epoch, GroupId, IdentityId, Incarnation, InstallationId,
@@ -426,7 +426,7 @@ pub(crate) fn contact(node: &Node, primary: bool) -> Contact {
         ailing_since: None,
         closed_since: None,
         unlinked_since: None,
-        lag_rising: None,
+        track: Track::default(),
         last_position: Some(LastPosition { at: now, position: 50_331_648, text: "0/3000000".into() }),
         upstream: (!primary).then(|| UpstreamSight {
             connected: true,

@@ -1,22 +1,15 @@
-//! Whether a switchover would start, and how far the standbys are behind.
+//! Whether a switchover would start.
 
 use super::sides::VERSIONS_DIFFER;
-use super::{Looking, Place, place};
-use crate::evidence::Sighting;
+use super::{Looking, Place};
 use crate::id::ClusterId;
 use crate::plan::SWITCHOVER;
 use crate::preflight::{Note, Severity};
 use crate::readiness_found::{MANAGED_ELSEWHERE, PERMISSION_MISSING};
 use crate::switchover::{self, NO_TARGET};
 use crate::target;
-use crate::time::Span;
 use crate::verdict::Scene;
 use crate::why::Rule;
-
-/// A lag that has grown for less may be one long transaction.
-const TREND_AFTER: Span = Span::from_secs(60);
-/// By how much at least; and by a tenth of what is allowed.
-const TREND_BY: Span = Span::from_secs(1);
 
 /// What was found out of the moves to all other clusters.
 pub(super) struct Moves {
@@ -27,38 +20,6 @@ pub(super) struct Moves {
 }
 
 impl Looking<'_> {
-    /// How far the standbys are behind.
-    pub(super) fn of_lag(&mut self, scene: &Scene<'_>) {
-        let limit = self.document().automation.max_data_loss;
-        for cluster in scene.others() {
-            for resource in self.document().guarded() {
-                let seen = self.evidence.sighting(cluster, self.application, &resource);
-                // An old one says nothing: that it is old is told with the cluster.
-                let seen = seen.filter(|seen| seen.is_fresh(self.view.now));
-                if let Some(seen) = seen {
-                    self.of_trend(&place(cluster, &resource), seen);
-                }
-                let lag = seen.and_then(|seen| seen.upstream.as_ref()).and_then(|upstream| upstream.lag);
-                if let Some(lag) = lag.filter(|lag| *lag > limit.divided(2)) {
-                    let detail = format!("{resource} is {lag} behind; maxDataLoss is {limit}");
-                    self.add(place(cluster, &resource), Severity::Warning, "lag-near-limit", detail);
-                }
-            }
-        }
-    }
-
-    /// Whether the lag grows.
-    fn of_trend(&mut self, here: &Place, seen: &Sighting) {
-        let limit = self.document().automation.max_data_loss;
-        let lag = seen.upstream.as_ref().and_then(|upstream| upstream.lag);
-        let Some(((since, from), lag)) = seen.lag_rising.zip(lag) else { return };
-        let (lasts, by) = (seen.at.since(since), lag.minus(from));
-        if lasts >= TREND_AFTER && by >= TREND_BY.max(limit.divided(10)) {
-            let detail = format!("its lag has grown from {from} to {lag} within {lasts}; maxDataLoss is {limit}");
-            self.add(here.clone(), Severity::Warning, "lag-grows", detail);
-        }
-    }
-
     /// What would refuse a switchover, and how far the standbys are behind. None before there is a primary.
     pub(super) fn of_moving(&mut self) -> Option<Moves> {
         let Some(scene) = self.scene() else {

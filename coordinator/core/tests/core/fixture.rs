@@ -10,7 +10,7 @@ use regent_core::decide::Viewpoint;
 use regent_core::effect::Effect;
 use regent_core::entry::{Agent, Database, Endpoint, Entry, FORMAT, Finding, Ground, Outcome, Record, Report};
 use regent_core::evidence::{
-    Beat, Contact, Evidence, FenceState, Health, LastPosition, LeaseState, Role, Sighting, UpstreamSight,
+    Beat, Contact, Evidence, FenceState, Health, LastPosition, LeaseState, Role, Sighting, Track, UpstreamSight,
 };
 use regent_core::id::{
     ApplicationId, ClusterId, CoordinatorId, Epoch, GroupId, Incarnation, InstallationId, LogIndex, RegionId,
@@ -298,7 +298,7 @@ pub fn sighting(at: Moment, role: Role, position: Option<u64>) -> Sighting {
         ailing_since: None,
         closed_since: None,
         unlinked_since: None,
-        lag_rising: None,
+        track: Track::default(),
         last_position: position.map(|position| LastPosition { at, position, text: String::new() }),
         upstream: (role == Role::Standby).then_some(UpstreamSight {
             connected: false,

@@ -31,6 +31,7 @@ mod fixture;
 mod installing;
 mod intervening;
 mod judging;
+mod lagging;
 mod late;
 mod late_window;
 mod measuring;

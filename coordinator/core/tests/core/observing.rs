@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use regent_core::entry::{Agent, Entry};
-use regent_core::evidence::{Role, Sighting};
 use regent_core::id::{ApplicationId, CoordinatorId, Epoch, Incarnation, InstallationId, VoteNumber};
 use regent_core::lease::TimeBound;
 use regent_core::observer::{Answer, Heard, Observer};
@@ -275,30 +274,4 @@ fn a_restarted_agent_of_the_same_boot_goes_on_at_once() {
     assert_eq!(beat_of(&mut bench, 8, "here").grants.len(), 1, "also without a quorum that could register it");
     register(&mut bench, 8, "here");
     assert_eq!(beat_of(&mut bench, 8, "here").grants.len(), 1);
-}
-
-#[test]
-fn a_lag_grows_since_it_was_last_at_its_lowest() {
-    let seen = |at: u64, lag: Option<u64>, before: Option<&Sighting>| {
-        let mut seen = sighting(Moment(at), Role::Standby, Some(1000));
-        seen.upstream.as_mut().unwrap().lag = lag.map(Span::from_millis);
-        seen.lag_rising = seen.lag_rising_after(before);
-        seen
-    };
-    let since = |at: u64, from: u64| Some((Moment(at), Span::from_millis(from)));
-    let first = seen(1_000, Some(200), None);
-    assert_eq!(first.lag_rising, since(1_000, 200));
-    let same = seen(1_500, Some(200), Some(&first));
-    assert_eq!(same.lag_rising, since(1_500, 200), "it does not grow yet");
-    let more = seen(2_000, Some(300), Some(&same));
-    assert_eq!(more.lag_rising, since(1_500, 200));
-    let rests = seen(2_500, Some(300), Some(&more));
-    assert_eq!(rests.lag_rising, since(1_500, 200), "it has not fallen");
-    let again = seen(2_500, Some(300), Some(&rests));
-    assert_eq!(again.lag_rising, since(1_500, 200), "the same word, relayed once more");
-    assert_eq!(seen(3_000, Some(299), Some(&rests)).lag_rising, since(3_000, 299), "it fell");
-    assert_eq!(seen(3_000, None, Some(&rests)).lag_rising, None, "it is unknown");
-    let after_silence = seen(3_000, Some(400), Some(&seen(3_000, None, None)));
-    assert_eq!(after_silence.lag_rising, since(3_000, 400));
-    assert_eq!(seen(4_100, Some(400), Some(&rests)).lag_rising, since(4_100, 400), "nobody has looked in between");
 }

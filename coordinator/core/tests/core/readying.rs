@@ -188,30 +188,6 @@ fn a_second_standby_that_could_not_take_over_is_told_of() {
 }
 
 #[test]
-fn a_lag_that_grows_is_told_once_it_has_grown_for_a_minute_and_by_enough() {
-    let (world, mut evidence) = well();
-    let grown = |evidence: &mut Evidence, secs, from, to| {
-        let seen = service(evidence, &central(), "db");
-        seen.upstream.as_mut().unwrap().lag = Some(Span::from_millis(to));
-        seen.lag_rising = Some((NOW.before(Span::from_secs(secs)), Span::from_millis(from)));
-    };
-    for (secs, from, to) in [(59, 0, 2_000), (3_600, 1_500, 2_499)] {
-        grown(&mut evidence, secs, from, to);
-        assert_eq!(notes(&world, &evidence), Vec::<String>::new());
-    }
-    grown(&mut evidence, 90, 500, 1_500);
-    let all = readiness::notes(&world.state, &evidence, view(NOW, &world), &app()).unwrap();
-    let details: Vec<&str> = all.iter().map(|(_, note)| note.detail.as_str()).collect();
-    assert_eq!(details, ["its lag has grown from 500ms to 1s500ms within 1m30s; maxDataLoss is 5s"]);
-    // A tenth of what is allowed, where that is more than a second.
-    let mut wide = world.copy();
-    wide.state.applications.get_mut(&app()).unwrap().document.automation.max_data_loss = Span::from_secs(20);
-    assert_eq!(notes(&wide, &evidence), Vec::<String>::new());
-    grown(&mut evidence, 90, 500, 2_500);
-    assert_eq!(notes(&wide, &evidence), ["warning lag-grows central-1/db"]);
-}
-
-#[test]
 fn a_coordinator_is_named_and_one_that_is_no_member_is_not() {
     let (mut world, mut evidence) = well();
     let of = |until| NodeFacts { at: NOW, ahead_ms: 2_500, certificate_until: until };
@@ -254,7 +230,7 @@ type Hurt = (&'static str, fn(&mut Evidence, &mut World));
 
 #[test]
 fn each_fact_that_will_hurt_has_its_note() {
-    let cases: [Hurt; 46] = [
+    let cases: [Hurt; 45] = [
         ("warning wal-level west-1/db", |e, _| pg(e).wal_level = "minimal".into()),
         ("warning wal-senders west-1/db", |e, _| pg(e).max_wal_senders = 2),
         ("warning wal-not-kept west-1/db", |e, _| pg(e).wal_keep_bytes = 0),
@@ -326,11 +302,6 @@ fn each_fact_that_will_hurt_has_its_note() {
         ("warning backup-damaged west-1/db", |e, _| newest(e).whole = Some(Err("it ends in the middle".into()))),
         ("warning backup-size west-1/db", |e, _| newest(e).bytes = 400),
         ("warning backup-size west-1/db", |e, _| newest(e).bytes = 2_002),
-        ("warning lag-grows central-1/db", |e, _| {
-            let seen = service(e, &central(), "db");
-            seen.upstream.as_mut().unwrap().lag = Some(Span::from_secs(2));
-            seen.lag_rising = Some((NOW.before(Span::from_secs(60)), Span::from_secs(1)));
-        }),
         ("warning lag-near-limit central-1/db", |e, _| {
             let contact = e.contacts.get_mut(&central()).unwrap();
             let seen = contact.resources.get_mut(&app()).unwrap().get_mut(&resource("db")).unwrap();

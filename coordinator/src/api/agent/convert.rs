@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use regent_core::application::{Action, Application, DnsName, OnCoordinatorLoss};
 use regent_core::entry::{Agent, Cause, Coordinator, Endpoint, Ground, Outcome, Report, StaleAnswer};
 use regent_core::evidence::{
-    Beat, Contact, FenceState, Health, LeaseState, PromiseSight, Role, Sighting, UpstreamSight, WitnessSight,
+    Beat, Contact, FenceState, Health, LeaseState, PromiseSight, Role, Sighting, Track, UpstreamSight, WitnessSight,
 };
 use regent_core::id::{
     ApplicationId, ClusterId, CoordinatorId, Epoch, Incarnation, InstallationId, LogIndex, NameError, RegionId,
@@ -230,7 +230,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
         ailing_since: None,
         closed_since: None,
         unlinked_since: None,
-        lag_rising: None,
+        track: Track::default(),
         last_position: None,
         upstream: seen.upstream.as_ref().map(|upstream| UpstreamSight {
             connected: upstream.connected,
@@ -245,7 +245,7 @@ fn sighting(seen: &wire::ResourceReport, before: Option<&Sighting>, sent: Moment
     sighting.ailing_since = sighting.ailing_after(before);
     sighting.closed_since = sighting.closed_after(before);
     sighting.unlinked_since = sighting.unlinked_after(before);
-    sighting.lag_rising = sighting.lag_rising_after(before);
+    sighting.track = sighting.track_after(before);
     sighting.last_position = sighting.last_position_after(before);
     sighting
 }

@@ -152,6 +152,7 @@ fn resource(name: &ResourceId, kind: &str, seen: Option<&Sighting>, now: Moment)
 
 #[cfg(test)]
 mod tests {
+    use regent_core::evidence::Track;
     use regent_core::id::SystemId;
 
     use super::*;
@@ -173,7 +174,7 @@ mod tests {
             ailing_since: None,
             closed_since: None,
             unlinked_since: None,
-            lag_rising: None,
+            track: Track::default(),
             last_position: None,
             upstream: None,
             detail: "accepts connections".into(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use regent_core::evidence::{
-    Beat, Contact, Evidence, FenceState, Health, LastPosition, LeaseState, Role, Sighting, UpstreamSight,
+    Beat, Contact, Evidence, FenceState, Health, LastPosition, LeaseState, Role, Sighting, Track, UpstreamSight,
 };
 use regent_core::id::{ClusterId, CoordinatorId, Epoch, ResourceId, SystemId};
 use regent_core::state::ApplicationState;
@@ -113,7 +113,7 @@ impl Play {
             ailing_since: None,
             closed_since: None,
             unlinked_since: None,
-            lag_rising: None,
+            track: Track::default(),
             last_position: position.map(|position| LastPosition { at, position, text: String::new() }),
             detail: String::new(),
         }

@@ -129,3 +129,17 @@ fn backup(found: &wire::BackupFacts) -> BackupFacts {
     let problem = if newest.is_none() { cut(&found.problem) } else { String::new() };
     BackupFacts { newest, max_age: Span::from_millis(found.max_age_ms), median_bytes: found.median_bytes, problem }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_slots_below_zero_is_none_and_an_absent_one_unknown() {
+        let of = |slot_limit_bytes| {
+            postgres(&wire::PostgresFacts { slot_limit_bytes, ..wire::PostgresFacts::default() }).slot_limit
+        };
+        let wanted = (SlotLimit::Unknown, SlotLimit::Unlimited, SlotLimit::Bytes(5));
+        assert_eq!((of(None), of(Some(-1)), of(Some(5))), wanted);
+    }
+}
