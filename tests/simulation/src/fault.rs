@@ -7,6 +7,9 @@ use crate::network::MachineId;
 
 mod by_hand;
 mod handover;
+mod kind;
+
+pub use kind::Kind;
 
 /// One thing that goes wrong for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -23,6 +23,7 @@
 
 #![allow(clippy::expect_used, reason = "a world that cannot be built is a failure of the test")]
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -100,6 +101,8 @@ pub struct Outcome {
     pub hash: u64,
     /// How much that was.
     pub events: u64,
+    /// How many faults of each kind began; a kind that never did is not in it.
+    pub began: BTreeMap<fault::Kind, u64>,
     /// How it ended.
     pub result: Result<Settled, Failure>,
 }
@@ -171,13 +174,13 @@ pub fn run(seed: u64, aloud: bool) -> Outcome {
         let (promise, how) = ("no panic".to_owned(), "something panicked".to_owned());
         Err(Failure { seed, promise, how, mistake: None, lines })
     });
-    Outcome { hash, events, result }
+    Outcome { hash, events, began: world.began().clone(), result }
 }
 
 fn broken(seed: u64, how: &str) -> Outcome {
     let (promise, how) = ("simulation".to_owned(), how.to_owned());
     let failure = Failure { seed, promise, how, mistake: None, lines: Vec::new() };
-    Outcome { hash: 0, events: 0, result: Err(failure) }
+    Outcome { hash: 0, events: 0, began: BTreeMap::new(), result: Err(failure) }
 }
 
 /// A file system in memory, where there is one: a thousand worlds wear out no disk.

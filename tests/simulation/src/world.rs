@@ -93,6 +93,8 @@ pub(super) struct World {
     maimed: bool,
     /// When the primary was lost, where that is all that happens and nothing was promoted since.
     awaited: Option<u64>,
+    /// How many faults of each kind took hold.
+    began: BTreeMap<fault::Kind, u64>,
 }
 
 impl World {
@@ -167,11 +169,16 @@ impl World {
             directory: directory.to_owned(),
             maimed: false,
             awaited: None,
+            began: BTreeMap::new(),
         }
     }
 
     pub(super) fn trace(&self) -> &Trace {
         &self.trace
+    }
+
+    pub(super) fn began(&self) -> &BTreeMap<fault::Kind, u64> {
+        &self.began
     }
 
     /// From the first process to the healed world.

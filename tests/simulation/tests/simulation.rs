@@ -3,11 +3,17 @@
 //! `REGENT_SEEDS=0..2000` says which; without it there are as many as fit beside the other tests. The
 //! command for a million is `simulate --seeds 0..1000000`.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use regent_simulation::fault::Kind;
 use regent_simulation::{Outcome, SEVERAL};
+
+/// In the seeds of an ordinary run each kind of fault begins at least so often.
+const AT_LEAST: u64 = 10;
 
 fn seeds(otherwise: Range<u64>) -> Range<u64> {
     let Ok(text) = std::env::var("REGENT_SEEDS") else { return otherwise };
@@ -38,8 +44,13 @@ fn each(seeds: Range<u64>, look: impl Fn(u64, Outcome) + Sync) {
 fn every_promise_holds_for_every_seed() {
     let (seeds, began) = (seeds(0..2_000), Instant::now());
     let (settled, held) = (AtomicU64::new(0), AtomicU64::new(0));
+    let faults = Mutex::new(BTreeMap::<Kind, u64>::new());
     each(seeds.clone(), |_, outcome| match outcome.result {
         Ok(end) => {
+            let mut faults = faults.lock().expect("no thread has panicked");
+            for (kind, count) in outcome.began {
+                *faults.entry(kind).or_default() += count;
+            }
             settled.fetch_add(1, Ordering::Relaxed);
             held.fetch_add(u64::from(end.held.is_some()), Ordering::Relaxed);
         }
@@ -47,7 +58,16 @@ fn every_promise_holds_for_every_seed() {
     });
     let (settled, held) = (settled.into_inner(), held.into_inner());
     println!("{settled} seeds in {:?}; {held} of them not served in the end, by a name", began.elapsed());
+    let faults = faults.into_inner().expect("no thread has panicked");
+    let count = |kind: &Kind| faults.get(kind).copied().unwrap_or_default();
+    for kind in Kind::ALL {
+        println!("{:>7} x {kind:?}", count(kind));
+    }
     assert_eq!(settled, seeds.end - seeds.start);
+    if settled >= 2_000 {
+        let rare: Vec<&Kind> = Kind::ALL.iter().filter(|kind| count(kind) < AT_LEAST).collect();
+        assert!(rare.is_empty(), "these faults began less than {AT_LEAST} times: {rare:?}");
+    }
     assert!(held * 4 < settled, "a check of what is never served checks little");
 }
 

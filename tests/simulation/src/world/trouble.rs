@@ -6,12 +6,22 @@ use std::sync::PoisonError;
 
 use regent_core::id::CoordinatorId;
 
-use crate::fault::{Fault, Planned};
+use crate::fault::{Fault, Kind, Planned};
 use crate::network::MachineId;
 use crate::world::World;
 
 impl World {
     pub(super) fn begin(&mut self, fault: &Fault) {
+        let takes_hold = match fault {
+            Fault::Stop { process } => self.processes.contains_key(process),
+            Fault::Link { from, to } => from != to,
+            // Counted when the copy is put back.
+            Fault::OldDisk { .. } => false,
+            _ => true,
+        };
+        if takes_hold {
+            *self.began.entry(fault.kind()).or_default() += 1;
+        }
         match fault {
             Fault::Partition { machines, outward, inward } => self.partition(machines, *outward, *inward, true),
             Fault::Flapping { machines, .. } => self.partition(machines, true, true, true),
@@ -111,6 +121,7 @@ impl World {
         self.power_off(machine);
         let put = std::fs::remove_dir_all(&disk).and_then(|()| copy_disk(&copy, &disk));
         self.trace.say(format_args!("coordinator-{coordinator} gets an old disk back: {}", put.is_ok()));
+        *self.began.entry(Kind::OldDisk).or_default() += u64::from(put.is_ok());
         self.gone.push(coordinator);
         self.old_disks.push(coordinator);
         self.power_on(machine);
