@@ -147,7 +147,10 @@ pub async fn one(
     match gentle {
         Ok(done) => Ok(done),
         Err(error) if error.code == "unsupported" => Err(error),
-        Err(_) if planted::makes(Mistake::FenceAssumed) => Ok(Done::default()),
+        Err(_) if planted::makes(Mistake::FenceAssumed) => {
+            let probe = driver.probe().await;
+            Ok(Done { position: probe.position, timeline: probe.timeline, ..Done::default() })
+        }
         Err(_) => {
             let hard = within(HARD, driver.fence_hard()).await;
             note(application, resource, "hard", &hard);

@@ -79,6 +79,7 @@ pub async fn keep(
         let begun = tokio::time::Instant::now();
         let ended = once(link, &address, &dial, &hello, &pace, &events).await;
         let doubled = matches!(&ended, Err(Ended::Refused { code, .. }) if code == DOUBLED);
+        let silent = matches!(&ended, Err(Ended::Silent(_)));
         let why = ended.map_or_else(|ended| ended.to_string(), |never| match never {});
         if doubled {
             let _ = events.send((link, LinkEvent::Doubled));
@@ -89,7 +90,7 @@ pub async fn keep(
             said = why;
         }
         let _ = events.send((link, LinkEvent::Down));
-        if planted::makes(Mistake::NeverRedialled) {
+        if silent && planted::makes(Mistake::NeverRedialled) {
             return;
         }
         let pause = pace.borrow().pause();

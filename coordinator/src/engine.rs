@@ -78,7 +78,7 @@ impl Engine {
                         self.status(&said);
                     }
                 }
-                Some(cluster) = heardings.connected.recv() => self.dispatch_all(Some(&cluster)),
+                Some(cluster) = heardings.connected.recv() => self.dispatch_again(Some(&cluster)),
                 event = events.recv() => match event {
                     Some(event) => self.applied(&event),
                     None => break,
@@ -111,7 +111,7 @@ impl Engine {
         });
         if leading && !self.leading {
             info!(term = leadership.term, "leading");
-            self.dispatch_all(None);
+            self.dispatch_again(None);
         } else if !leading && self.leading {
             info!(term = leadership.term, "no longer leading");
         }
@@ -129,9 +129,8 @@ impl Engine {
         for entry in entries {
             self.proposals.offer(entry);
         }
-        let again = !planted::makes(Mistake::DispatchedOnce);
-        if again && self.sent.is_none_or(|sent| sent.elapsed() >= SEND_AGAIN) {
-            self.dispatch_all(None);
+        if self.sent.is_none_or(|sent| sent.elapsed() >= SEND_AGAIN) {
+            self.dispatch_again(None);
         }
     }
 
@@ -206,6 +205,13 @@ impl Engine {
         if !holding.is_empty() {
             info!(runs = ?holding, "what was applied late still holds");
             self.dispatch_all(None);
+        }
+    }
+
+    /// What was sent before may have been lost.
+    fn dispatch_again(&mut self, only: Option<&ClusterId>) {
+        if !planted::makes(Mistake::DispatchedOnce) {
+            self.dispatch_all(only);
         }
     }
 

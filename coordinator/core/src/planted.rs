@@ -22,13 +22,13 @@ pub enum Mistake {
     PromiseTooShort,
     /// Without coordinators nobody is asked for promises.
     FailsafeUnasked,
-    /// A commanded fence that was not confirmed is reported as done.
+    /// A commanded fence that was not confirmed is reported as done, with the position that the database has then.
     FenceAssumed,
     /// A self-fence is never lifted.
     FenceNeverLifted,
     /// A database that came up closed is not opened again.
     ClosedStaysClosed,
-    /// A stream to a coordinator that ended is not dialled again.
+    /// A coordinator that fell silent is not dialled again.
     NeverRedialled,
     /// A coordinator grants while its own vote is out.
     GrantBesideVote,
@@ -48,7 +48,8 @@ pub enum Mistake {
     OldSideEligible,
     /// The name does not follow the primary.
     AnswerStays,
-    /// A step whose dispatch was lost is not dispatched again.
+    /// A step is dispatched when its intent is applied, and never again: not in time, to an agent that connects, or by a new
+    /// leader.
     DispatchedOnce,
     /// Raft acknowledges entries that are not on the disk.
     LogNotWritten,

@@ -5,11 +5,14 @@ use std::fmt;
 use crate::dice::Dice;
 use crate::network::MachineId;
 
+mod aimed;
 mod by_hand;
 mod handover;
 mod kind;
 
 pub use kind::Kind;
+
+pub use aimed::Aim;
 
 /// One thing that goes wrong for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,6 +178,8 @@ pub enum Manner {
     ByHand,
     /// Whoever is to open loses the coordinators in that very moment, and the old side comes back.
     Handover,
+    /// What would show that one rule is missing.
+    Aimed(Aim),
 }
 
 impl Manner {
@@ -229,6 +234,7 @@ pub(super) fn plan(dice: &mut Dice, manner: Manner, ground: &Ground<'_>) -> Vec<
         Manner::Late => return late(dice, ground),
         Manner::ByHand => return by_hand::draw(dice, ground),
         Manner::Handover => return handover::draw(dice, ground),
+        Manner::Aimed(aim) => return aimed::draw(aim, dice, ground),
         Manner::Any | Manner::CoordinatorsOnly | Manner::RegionLost | Manner::Plain => {}
     }
     let mut planned = Vec::new();
@@ -256,9 +262,13 @@ pub(super) fn plan(dice: &mut Dice, manner: Manner, ground: &Ground<'_>) -> Vec<
         };
         let fault = match manner {
             Manner::CoordinatorsOnly => among_coordinators(dice, ground),
-            Manner::Any | Manner::RegionLost | Manner::Plain | Manner::Late | Manner::ByHand | Manner::Handover => {
-                anywhere(dice, ground)
-            }
+            Manner::Any
+            | Manner::RegionLost
+            | Manner::Plain
+            | Manner::Late
+            | Manner::ByHand
+            | Manner::Handover
+            | Manner::Aimed(_) => anywhere(dice, ground),
         };
         match &fault {
             Fault::Kill { process } | Fault::Stop { process } if !process.starts_with("coordinator") => {

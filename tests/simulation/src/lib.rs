@@ -45,6 +45,9 @@ mod world;
 /// From this seed on there are two applications in the world. Seeds below it are what they were without the second one.
 pub const SEVERAL: u64 = 1_000_000_000;
 
+/// From this seed on each run is aimed at one rule: see [`fault::Aim`]. There is one application in its world.
+pub const AIMED: u64 = 2_000_000_000;
+
 /// How a run ended well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
@@ -127,34 +130,44 @@ pub fn breaks_a_promise(failure: &Failure) -> bool {
     !["setup", "simulation", "no panic"].contains(&failure.promise.as_str())
 }
 
-/// The lowest seed that finds a known mistake, by the promise that it breaks.
+/// The first seed that finds a known mistake, by the promise that it breaks. Of the runs that are aimed at one rule as many
+/// are tried, by turns.
 #[cfg(feature = "planted")]
 #[must_use]
 pub fn search(mistake: regent_core::planted::Mistake, seeds: std::ops::Range<u64>, jobs: usize) -> Option<Failure> {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::{Mutex, PoisonError};
 
-    let (next, found) = (AtomicU64::new(seeds.start), Mutex::new(None::<Failure>));
+    let both = seeds.end <= SEVERAL;
+    let turns = (seeds.end - seeds.start) * if both { 2 } else { 1 };
+    let seed_of = |turn: u64| match (both, turn % 2) {
+        (false, _) => seeds.start + turn,
+        (true, 0) => seeds.start + turn / 2,
+        (true, _) => AIMED + seeds.start + turn / 2,
+    };
+    let (next, found) = (AtomicU64::new(0), Mutex::new(None::<(u64, Failure)>));
     let lock = || found.lock().unwrap_or_else(PoisonError::into_inner);
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= lock().as_ref().map_or(seeds.end, |failure| failure.seed) {
+                    let turn = next.fetch_add(1, Ordering::Relaxed);
+                    if turn >= lock().as_ref().map_or(turns, |(known, _)| *known) {
                         break;
                     }
-                    if let Some(failure) = run_with(seed, mistake, false).result.err().filter(breaks_a_promise) {
+                    let failed = run_with(seed_of(turn), mistake, false).result.err();
+                    if let Some(failure) = failed.filter(breaks_a_promise) {
                         let mut found = lock();
-                        if found.as_ref().is_none_or(|known| failure.seed < known.seed) {
-                            *found = Some(failure);
+                        if found.as_ref().is_none_or(|(known, _)| turn < *known) {
+                            *found = Some((turn, failure));
                         }
                     }
                 }
             });
         }
     });
-    found.into_inner().unwrap_or_else(PoisonError::into_inner)
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.map(|(_, failure)| failure)
 }
 
 /// Runs one seed on this thread.

@@ -13,7 +13,8 @@ use clap::Parser;
 /// The real code of coordinators and agents in a simulated world.
 #[derive(Parser)]
 struct Arguments {
-    /// From the first to before the last, e.g. 0..2000; from 1000000000 on with two applications.
+    /// From the first to before the last, e.g. 0..2000; from 1000000000 on with two applications, from 2000000000 on aimed
+    /// at one rule each.
     #[arg(long, value_parser = seeds)]
     seeds: Range<u64>,
     /// Threads.
@@ -29,7 +30,8 @@ struct Arguments {
     #[cfg(feature = "planted")]
     #[arg(long)]
     mutation: Option<String>,
-    /// Puts each known mistake back in turn, and tells the lowest of the seeds that finds it.
+    /// Puts each known mistake back in turn, and tells the first of the seeds that finds it, or of as many that are aimed at one
+    /// rule each.
     #[cfg(feature = "planted")]
     #[arg(long)]
     mutations: bool,

@@ -14,13 +14,13 @@ use crate::client::{Acknowledged, Client};
 use crate::clock::{Clocks, TrueTime};
 use crate::database::Databases;
 use crate::dice::Dice;
-use crate::fault::{self, Fault, Ground, Manner, Planned};
+use crate::fault::{self, Aim, Fault, Ground, Manner, Planned};
 use crate::invariant::{self, Invariant, Sight};
 use crate::network::{MachineId, Network};
 use crate::process::Process;
 use crate::program::{self, GuardDoor, Seats};
 use crate::trace::Trace;
-use crate::{Failure, SEVERAL, Settled};
+use crate::{AIMED, Failure, SEVERAL, Settled};
 
 mod document;
 mod healed;
@@ -53,7 +53,7 @@ pub(super) struct World {
     trace: Trace,
     network: Network,
     databases: Databases,
-    /// Another application, from [`crate::SEVERAL`] on.
+    /// Another application, from [`crate::SEVERAL`] to [`crate::AIMED`].
     second: Option<Second>,
     seats: Seats,
     clusters: Vec<String>,
@@ -102,10 +102,12 @@ impl World {
         let time = TrueTime::default();
         let trace = Trace::new(time.clone(), aloud);
         let mut dice = Dice::of(seed, "world");
-        let spare = dice.percent(25);
+        let aim = (seed >= AIMED).then(|| Aim::of(seed));
+        let spare = dice.percent(25) && aim.is_none();
         let coordinators = 3 + u64::from(spare);
         let clusters: Vec<String> = ["a", "b", "c"].iter().map(|name| (*name).to_owned()).collect();
-        let clusters = if dice.percent(75) { clusters[..2].to_vec() } else { clusters };
+        let two = dice.percent(75) && !aim.is_some_and(Aim::needs_a_third);
+        let clusters = if two { clusters[..2].to_vec() } else { clusters };
         let names: Vec<String> = (1..=coordinators)
             .map(|id| format!("coordinator-{id}"))
             .chain(clusters.iter().map(|cluster| format!("cluster-{cluster}")))
@@ -129,12 +131,14 @@ impl World {
         };
         let chance = Dice::of(seed, "databases");
         let databases = Databases::new(time.clone(), trace.clone(), chance, SYSTEM_ID, &clusters, ways.clone());
-        let manner = Manner::draw(&mut dice, seed, spare);
+        let manner = aim.map_or_else(|| Manner::draw(&mut dice, seed, spare), Manner::Aimed);
         let by_name = (0..3).map(|region| Client::new(region, None));
         let beside =
             clusters.iter().enumerate().map(|(index, cluster)| Client::new(seats + index, Some(cluster.clone())));
         let (lag, bound) = (dice.between(5, 120), *dice.one(&[2_000, 2_000, 3_000, 5_000]));
-        let second = (seed >= SEVERAL)
+        let bound = aim.map_or(bound, Aim::bound);
+        let second = (SEVERAL..AIMED)
+            .contains(&seed)
             .then(|| Second::new(seed, bound, (clusters.as_slice(), seats), (time.clone(), trace.clone()), ways));
         Self {
             seed,

@@ -1,7 +1,8 @@
 //! Known mistakes, put back into the real code one at a time: each is found by the simulation.
 //!
 //! The table names a seed that finds each, and the promise that it breaks there. Where the code has changed so much that
-//! it no longer does, the seeds are searched, and what is found is told: it belongs into the table then.
+//! it no longer does, the seeds are searched, and what is found is told: it belongs into the table then. Seeds from
+//! 2,000,000,000 on are of runs that are aimed at one rule each.
 
 #![allow(clippy::panic, clippy::print_stdout, missing_docs, reason = "tests")]
 
@@ -10,7 +11,7 @@ use std::ops::Range;
 use regent_core::planted::Mistake;
 use regent_simulation::breaks_a_promise;
 
-/// Each must be found within these.
+/// Each must be found within these, or as many that are aimed at one rule each.
 const SEEDS: Range<u64> = 0..2_000;
 
 /// A test for each line: the mistake, a seed that finds it, and the promise that it breaks there.
@@ -49,19 +50,14 @@ found! {
     a_pause_that_holds_nothing: PauseIgnored, 42, "a pause holds";
     a_rogue_that_is_left: RogueLeft, 223, "a rogue writer is fenced and told";
     a_rewind_without_a_word: RewindUnasked, 15, "S5, nothing is deleted";
+    a_coordinator_that_is_not_dialled_again: NeverRedialled, 6, "L1";
+    a_step_that_is_dispatched_once: DispatchedOnce, 101, "L1";
+    a_grant_from_its_receipt: GrantFromReceipt, 2_000_000_000, "S1, one writer";
+    an_opening_without_the_lease: OpenWithoutLease, 2_000_000_001, "S1, one writer";
+    a_fence_that_is_assumed: FenceAssumed, 2_000_000_002, "S1, one writer";
+    a_grant_beside_a_vote: GrantBesideVote, 2_000_000_003, "S1, one writer";
+    a_grant_before_the_withdrawal: WithdrawalUnapplied, 2_000_000_014, "S1, one writer";
 }
-
-/// No seed is known that finds these: what keeps them from doing harm is a second rule behind the one that is missing, or
-/// the faults that would show them are too rare. They count for nothing until one is.
-const UNSEEN: &[Mistake] = &[
-    Mistake::GrantFromReceipt,
-    Mistake::OpenWithoutLease,
-    Mistake::FenceAssumed,
-    Mistake::NeverRedialled,
-    Mistake::GrantBesideVote,
-    Mistake::WithdrawalUnapplied,
-    Mistake::DispatchedOnce,
-];
 
 /// The seed breaks the promise with the mistake, and none without it.
 fn find(mistake: Mistake, seed: u64, promise: &str) {
@@ -87,8 +83,6 @@ fn find(mistake: Mistake, seed: u64, promise: &str) {
 #[test]
 fn every_mistake_has_its_line() {
     let mut missing = Mistake::ALL.to_vec();
-    missing.retain(|mistake| !KNOWN.contains(mistake) && !UNSEEN.contains(mistake));
+    missing.retain(|mistake| !KNOWN.contains(mistake));
     assert!(missing.is_empty(), "no seed is known that finds {missing:?}: `simulate --mutations --seeds 0..2000`");
-    assert!(KNOWN.iter().all(|mistake| !UNSEEN.contains(mistake)), "some of {UNSEEN:?} are found");
-    assert!(KNOWN.len() >= 15, "{} are found", KNOWN.len());
 }

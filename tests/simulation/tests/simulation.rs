@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use regent_simulation::fault::Kind;
-use regent_simulation::{Outcome, SEVERAL};
+use regent_simulation::{AIMED, Outcome, SEVERAL};
 
 /// In the seeds of an ordinary run each kind of fault begins at least so often.
 const AT_LEAST: u64 = 10;
@@ -86,6 +86,20 @@ fn every_promise_holds_for_each_of_two_applications() {
 }
 
 #[test]
+fn every_promise_holds_where_one_rule_is_aimed_at() {
+    let (seeds, moved) = (AIMED..AIMED + 200, AtomicU64::new(0));
+    each(seeds.clone(), |_, outcome| match outcome.result {
+        Ok(end) => {
+            moved.fetch_add(u64::from(end.epoch > 1), Ordering::Relaxed);
+        }
+        Err(failure) => panic!("{failure}"),
+    });
+    let (moved, all) = (moved.into_inner(), seeds.end - seeds.start);
+    println!("the application has moved in {moved} of {all} seeds");
+    assert!(moved * 2 > all, "most of them should bring about a failover");
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
     let again = |seed: u64, first: Outcome| {
         let second = regent_simulation::run(seed, false);
@@ -96,6 +110,7 @@ fn the_same_seed_is_the_same_run() {
     };
     each(0..24, again);
     each(SEVERAL..SEVERAL + 8, again);
+    each(AIMED..AIMED + 10, again);
     let other = regent_simulation::run(1, false);
     assert_ne!(regent_simulation::run(0, false).hash, other.hash, "seeds differ");
 }
