@@ -8,7 +8,6 @@ use crate::preflight::{Note, Severity};
 use crate::readiness_found::{MANAGED_ELSEWHERE, PERMISSION_MISSING};
 use crate::switchover::{self, NO_TARGET};
 use crate::target;
-use crate::verdict::Scene;
 use crate::why::Rule;
 
 /// What was found out of the moves to all other clusters.
