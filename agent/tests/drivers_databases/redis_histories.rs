@@ -200,8 +200,9 @@ async fn what_was_restarted_and_written_is_not_copied_over_by_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_side_that_has_lost_what_it_took_over_overwrites_nothing() {
     let switched = Switched::new("").await;
-    // `save ""`: it comes back empty, and closed.
+    // Without what it had received as a replica it comes back empty, closed, and knows of no history before.
     switched.b.end(Signal::SIGKILL);
+    std::fs::remove_file(switched.b.folder.path().join("dump.rdb")).unwrap();
     switched.b.start();
     let refused = switched.follows().await.unwrap_err();
     assert_eq!((refused.code, refused.retryable), ("redis-upstream", true), "{refused}");
