@@ -218,7 +218,10 @@ impl World {
         for cluster in self.clusters.clone() {
             self.start(&format!("agent-{cluster}"))?;
         }
-        let mut documents = vec![document::first(&self.clusters, self.bound)];
+        // Whoever has not followed the last one yet is taken, too, where there is to be a third.
+        let third = matches!(self.manner, Manner::Aimed(aim) if aim.needs_a_third());
+        let beyond = if third { document::Beyond::Accept } else { document::Beyond::Refuse };
+        let mut documents = vec![document::first(&self.clusters, self.bound, beyond)];
         documents.extend(self.second.as_ref().map(Second::document));
         let applied: Vec<Arc<AtomicBool>> = documents.iter().map(|_| Arc::default()).collect();
         let mut asked = 0;

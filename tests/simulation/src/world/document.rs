@@ -2,8 +2,15 @@
 
 use crate::program;
 
+/// What becomes of a failover whose loss is beyond the limit, or is not known.
+#[derive(Clone, Copy)]
+pub(super) enum Beyond {
+    Refuse,
+    Accept,
+}
+
 /// Of the first application: it has a name, and can be moved.
-pub(super) fn first(clusters: &[String], bound: u64) -> String {
+pub(super) fn first(clusters: &[String], bound: u64, beyond: Beyond) -> String {
     let (database, name) = (program::DATABASE, program::NAME);
     let resource = format!("    {name}: {{ kind: dns, name: shop.regent.test., ttl: 1s }}\n");
     let lines = format!(
@@ -15,16 +22,26 @@ pub(super) fn first(clusters: &[String], bound: u64) -> String {
       - rejoin: [{database}]
 "
     );
-    text(program::APPLICATION, clusters, bound, &resource, &lines)
+    text(program::APPLICATION, clusters, (bound, beyond), &resource, &lines)
 }
 
 /// Of the second one: it has a database and nothing else.
 pub(super) fn second(clusters: &[String], bound: u64) -> String {
-    text(program::SECOND, clusters, bound, "", "")
+    text(program::SECOND, clusters, (bound, Beyond::Refuse), "", "")
 }
 
 /// With more resources, and more lines after its promotion.
-fn text(application: &str, clusters: &[String], bound: u64, resources: &str, lines: &str) -> String {
+fn text(
+    application: &str,
+    clusters: &[String],
+    (bound, beyond): (u64, Beyond),
+    resources: &str,
+    lines: &str,
+) -> String {
+    let beyond = match beyond {
+        Beyond::Refuse => "refuse",
+        Beyond::Accept => "accept",
+    };
     format!(
         "apiVersion: regent/v1
 kind: Application
@@ -40,7 +57,7 @@ spec:
     failoverAfter: {bound}ms
     cooldown: 1s
     maxDataLoss: 1h
-    beyondMaxDataLoss: refuse
+    beyondMaxDataLoss: {beyond}
     onCoordinatorLoss: failsafe
   runbooks:
     failover:
