@@ -32,6 +32,7 @@ pub(crate) mod order;
 mod recovery;
 pub(crate) mod register;
 mod rejoin;
+mod rogue;
 mod two_person;
 mod votes;
 pub(crate) mod window;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Applied, AuditRecord, REQUEST_LIMIT, State, change, drill, hold, members, order, recovery, register, rejoin, votes,
-    window,
+    Applied, AuditRecord, REQUEST_LIMIT, State, change, drill, hold, members, order, recovery, register, rejoin, rogue,
+    votes, window,
 };
 use crate::effect::Effect;
 use crate::entry::{Entry, FORMAT, OLDEST_ENTRY, Record};
@@ -158,7 +158,7 @@ fn dispatch(applying: &mut Applying<'_>, entry: &Entry) -> Applied {
         Entry::Frozen { clusters } => register::frozen(applying, clusters),
         Entry::Thawed => register::thawed(applying),
         Entry::RogueWriters { application, cluster, resources } => {
-            register::rogue_writers(applying, application, cluster, resources)
+            rogue::rogue_writers(applying, application, cluster, resources)
         }
         Entry::LimitSet { limit, by } => register::limit_set(applying, *limit, by),
         Entry::Recovered { application, reports } => recovery::recovered(applying, application, reports),
