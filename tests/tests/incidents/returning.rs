@@ -33,13 +33,14 @@ fn returning_region_is_quarantined() -> Result<()> {
             let number: u64 = before.with_context(|| format!("no number of{what}: {told}"))?.parse()?;
             ensure!(number >= least, "{least} rows are its alone, and it has {number}{what}: {told}");
         }
+        // (Its agent may have ended what it could not see closed: started again, it is closed again, and can be asked.)
+        let west = stage.region(WEST).cluster()?;
+        west.redis.start().await?;
         // A killed Redis names no history: what it was seen to have is told, and the rest is unknown, which is not nothing.
         let told = described(&stage, &format!("parted from {}", stage.region(CENTRAL).cluster()?.name)).await?;
         println!("its Redis: {told}");
         ensure!(told.contains("an unknown number of"), "it claims to know all of what its Redis has: {told}");
         // Nothing is deleted: whatever it had acknowledged by itself is still there.
-        // (Its agent may have ended what it could not see closed: started again, it is closed again.)
-        let west = stage.region(WEST).cluster()?;
         west.postgres.start().await?;
         stage.crew.takes_nothing(WEST, Way::Postgres, Duration::from_secs(1)).await?;
         let (address, postgres) = (west.address, west.postgres.rows().await?);
