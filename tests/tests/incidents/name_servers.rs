@@ -192,7 +192,9 @@ async fn carry(
     answers: Arc<Mutex<Vec<u8>>>,
 ) -> Result<()> {
     let first = message(&mut near).await?;
-    let update = first.get(4).is_some_and(|flags| (flags >> 3) & 0xF == UPDATE);
+    // By which an agent sees that it may write is none: it has no record to change.
+    let changes = first.get(10..12).is_some_and(|count| count != [0, 0]);
+    let update = changes && first.get(4).is_some_and(|flags| (flags >> 3) & 0xF == UPDATE);
     if update {
         *lock(&held) += 1;
         released.wait_for(|released| *released).await?;

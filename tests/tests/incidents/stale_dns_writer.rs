@@ -47,6 +47,7 @@ fn stale_dns_writer() -> Result<()> {
         let mut stage = Stage::start_on(net, D, |_| {}, prepare).await?;
         let west = stage.region(WEST).cluster()?.address;
         let central = stage.region(CENTRAL).cluster()?.name.clone();
+        let old = stage.region(WEST).cluster()?.name.clone();
 
         // Epoch 2: the writer has read both names, and its updates are on their way.
         stage.world.ctl().run(&["switchover", APPLICATION, "--to", &central]).await?;
@@ -56,6 +57,9 @@ fn stale_dns_writer() -> Result<()> {
         wait::until("the rejoin of the old side", PATIENCE, || async {
             let application = stage.application().await?;
             ensure!(application.epoch == 2 && application.confirmed, "{application:?}");
+            // The terms that readmit the old side are newer than those that were confirmed for the move.
+            let target = stage.world.ctl().why(APPLICATION).await?.target;
+            ensure!(target == old, "a failover would go to {target:?}");
             Ok(())
         })
         .await?;
