@@ -3,6 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+/// Each test with Knot and with BIND.
+macro_rules! on_each_server {
+    ($($test:ident)*) => {
+        mod knot {
+            $(#[tokio::test] async fn $test() { super::$test(super::Kind::Knot).await })*
+        }
+        mod bind {
+            $(#[tokio::test] async fn $test() { super::$test(super::Kind::Bind).await })*
+        }
+    };
+}
+
 #[path = "drivers_edges/children.rs"]
 mod children;
 #[path = "drivers_edges/command.rs"]

@@ -1,8 +1,11 @@
 //! PostgreSQL between two sides: promoted, caught up, rejoined.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use regent_agent::driver::postgres::Postgres;
 use regent_agent::driver::{Driver, Health, Rejoin, Role};
 use tokio_postgres::error::SqlState;
 
@@ -181,19 +184,34 @@ async fn postgres_reclone_sets_the_old_data_aside() {
     assert_eq!(b.value("SELECT count(*) FROM rows").await, "1");
 }
 
+/// A was fenced, and B took over with everything.
+struct Switched {
+    a: Server,
+    b: Server,
+    driver_a: Postgres,
+    driver_b: Postgres,
+}
+
+impl Switched {
+    async fn new() -> Self {
+        let a = Server::primary("");
+        let b = Server::standby_of(&a);
+        let driver_a = a.driver("a", &[("b", &b)]);
+        let driver_b = b.driver("b", &[("a", &a)]);
+        driver_a.guard(&marker("a")).await.unwrap();
+        driver_b.guard(&marker("b")).await.unwrap();
+        a.accepts_write("app").await.unwrap();
+        let fenced = driver_a.fence().await.unwrap();
+        driver_b.catch_up(fenced.position.unwrap()).await.unwrap();
+        driver_b.promote(fenced.position).await.unwrap();
+        Self { a, b, driver_a, driver_b }
+    }
+}
+
 /// The server makes segments beforehand, and they are empty: whichever of them is met first must not hide what the WAL says.
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_follows_as_it_was_beside_segments_made_beforehand() {
-    let a = Server::primary("");
-    let b = Server::standby_of(&a);
-    let driver_a = a.driver("a", &[("b", &b)]);
-    let driver_b = b.driver("b", &[("a", &a)]);
-    driver_a.guard(&marker("a")).await.unwrap();
-    driver_b.guard(&marker("b")).await.unwrap();
-    a.accepts_write("app").await.unwrap();
-    let fenced = driver_a.fence().await.unwrap();
-    driver_b.catch_up(fenced.position.unwrap()).await.unwrap();
-    driver_b.promote(fenced.position).await.unwrap();
+    let Switched { a, b, driver_a, driver_b } = Switched::new().await;
     for number in 0x10..0x30 {
         let segment = a.data.join(format!("pg_wal/0000000100000000000000{number:02X}"));
         crate::postgres::run("truncate", &["--size=16M", segment.to_str().unwrap()], "");
@@ -208,16 +226,7 @@ async fn postgres_follows_as_it_was_beside_segments_made_beforehand() {
 /// `pg_rewind` takes the timeline from the control file, where a promotion alone does not put it.
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_that_dies_soon_after_its_promotion_is_rewound() {
-    let a = Server::primary("");
-    let b = Server::standby_of(&a);
-    let driver_a = a.driver("a", &[("b", &b)]);
-    let driver_b = b.driver("b", &[("a", &a)]);
-    driver_a.guard(&marker("a")).await.unwrap();
-    driver_b.guard(&marker("b")).await.unwrap();
-    a.accepts_write("app").await.unwrap();
-    let fenced = driver_a.fence().await.unwrap();
-    driver_b.catch_up(fenced.position.unwrap()).await.unwrap();
-    driver_b.promote(fenced.position).await.unwrap();
+    let Switched { a, b, driver_a, driver_b } = Switched::new().await;
     let rejoin = |upstream: &str| Rejoin {
         upstream_cluster: upstream.into(),
         allow_rewind: true,

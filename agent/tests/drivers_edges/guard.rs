@@ -27,17 +27,6 @@ pub(crate) fn code(result: &DriverResult) -> (&'static str, bool) {
     (error.code, error.retryable)
 }
 
-macro_rules! on_each_server {
-    ($($test:ident)*) => {
-        mod knot {
-            $(#[tokio::test] async fn $test() { super::$test(super::Kind::Knot).await })*
-        }
-        mod bind {
-            $(#[tokio::test] async fn $test() { super::$test(super::Kind::Bind).await })*
-        }
-    };
-}
-
 on_each_server! {
     a_redirect_is_made_once
     an_older_epoch_is_rejected

@@ -11,17 +11,6 @@ use crate::guard::{code, proxy, redirect};
 use crate::servers::{Kind, NAME, SECRET, Server};
 use crate::support::driver;
 
-macro_rules! on_each_server {
-    ($($test:ident)*) => {
-        mod knot {
-            $(#[tokio::test] async fn $test() { super::$test(super::Kind::Knot).await })*
-        }
-        mod bind {
-            $(#[tokio::test] async fn $test() { super::$test(super::Kind::Bind).await })*
-        }
-    };
-}
-
 on_each_server! {
     a_ttl_is_changed_and_nothing_else
     a_record_that_nobody_has_redirected_yet_gets_one_too

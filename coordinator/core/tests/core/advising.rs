@@ -7,7 +7,8 @@ use regent_core::run::RunStatus;
 use regent_core::time::Span;
 
 use crate::fixture::*;
-use crate::running::{failed_database, lost, perform};
+use crate::rejoining::finish;
+use crate::running::{failed_database, lost};
 use crate::switching::{ready, started};
 
 fn of(world: &World, run: RunId) -> Advice {
@@ -45,16 +46,7 @@ fn a_switchover_that_was_undone_is_told_as_things_are_now() {
     // And moved away from; the failover ends.
     world.done(world.lost(&votes));
     let failover = world.known().run.unwrap();
-    for step in [
-        "Promote db@central-1",
-        "Promote cache@central-1",
-        "Redirect www@central-1",
-        "Activate core@central-1",
-        "Activate edge@central-1",
-        "Verify checks@central-1",
-    ] {
-        perform(&mut world, failover, step);
-    }
+    finish(&mut world, failover);
     assert_eq!(of(&world, run).next, "nothing is to be done for this one: by now the primary is central-1, not west-1");
 }
 

@@ -152,8 +152,8 @@ fn what_an_operator_should_know_beside_is_told_with_its_weight() {
     assert!(plan.notes.is_sorted_by_key(|note| note.severity));
 }
 
-#[test]
-fn where_a_window_is_open_the_next_move_says_that_it_closes_it() {
+/// A switchover has ended and can be rolled back.
+pub fn with_a_window() -> (World, RunId) {
     let mut world = ready();
     let mut changed = world.known().document.clone();
     changed.automation.commit_within = Some(Span::from_secs(3600));
@@ -161,7 +161,13 @@ fn where_a_window_is_open_the_next_move_says_that_it_closes_it() {
     let run = moved(&mut world);
     perform(&mut world, run, "Rejoin db@west-1");
     perform(&mut world, run, "Rejoin cache@west-1");
-    assert!(world.known().window.is_some());
+    assert_eq!(world.known().window.as_ref().map(|window| window.run), Some(run));
+    (world, run)
+}
+
+#[test]
+fn where_a_window_is_open_the_next_move_says_that_it_closes_it() {
+    let (world, _) = with_a_window();
     let plan = shown(&world, Some(&west()));
     assert!(codes(&plan, Severity::Warning).contains(&"commits-earlier-run"), "{:?}", plan.notes);
 }

@@ -6,13 +6,12 @@ use regent_core::id::ClusterId;
 use regent_core::plan::{Asked, Shown, show_switchover};
 use regent_core::preflight::Severity;
 use regent_core::switchover::Purpose;
-use regent_core::time::Span;
 use regent_core::verdict::Scene;
 
 use crate::drilling::{drill, drilled};
 use crate::fixture::*;
-use crate::intervening::moved;
-use crate::running::{begin, perform};
+use crate::planning::with_a_window;
+use crate::running::begin;
 use crate::switching::{NOW, ready, well};
 
 fn shown(world: &World, purpose: Purpose, to: Option<&ClusterId>) -> Shown {
@@ -49,14 +48,7 @@ fn only_what_asks_while_writes_are_kept_out_is_warned_of() {
 
 #[test]
 fn the_way_back_is_not_warned_of_ending_the_way_back() {
-    let mut world = ready();
-    let mut changed = world.known().document.clone();
-    changed.automation.commit_within = Some(Span::from_secs(3600));
-    world.done(Entry::Applied { application: Box::new(changed), by: "bob".into() });
-    let run = moved(&mut world);
-    perform(&mut world, run, "Rejoin db@west-1");
-    perform(&mut world, run, "Rejoin cache@west-1");
-    assert_eq!(world.known().window.as_ref().map(|window| window.run), Some(run));
+    let (world, run) = with_a_window();
     let warned = |purpose| note(&shown(&world, purpose, Some(&west())), Severity::Warning, "commits-earlier-run");
     assert!(warned(Purpose::Switchover).is_some());
     assert_eq!(warned(Purpose::Rollback { of: run }), None);
